@@ -1,0 +1,1 @@
+//! The experiment schema, declared once: YAML reader and writer, JSON Schema, help texts, checks.

@@ -1,0 +1,1 @@
+//! CPU arithmetic on plain slices, forward and backward; no tensor type, no policy.

@@ -1,0 +1,1 @@
+//! Facts about the machine: processor, instruction sets, memory in use.

@@ -1,0 +1,1 @@
+//! The trainer: loop, optimisers, schedules, evaluation, checkpoints, events, export.
