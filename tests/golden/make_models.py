@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""Write tiny random models with their logits, losses, gradients, training steps and generations.
+
+Run: python tests/golden/make_models.py   (needs torch, transformers and safetensors)
+"""
+import json
+import shutil
+
+import torch
+from transformers import (AutoConfig, AutoModelForCausalLM, GenerationConfig, GPT2Config, GPT2LMHeadModel,
+                          LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM)
+
+import common
+from common import HERE, VOCAB
+
+BASE = dict(vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+            max_position_embeddings=128, bos_token_id=1, eos_token_id=2, tie_word_embeddings=False)
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 0.5,
+          "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
+
+
+def models():
+    """Name, class and configuration of each model.
+
+    llama3-rope has one frequency in each of the three bands of its scaling thanks to head_dim 16.
+    """
+    def llama(**more):
+        return LlamaForCausalLM, LlamaConfig(**{**BASE, **more})
+
+    yield "llama-mha", *llama()
+    yield "llama3-rope", *llama(num_key_value_heads=2, head_dim=16, tie_word_embeddings=True, rms_norm_eps=1e-5,
+                                max_position_embeddings=256, rope_parameters=LLAMA3)
+    yield "llama-linear-rope", *llama(num_key_value_heads=2, head_dim=16, tie_word_embeddings=True,
+                                      rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0})
+    yield "llama-bias", *llama(num_key_value_heads=2, attention_bias=True, mlp_bias=True,
+                               hidden_act="gelu_pytorch_tanh")
+    yield "mistral-window", MistralForCausalLM, MistralConfig(**{**BASE, "num_key_value_heads": 2,
+                                                                 "sliding_window": 8, "head_dim": None})
+    yield "gpt2", GPT2LMHeadModel, GPT2Config(vocab_size=VOCAB, n_embd=32, n_head=4, n_layer=2, n_positions=64,
+                                              activation_function="gelu_new", embd_pdrop=0.0, attn_pdrop=0.0,
+                                              resid_pdrop=0.0, bos_token_id=1, eos_token_id=2)
+
+
+def randomise(model, seed):
+    """Weights of std 0.2, norm weights around 1 and biases around 0, none of them exactly so."""
+    gen = torch.Generator().manual_seed(seed)
+    for name, p in model.named_parameters():
+        noise = torch.randn(p.shape, generator=gen) * 0.2
+        is_norm = p.dim() == 1 and name.endswith("weight")
+        p.data = 1.0 + noise if is_norm else noise
+
+
+def old_config(folder):
+    """Write config.v4.json: the same settings under the names that transformers 4 and the hub use."""
+    cfg = json.loads((folder / "config.json").read_text())
+    rope = cfg.pop("rope_parameters", None)
+    cfg["torch_dtype"] = cfg.pop("dtype")
+    if rope:
+        cfg["rope_theta"] = rope.pop("rope_theta")
+        cfg["rope_scaling"] = None if rope["rope_type"] == "default" else rope
+    if "head_dim" in cfg and cfg["head_dim"] * cfg["num_attention_heads"] == cfg["hidden_size"]:
+        del cfg["head_dim"]
+    cfg["transformers_version"] = "4.40.0"
+    path = folder / "config.v4.json"
+    path.write_text(json.dumps(dict(sorted(cfg.items())), indent=2) + "\n")
+    return AutoConfig.from_pretrained(path)
+
+
+def generate(model, seed):
+    """Greedy continuations of three prompts, plain and with a repetition penalty of 1.3.
+
+    A prompt is taken only when no step came near a tie, so that rounding cannot change the outcome.
+    """
+    gen = torch.Generator().manual_seed(seed)
+    model.generation_config = GenerationConfig()  # else its end token would stop a run early
+    out = []
+    for length in (1, 4, 12):
+        for penalty in (1.0, 1.3):
+            for _ in range(200):
+                prompt = torch.randint(3, VOCAB, (1, length), generator=gen)
+                cfg = GenerationConfig(do_sample=False, max_new_tokens=20, repetition_penalty=penalty, pad_token_id=0,
+                                       bos_token_id=None, eos_token_id=None, output_scores=True,
+                                       return_dict_in_generate=True)
+                got = model.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=cfg)
+                top = torch.cat(got.scores).topk(2).values
+                gap = (top[:, 0] - top[:, 1]).min().item()
+                if gap > 0.02:
+                    break
+            else:
+                raise SystemExit("no prompt without a near tie")
+            new = got.sequences[0, length:].tolist()
+            assert len(new) == 20
+            out.append({"prompt": prompt[0].tolist(), "repetition_penalty": penalty, "new_ids": new,
+                        "smallest_top2_gap": gap})
+    return out
+
+
+def main():
+    seqs = common.sequences()
+    for seed, (name, cls, cfg) in enumerate(models(), 1):
+        folder = HERE / name
+        shutil.rmtree(folder, ignore_errors=True)
+        cfg._attn_implementation = "eager"
+        made = cls(cfg)
+        randomise(made, seed)
+        made.tie_weights()
+        made.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2)
+        made.save_pretrained(folder)
+        old = old_config(folder)
+
+        model, same = (AutoModelForCausalLM.from_pretrained(folder, config=c, dtype=torch.float32,
+                                                            attn_implementation="eager").eval() for c in (None, old))
+        ids = torch.tensor([seqs[2]["ids"]])
+        assert torch.equal(model(ids).logits, same(ids).logits)
+        data, tensors = common.measure(model, seqs, lr=1e-2, weight_decay=0.01)
+        if name in ("llama3-rope", "mistral-window", "gpt2"):
+            data["generations"] = generate(model, seed)
+        common.write(folder, {"versions": common.versions(), "sequences": seqs, **data}, tensors)
+
+        if name == "llama-mha":
+            sharded = HERE / "llama-sharded"
+            shutil.rmtree(sharded, ignore_errors=True)
+            made.save_pretrained(sharded, max_shard_size="40KB")
+            only = {"versions": common.versions(), "sequences": seqs, "same_weights_as": name}
+            common.write(sharded, only, {n: t for n, t in tensors.items() if n.startswith("logits.")})
+        print(name, "losses", data["train_losses"], "noise", data["noise"])
+
+
+if __name__ == "__main__":
+    main()
