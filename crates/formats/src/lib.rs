@@ -1,1 +1,14 @@
-//! Readers and writers of model files: safetensors, GGUF, config.json, PEFT adapters, tokenizers, chat templates, the hub.
+//! Files that models live in: safetensors, GGUF, `config.json`, PEFT adapters, tokenizers, chat templates,
+//! and the hub they are fetched from.
+//!
+//! Everything is read into float32 and given under the names and in the layouts of the Hugging Face hub,
+//! so that nothing above this crate asks where a weight came from. All readers take their input as
+//! hostile: sizes, counts and offsets are checked with overflow-safe arithmetic before they are used, and
+//! no allocation is larger than the file justifies. Nothing here computes with weights, and the network is
+//! touched by [`hub`] alone.
+
+pub mod chat_template;
+pub mod error;
+pub mod tokenizer;
+
+pub use error::{FormatError, Result};
