@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Check with transformers and peft that exported model folders load and agree.
+
+Run: python tests/golden/check_exports.py --base MODEL_DIR --adapter ADAPTER_DIR --merged MERGED_DIR
+
+Loads the adapter onto the base and the merged model on its own, and the tokenizer wherever a folder has one.
+Prints as JSON the largest difference of their logits on several sequences; the exit code is 1 when it is above
+--limit or when something was left out or made up in loading. --adapter may be left out: then --merged is only
+compared with --base when --same is given, else just loaded.
+"""
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+TEXT = "Hello world, 12 + 30 is 42.\n  Grüße 日本 😀"
+
+
+def load(folder):
+    """The model in f32, and the names of weights that were missing, unexpected or of another shape."""
+    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
+                                                       output_loading_info=True)
+    wrong = {k: sorted(map(str, v)) for k, v in info.items() if v}
+    return model.eval(), wrong
+
+
+def adapter_names(folder):
+    with safe_open(Path(folder) / "adapter_model.safetensors", "pt") as f:
+        return set(f.keys())
+
+
+def tokenizer(folder):
+    """What the folder's tokenizer makes of a text, or None where there is no tokenizer."""
+    if not (Path(folder) / "tokenizer_config.json").exists() and not (Path(folder) / "tokenizer.json").exists():
+        return None
+    tok = AutoTokenizer.from_pretrained(folder)
+    ids = tok.encode(TEXT, add_special_tokens=False)
+    found = {"vocabulary": len(tok), "eos_token_id": tok.eos_token_id, "ids": ids,
+             "text_back": tok.decode(ids) == TEXT, "chat": None}
+    if tok.chat_template:
+        found["chat"] = tok.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
+    return found
+
+
+def logits(model, seqs):
+    with torch.no_grad():
+        return [model(torch.tensor([s])).logits[0].float() for s in seqs]
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--base", required=True)
+    p.add_argument("--adapter")
+    p.add_argument("--merged", required=True)
+    p.add_argument("--same", action="store_true", help="without an adapter: the merged folder must equal the base")
+    p.add_argument("--limit", type=float, default=1e-3)
+    a = p.parse_args()
+    torch.set_num_threads(2)
+    out, faults = {}, []
+
+    base, wrong = load(a.base)
+    faults += [f"base: {k}: {v}" for k, v in wrong.items()]
+    gen = torch.Generator().manual_seed(1)
+    places = getattr(base.config, "max_position_embeddings", 64)
+    seqs = [torch.randint(0, base.config.vocab_size, (min(n, places),), generator=gen).tolist() for n in (1, 7, 33, 60)]
+    plain = logits(base, seqs)
+    expected = plain if a.same else None
+    if a.adapter:
+        model = PeftModel.from_pretrained(base, a.adapter).eval()
+        used = {n.replace(".default.", ".") for n, _ in model.named_parameters() if "lora_" in n}
+        faults += [f"adapter file only: {n}" for n in sorted(adapter_names(a.adapter) - used)]
+        faults += [f"not in adapter file: {n}" for n in sorted(used - adapter_names(a.adapter))]
+        expected = logits(model, seqs)
+        out["adapter_changes_logits_by"] = max((x - y).abs().max().item() for x, y in zip(expected, plain))
+        cfg = model.peft_config["default"]
+        out["adapter"] = {"r": cfg.r, "lora_alpha": cfg.lora_alpha, "targets": sorted(cfg.target_modules),
+                          "tensors": len(used)}
+
+    merged, wrong = load(a.merged)
+    faults += [f"merged: {k}: {v}" for k, v in wrong.items()]
+    got = logits(merged, seqs)
+    out["finite"] = all(bool(x.isfinite().all()) for x in got)
+    if expected is not None:
+        out["worst_difference"] = max((x - y).abs().max().item() for x, y in zip(expected, got))
+        out["largest_logit"] = max(x.abs().max().item() for x in expected)
+    out["tokenizer"] = {k: tokenizer(v) for k, v in (("base", a.base), ("adapter", a.adapter), ("merged", a.merged))
+                        if v is not None}
+    if out["tokenizer"]["base"] is not None and out["tokenizer"]["merged"] not in (None, out["tokenizer"]["base"]):
+        faults.append("the merged folder's tokenizer differs from the base's")
+    out["faults"] = faults
+    out["ok"] = not faults and out["finite"] and out.get("worst_difference", 0.0) <= a.limit
+    print(json.dumps(out, ensure_ascii=False, indent=1))
+    return 0 if out["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
