@@ -1,1 +1,3 @@
 //! CPU arithmetic on plain slices, forward and backward; no tensor type, no policy.
+
+pub mod dropout;

@@ -1,1 +1,41 @@
-//! Differentiable fused operations over Burn: one function per op, composed version for every device, CPU override.
+//! Differentiable operations for training language models, as functions over Burn tensors.
+//!
+//! Every operation works on any Burn device, tracked by autodiff or not. Each file holds one operation: the formula
+//! with its shapes, the public function, its derivative and a `…_composed` version written only with Burn's own
+//! operations, which is what devices without an own kernel run and what the tests compare with.
+//!
+//! Symbols: N tokens of a batch (all samples laid end to end, no padding, no batch dimension), C model width,
+//! H query heads, K key/value heads, D head width, V vocabulary, R low rank, I/O in/out features.
+
+mod activation;
+mod attention;
+mod check;
+mod cross_entropy;
+mod device;
+mod dropout;
+mod embedding;
+mod error;
+mod kv_cache;
+mod layer_norm;
+mod linear;
+mod norm;
+mod optimizer;
+mod rotary;
+mod segments;
+
+pub use activation::{Activation, activation, activation_composed, gated, gated_composed};
+pub use attention::{AttentionOptions, attention, attention_composed};
+pub use cross_entropy::{CrossEntropy, cross_entropy_from_hidden, cross_entropy_from_hidden_composed};
+pub use device::{DeviceInfo, describe, open_device, set_threads};
+pub use dropout::{Dropout, dropout, dropout_composed};
+pub use embedding::{embedding, embedding_composed};
+pub use error::OpsError;
+pub use kv_cache::{KvCache, attention_cached};
+pub use layer_norm::{layer_norm, layer_norm_composed};
+pub use linear::{LowRank, linear, linear_composed, linear_low_rank, linear_low_rank_composed};
+pub use norm::{rms_norm, rms_norm_composed};
+pub use optimizer::{Rule, State, sum_of_squares, update, update_composed};
+pub use rotary::{RotaryTable, rotary, rotary_composed};
+pub use segments::Segments;
+
+pub use burn::tensor::{Device, Tensor, TensorData};

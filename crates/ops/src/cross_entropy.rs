@@ -1,0 +1,129 @@
+//! Cross-entropy of a language model's head, straight from the final hidden states.
+//!
+//! For each position n with a label y ≥ 0: ce[n] = logsumexp over v of hidden[n]·head[v] − hidden[n]·head[y], and the
+//! result is Σ weights[n] · ce[n]. Shapes: hidden [N, C], head [V, C]. The vocabulary is walked in chunks and only
+//! labelled positions are computed, so no [N, V] matrix exists, not even for the gradient:
+//! dhidden[n] = weights[n] · (softmax(hidden[n] headᵀ) − onehot(y)) head,  dhead = Σ over n of the same ⊗ hidden[n].
+
+use burn::tensor::Tensor;
+
+use crate::check::{read, require, require_equal, upload, upload_rows};
+
+/// Vocabulary entries whose logits exist at the same time in the composed version.
+const CHUNK: usize = 8192;
+
+/// The result of [`cross_entropy_from_hidden`].
+#[derive(Clone, Debug)]
+pub struct CrossEntropy {
+    /// Σ weights[n] · ce[n], one element; tracked when hidden or head is.
+    pub weighted_sum: Tensor<1>,
+    /// ce[n] for every position, without its weight; 0 where the label is negative.
+    pub per_token: Vec<f32>,
+}
+
+/// Weighted cross-entropy of hidden [N, C] against head [V, C].
+///
+/// `labels[n]` is the wanted vocabulary entry, or negative (−100) for no label; `weights[n]` is its factor.
+pub fn cross_entropy_from_hidden(
+    hidden: Tensor<2>,
+    head: Tensor<2>,
+    labels: &[i64],
+    weights: &[f32],
+) -> CrossEntropy {
+    check(&hidden, &head, labels, weights);
+    cross_entropy_from_hidden_composed(hidden, head, labels, weights)
+}
+
+/// [`cross_entropy_from_hidden`] from Burn's operations.
+///
+/// The value and both gradients are computed chunk by chunk without a graph. A linear function with that gradient then
+/// stands in for the loss in the graph, because Burn's own graph would keep every chunk's logits.
+pub fn cross_entropy_from_hidden_composed(
+    hidden: Tensor<2>,
+    head: Tensor<2>,
+    labels: &[i64],
+    weights: &[f32],
+) -> CrossEntropy {
+    let [_, width] = hidden.dims();
+    let [vocabulary, _] = head.dims();
+    let device = hidden.device().inner();
+    let rows: Vec<usize> = (0..labels.len()).filter(|&row| 0 <= labels[row]).collect();
+    let mut per_token = vec![0.0; labels.len()];
+    if rows.is_empty() {
+        return CrossEntropy { weighted_sum: (hidden.sum() + head.sum()) * 0.0, per_token };
+    }
+    let n_rows = rows.len();
+    let targets: Vec<usize> = rows.iter().map(|&row| labels[row] as usize).collect();
+    let row_weights: Vec<f32> = rows.iter().map(|&row| weights[row]).collect();
+
+    let h = hidden.clone().inner().select(0, upload_rows(rows.iter().copied(), &device));
+    let w = head.clone().inner();
+    let chunks: Vec<_> =
+        (0..vocabulary).step_by(CHUNK).map(|start| start..vocabulary.min(start + CHUNK)).collect();
+    let logits = |chunk: &std::ops::Range<usize>| {
+        h.clone().matmul(w.clone().slice([chunk.clone(), 0..width]).transpose())
+    };
+
+    let mut maximum = Tensor::<2>::full([n_rows, 1], f32::NEG_INFINITY, &device);
+    let mut sum = Tensor::<2>::zeros([n_rows, 1], &device);
+    for chunk in &chunks {
+        let logits = logits(chunk);
+        let larger = maximum.clone().max_pair(logits.clone().max_dim(1));
+        sum = sum * (maximum - larger.clone()).exp() + (logits - larger.clone()).exp().sum_dim(1);
+        maximum = larger;
+    }
+    let log_sum_exp = maximum + sum.log();
+    let label_rows = w.clone().select(0, upload_rows(targets.iter().copied(), &device));
+    let losses = log_sum_exp.clone() - (h.clone() * label_rows.clone()).sum_dim(1);
+    let row_weights = upload(row_weights, [n_rows, 1], &device);
+    let value = (losses.clone() * row_weights.clone()).sum();
+    for (&row, loss) in rows.iter().zip(read(&losses)) {
+        per_token[row] = loss;
+    }
+
+    let (hidden_tracked, head_tracked) = (hidden.is_tracked(), head.is_tracked());
+    if !hidden_tracked && !head_tracked {
+        return CrossEntropy { weighted_sum: value, per_token };
+    }
+    let mut d_hidden = label_rows * row_weights.clone().neg();
+    let mut d_head_chunks = Vec::new();
+    for chunk in &chunks {
+        let d_logits = (logits(chunk) - log_sum_exp.clone()).exp() * row_weights.clone();
+        if head_tracked {
+            d_head_chunks.push(d_logits.clone().transpose().matmul(h.clone()));
+        }
+        d_hidden = d_hidden + d_logits.matmul(w.clone().slice([chunk.clone(), 0..width]));
+    }
+    let mut weighted_sum = value.autodiff();
+    if hidden_tracked {
+        let index = upload_rows(rows.iter().copied(), &hidden.device());
+        weighted_sum = weighted_sum + linear_stand_in(hidden.select(0, index), d_hidden);
+    }
+    if head_tracked {
+        let d_head = Tensor::cat(d_head_chunks, 0);
+        let index = upload_rows(targets.iter().copied(), &device);
+        let d_head =
+            d_head.select_assign(0, index, (h * row_weights).neg(), burn::tensor::IndexingUpdateOp::Add);
+        weighted_sum = weighted_sum + linear_stand_in(head, d_head);
+    }
+    CrossEntropy { weighted_sum, per_token }
+}
+
+/// A scalar of value 0 whose gradient with respect to `x` is `gradient`.
+fn linear_stand_in(x: Tensor<2>, gradient: Tensor<2>) -> Tensor<1> {
+    let product = (x * gradient.autodiff()).sum();
+    product.clone() - product.detach()
+}
+
+fn check(hidden: &Tensor<2>, head: &Tensor<2>, labels: &[i64], weights: &[f32]) {
+    let op = "cross_entropy_from_hidden";
+    let [n_tokens, width] = hidden.dims();
+    let [vocabulary, _] = head.dims();
+    require_equal(op, "head [V, C]", head.dims(), [vocabulary, width]);
+    require_equal(op, "number of labels", labels.len(), n_tokens);
+    require_equal(op, "number of weights", weights.len(), n_tokens);
+    let largest = labels.iter().copied().max().unwrap_or(-1);
+    require(largest < vocabulary as i64, op, || {
+        format!("label {largest} lies beyond the vocabulary of {vocabulary}")
+    });
+}

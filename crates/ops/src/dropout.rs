@@ -1,0 +1,59 @@
+//! y = x · mask / (1 − p), with a mask that is a pure function of (key, element index).
+//!
+//! No generator state exists: recomputing a block, resuming a run or moving to another device gives the same mask.
+
+use burn::tensor::Tensor;
+use tunesmith_kernels::dropout as kernel;
+
+use crate::check::{require, upload};
+
+/// Which elements to drop, and how often.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// Probability p in 0..=1 that an element becomes 0; the others are divided by 1 − p.
+    pub probability: f32,
+    /// Names the mask: equal keys give equal masks. Give every use in a step its own key.
+    pub key: u64,
+}
+
+/// dropout(x): elementwise on x [N, C]; the gradient is masked and scaled in the same way.
+pub fn dropout(x: Tensor<2>, dropout: Dropout) -> Tensor<2> {
+    check(dropout);
+    if dropout.probability == 0.0 {
+        return x;
+    }
+    dropout_composed(x, dropout)
+}
+
+/// [`dropout`] from Burn's operations; the mask is made on the host.
+pub fn dropout_composed(x: Tensor<2>, dropout: Dropout) -> Tensor<2> {
+    let [n_rows, n_columns] = x.dims();
+    let mut factors = vec![1.0; n_rows * n_columns];
+    kernel::apply(&mut factors, dropout.probability, dropout.key);
+    let factors = upload(factors, [n_rows, n_columns], &x.device());
+    x * factors
+}
+
+fn check(dropout: Dropout) {
+    require((0.0..=1.0).contains(&dropout.probability), "dropout", || {
+        format!("probability is {}, expected 0 to 1", dropout.probability)
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Device;
+    use crate::check::read;
+
+    #[test]
+    fn the_kept_share_and_the_mean_are_right() {
+        let x = Tensor::<2>::ones([200, 500], &Device::flex());
+        let y = read(&dropout(x, Dropout { probability: 0.3, key: 5 }));
+        let n_kept = y.iter().filter(|value| **value != 0.0).count();
+        let share = n_kept as f64 / y.len() as f64;
+        // Standard deviation of the share is 0.0014.
+        assert!((share - 0.7).abs() < 0.006, "kept share {share}");
+        assert!(y.iter().all(|value| *value == 0.0 || (*value - 1.0 / 0.7).abs() < 1e-6));
+    }
+}

@@ -1,0 +1,87 @@
+//! Rotary position embedding (Su et al. 2021) in the half-split layout of Hugging Face models.
+//!
+//! With the angle θ = position · inv_freq[i], the pair (x[i], x[i + D/2]) of each head becomes
+//! (x[i]·cos θ − x[i + D/2]·sin θ, x[i + D/2]·cos θ + x[i]·sin θ), both times `attention_scaling`.
+//! It is a rotation, so the gradient is turned back by −θ.
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+
+use crate::check::{require, require_equal, upload};
+
+/// Cosines and sines for all positions of a model. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct RotaryTable {
+    inner: Arc<Values>,
+}
+
+#[derive(Debug)]
+struct Values {
+    /// [n_positions, D/2]
+    cos: Vec<f32>,
+    /// [n_positions, D/2]
+    sin: Vec<f32>,
+    half_width: usize,
+    n_positions: usize,
+}
+
+impl RotaryTable {
+    /// The table for positions `0..n_positions` of frequencies `inv_freq` [D/2] (radians per position).
+    /// `attention_scaling` multiplies every cosine and sine (1 for plain rotary embedding).
+    pub fn new(inv_freq: &[f32], attention_scaling: f32, n_positions: usize) -> Self {
+        let half_width = inv_freq.len();
+        let mut cos = Vec::with_capacity(n_positions * half_width);
+        let mut sin = Vec::with_capacity(n_positions * half_width);
+        for position in 0..n_positions {
+            for frequency in inv_freq {
+                // The product is rounded to single precision as in the reference implementations.
+                let angle = f64::from(position as f32 * frequency);
+                cos.push(angle.cos() as f32 * attention_scaling);
+                sin.push(angle.sin() as f32 * attention_scaling);
+            }
+        }
+        Self { inner: Arc::new(Values { cos, sin, half_width, n_positions }) }
+    }
+
+    /// Positions the table covers.
+    pub fn n_positions(&self) -> usize {
+        self.inner.n_positions
+    }
+
+    /// D, the head width this table turns.
+    pub fn head_width(&self) -> usize {
+        2 * self.inner.half_width
+    }
+}
+
+/// rotary(x) for x [N, H, D]; `positions[n]` is token n's position in its sequence.
+pub fn rotary(x: Tensor<3>, positions: &[u32], table: &RotaryTable) -> Tensor<3> {
+    let [n_tokens, _, head_width] = x.dims();
+    require_equal("rotary", "number of positions", positions.len(), n_tokens);
+    require_equal("rotary", "head width D of the table", table.head_width(), head_width);
+    let largest = positions.iter().copied().max().unwrap_or(0) as usize;
+    require(n_tokens == 0 || largest < table.n_positions(), "rotary", || {
+        format!("position {largest} lies beyond the table's {} positions", table.n_positions())
+    });
+    rotary_composed(x, positions, table)
+}
+
+/// [`rotary`] from Burn's operations.
+pub fn rotary_composed(x: Tensor<3>, positions: &[u32], table: &RotaryTable) -> Tensor<3> {
+    let [n_tokens, n_heads, head_width] = x.dims();
+    let half = head_width / 2;
+    let gather = |values: &[f32]| {
+        let rows = positions.iter().flat_map(|&position| {
+            let start = position as usize * half;
+            values[start..start + half].iter().copied()
+        });
+        upload(rows.collect(), [n_tokens, 1, half], &x.device())
+    };
+    let (cos, sin) = (gather(&table.inner.cos), gather(&table.inner.sin));
+    let low = x.clone().slice([0..n_tokens, 0..n_heads, 0..half]);
+    let high = x.slice([0..n_tokens, 0..n_heads, half..head_width]);
+    let turned_low = low.clone() * cos.clone() - high.clone() * sin.clone();
+    let turned_high = high * cos + low * sin;
+    Tensor::cat(vec![turned_low, turned_high], 2)
+}
