@@ -8,7 +8,13 @@
 //! touched by [`hub`] alone.
 
 pub mod chat_template;
+pub mod dtype;
 pub mod error;
+pub mod gguf;
+pub mod gguf_metadata;
+pub mod gguf_quants;
+pub mod mmap;
 pub mod tokenizer;
 
+pub use dtype::{StoreDtype, StoredDtype};
 pub use error::{FormatError, Result};

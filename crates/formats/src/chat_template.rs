@@ -1,0 +1,225 @@
+//! Chat templates: the small Jinja programs that models ship to lay a conversation out as text.
+//!
+//! The engine is set up as transformers sets Jinja up, because models are trained on what transformers
+//! renders: blocks trimmed on both sides, Python's string and dictionary methods, `raise_exception`,
+//! `strftime_now`, Python's `tojson`, `break`/`continue`, and `{% generation %}` accepted (its content is
+//! rendered as if the tags were not there). `tools` and `documents` are defined and none.
+//!
+//! A template comes with the model from outside: it can neither read files nor load other templates, and
+//! the engine's recursion limit and a budget of instructions end one that does not end by itself.
+
+mod clock;
+mod python_json;
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Value;
+use minijinja::{Environment, Error, ErrorKind};
+
+use crate::error::{FormatError, Result};
+
+/// Work a single rendering may do: one unit is about one instruction or 64 bytes of text, so this allows
+/// conversations of tens of megabytes and stops an endless loop within seconds.
+const FUEL: u64 = 20_000_000;
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChatMessage {
+    /// Who speaks: "system", "user", "assistant", or what else the template knows.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+impl ChatMessage {
+    /// A message of `role` saying `content`.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into() }
+    }
+}
+
+/// A compiled chat template.
+///
+/// A source that does not compile is kept with its error, which every [`ChatTemplate::render`] returns: a
+/// model with a broken template can still be trained without it.
+#[derive(Debug, Clone)]
+pub struct ChatTemplate {
+    source: String,
+    origin: PathBuf,
+    compiled: std::result::Result<Environment<'static>, String>,
+    clock_unix_secs: Option<u64>,
+}
+
+impl ChatTemplate {
+    /// Compiles `source`; a syntax error is reported by [`ChatTemplate::check`] and [`ChatTemplate::render`].
+    pub fn new(source: String) -> Self {
+        let compiled = compile(&source).map_err(|error| describe(&error));
+        Self { source, origin: PathBuf::from("chat_template"), compiled, clock_unix_secs: None }
+    }
+
+    /// Names the file that error messages point to.
+    #[must_use]
+    pub fn with_origin(mut self, path: &Path) -> Self {
+        self.origin = path.to_owned();
+        self
+    }
+
+    /// Fixes what `strftime_now` calls now, in seconds since 1970-01-01 UTC.
+    ///
+    /// Without it the system's clock is read, so that a template which writes today's date gives another
+    /// text tomorrow.
+    #[must_use]
+    pub fn with_clock(mut self, unix_secs: u64) -> Self {
+        self.clock_unix_secs = Some(unix_secs);
+        self
+    }
+
+    /// The template as it was given.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether the rendered text can depend on the time of day or the date.
+    pub fn uses_clock(&self) -> bool {
+        self.source.contains("strftime_now")
+    }
+
+    /// Whether the template compiles.
+    ///
+    /// # Errors
+    /// [`FormatError::Template`] with the line and reason.
+    pub fn check(&self) -> Result<()> {
+        self.compiled.as_ref().map(|_| ()).map_err(|reason| self.error(reason.clone()))
+    }
+
+    /// Lays `messages` out as text.
+    ///
+    /// `add_generation_prompt` asks for the opening of an assistant's turn at the end. `bos` and `eos` are
+    /// the tokenizer's token texts (`bos_token` and `eos_token` in the template).
+    ///
+    /// # Errors
+    /// [`FormatError::Template`]: the template does not compile or fails; when it refuses the conversation
+    /// by `raise_exception`, `reason` is exactly its message.
+    pub fn render(
+        &self,
+        messages: &[ChatMessage],
+        add_generation_prompt: bool,
+        bos: &str,
+        eos: &str,
+    ) -> Result<String> {
+        let environment = self.compiled.as_ref().map_err(|reason| self.error(reason.clone()))?;
+        let messages: Vec<Value> = messages
+            .iter()
+            .map(|message| {
+                Value::from_pairs([
+                    ("role", Value::from(message.role.as_str())),
+                    ("content", Value::from(message.content.as_str())),
+                ])
+            })
+            .collect();
+        let clock_unix_secs = self.clock_unix_secs;
+        let context = Value::from_pairs([
+            ("messages", Value::from(messages)),
+            ("add_generation_prompt", Value::from(add_generation_prompt)),
+            ("bos_token", Value::from(bos)),
+            ("eos_token", Value::from(eos)),
+            ("tools", Value::from(())),
+            ("documents", Value::from(())),
+            (
+                "strftime_now",
+                Value::from_function(move |format: String| {
+                    let now_unix_secs = clock_unix_secs.unwrap_or_else(system_clock_unix_secs);
+                    clock::strftime(now_unix_secs, &format)
+                        .map_err(|reason| Error::new(ErrorKind::InvalidOperation, reason))
+                }),
+            ),
+        ]);
+        environment
+            .get_template(TEMPLATE_NAME)
+            .and_then(|template| template.render(context))
+            .map_err(|error| self.error(describe(&error)))
+    }
+
+    fn error(&self, reason: String) -> FormatError {
+        FormatError::Template { path: self.origin.clone(), reason }
+    }
+}
+
+impl PartialEq for ChatTemplate {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source && self.clock_unix_secs == other.clock_unix_secs
+    }
+}
+
+const TEMPLATE_NAME: &str = "chat_template";
+
+/// Carries the text of `raise_exception` through the engine's own error.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct RaisedByTemplate(String);
+
+fn compile(source: &str) -> std::result::Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_fuel(Some(FUEL));
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_filter("tojson", python_json::tojson);
+    environment.add_function("raise_exception", |message: String| -> std::result::Result<Value, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, "raised by the template")
+            .with_source(RaisedByTemplate(message)))
+    });
+    environment.add_template_owned(TEMPLATE_NAME, without_generation_tags(source))?;
+    Ok(environment)
+}
+
+/// The message of `raise_exception` if that ended the rendering, else the engine's reason with its line.
+fn describe(error: &Error) -> String {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(current) = cause {
+        if let Some(RaisedByTemplate(message)) = current.downcast_ref() {
+            return message.clone();
+        }
+        cause = current.source();
+    }
+    let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    match error.line() {
+        Some(line) => format!("line {line}: {what}"),
+        None => what,
+    }
+}
+
+/// Turns `{% generation %}…{% endgeneration %}` into a block that is always rendered.
+///
+/// The tags mark the assistant's text for transformers' own masks. Whitespace control (`{%-`, `-%}`) is kept.
+fn without_generation_tags(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let (before, tag) = rest.split_at(start);
+        out.push_str(before);
+        let Some(end) = tag.find("%}") else {
+            rest = tag;
+            break;
+        };
+        let (tag, after) = tag.split_at(end + 2);
+        let inner = tag.trim_start_matches("{%").trim_end_matches("%}");
+        let word = inner.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
+        match word {
+            "generation" => out.push_str(&tag.replacen("generation", "if true", 1)),
+            "endgeneration" => out.push_str(&tag.replacen("endgeneration", "endif", 1)),
+            _ => out.push_str(tag),
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn system_clock_unix_secs() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}
+
+#[cfg(test)]
+mod tests;
