@@ -109,8 +109,7 @@ impl ChatTemplate {
         bos: &str,
         eos: &str,
     ) -> Result<String> {
-        let environment = self.compiled.as_ref().map_err(|reason| self.error(reason.clone()))?;
-        let messages: Vec<Value> = messages
+        let messages = messages
             .iter()
             .map(|message| {
                 Value::from_pairs([
@@ -119,26 +118,47 @@ impl ChatTemplate {
                 ])
             })
             .collect();
+        let tokens = [("bos_token", Value::from(bos)), ("eos_token", Value::from(eos))];
+        self.render_values(messages, add_generation_prompt, tokens)
+    }
+
+    /// Lays out messages that are more than role and text (names, tool calls, content in parts), with further
+    /// variables for the template: `bos_token`, `eos_token`, `tools`, `enable_thinking` and the like.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn render_json(
+        &self,
+        messages: &serde_json::Value,
+        add_generation_prompt: bool,
+        variables: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<String> {
+        let variables = variables.iter().map(|(name, value)| (name.as_str(), python_json::to_value(value)));
+        self.render_values(python_json::to_value(messages), add_generation_prompt, variables)
+    }
+
+    fn render_values<'a>(
+        &self,
+        messages: Value,
+        add_generation_prompt: bool,
+        variables: impl IntoIterator<Item = (&'a str, Value)>,
+    ) -> Result<String> {
+        let environment = self.compiled.as_ref().map_err(|reason| self.error(reason.clone()))?;
         let clock_unix_secs = self.clock_unix_secs;
-        let context = Value::from_pairs([
-            ("messages", Value::from(messages)),
+        let strftime_now = Value::from_function(move |format: String| {
+            clock::strftime(clock_unix_secs.unwrap_or_else(system_clock_unix_secs), &format)
+                .map_err(|reason| Error::new(ErrorKind::InvalidOperation, reason))
+        });
+        let common = [
+            ("messages", messages),
             ("add_generation_prompt", Value::from(add_generation_prompt)),
-            ("bos_token", Value::from(bos)),
-            ("eos_token", Value::from(eos)),
             ("tools", Value::from(())),
             ("documents", Value::from(())),
-            (
-                "strftime_now",
-                Value::from_function(move |format: String| {
-                    let now_unix_secs = clock_unix_secs.unwrap_or_else(system_clock_unix_secs);
-                    clock::strftime(now_unix_secs, &format)
-                        .map_err(|reason| Error::new(ErrorKind::InvalidOperation, reason))
-                }),
-            ),
-        ]);
+            ("strftime_now", strftime_now),
+        ];
         environment
             .get_template(TEMPLATE_NAME)
-            .and_then(|template| template.render(context))
+            .and_then(|template| template.render(Value::from_pairs(common.into_iter().chain(variables))))
             .map_err(|error| self.error(describe(&error)))
     }
 

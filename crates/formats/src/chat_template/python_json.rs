@@ -1,5 +1,5 @@
-//! `tojson` as transformers defines it for templates: Python's `json.dumps` with `ensure_ascii=False`,
-//! without the HTML escapes of Jinja's own filter.
+//! JSON in templates: values out of it, and `tojson` as transformers defines it, which is
+//! Python's `json.dumps` with `ensure_ascii=False` and without the HTML escapes of Jinja's own filter.
 
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
@@ -34,6 +34,24 @@ pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
     let mut writer = Writer { out: String::new(), indent, separators, sort_keys, ensure_ascii };
     writer.value(value, 0)?;
     Ok(Value::from(writer.out))
+}
+
+/// The engine's value for a JSON value; the order of keys is kept.
+pub(super) fn to_value(json: &serde_json::Value) -> Value {
+    match json {
+        serde_json::Value::Null => Value::from(()),
+        serde_json::Value::Bool(flag) => Value::from(*flag),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(number), ..) => Value::from(number),
+            (None, Some(number), _) => Value::from(number),
+            (None, None, number) => Value::from(number.unwrap_or(f64::NAN)),
+        },
+        serde_json::Value::String(text) => Value::from(text.as_str()),
+        serde_json::Value::Array(items) => items.iter().map(to_value).collect(),
+        serde_json::Value::Object(pairs) => {
+            Value::from_pairs(pairs.iter().map(|(key, value)| (key.as_str(), to_value(value))))
+        }
+    }
 }
 
 struct Writer {

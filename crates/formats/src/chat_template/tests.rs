@@ -114,3 +114,41 @@ fn marker_style_templates_alternate_strictly() {
     assert_eq!(render(source, &turns), format!("{text}<|answer|>"));
     assert!(reason(source, &[("user", "a"), ("user", "b")]).starts_with("Conversation roles must alternate"));
 }
+
+/// The texts and errors that transformers gives for templates of many models' styles.
+#[test]
+fn renders_what_transformers_renders() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/templates");
+    let mut n_cases = 0;
+    let mut failures = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let case: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(entry.unwrap().path()).unwrap()).unwrap();
+        let mut variables = case["kwargs"].as_object().cloned().unwrap_or_default();
+        for name in ["bos_token", "eos_token", "tools"] {
+            if let Some(value) = case.get(name).filter(|value| !value.is_null()) {
+                variables.insert(name.into(), value.clone());
+            }
+        }
+        let mut template = ChatTemplate::new(case["template"].as_str().unwrap().into());
+        if let Some(now) = case.get("now") {
+            assert_eq!(now, "2024-03-09T07:05:04");
+            template = template.with_clock(1_709_967_904);
+        }
+        let prompt = case["add_generation_prompt"].as_bool().unwrap();
+        let got = template.render_json(&case["messages"], prompt, &variables).map_err(|error| match error {
+            FormatError::Template { reason, .. } => reason,
+            other => other.to_string(),
+        });
+        let expected = match case.get("rendered") {
+            Some(text) => Ok(text.as_str().unwrap().to_owned()),
+            None => Err(case["error"].as_str().unwrap().to_owned()),
+        };
+        if got != expected {
+            failures.push(format!("{}:\n got {got:?}\nwant {expected:?}", case["name"]));
+        }
+        n_cases += 1;
+    }
+    assert!(n_cases >= 29, "only {n_cases} cases found");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
