@@ -1,0 +1,165 @@
+//! Settings that are well formed each for itself but do not go together, or do not do here what they say.
+
+use serde::Serialize;
+
+use crate::choices::BackboneDtype;
+use crate::sections::ExperimentConfig;
+use crate::support;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// The run must not start.
+    Error,
+    /// The run starts; the user should know.
+    Warning,
+}
+
+/// One thing to say about the settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub level: Level,
+    /// `section.name` of the field to look at.
+    pub field: String,
+    /// What is wrong or different.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// Names under which devices of other builds are known.
+const OTHER_DEVICES: &[&str] = &["cuda", "metal", "mps", "vulkan", "wgpu", "rocm", "gpu"];
+
+impl ExperimentConfig {
+    /// All that can be said about the settings without looking at the machine or the data; errors first.
+    pub fn check(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        self.check_weights(&mut findings);
+        self.check_data(&mut findings);
+        self.check_generation(&mut findings);
+        self.check_device(&mut findings);
+        findings.extend(support::findings(self));
+        findings.sort_by_key(|finding| finding.level != Level::Error);
+        findings
+    }
+
+    fn check_weights(&self, findings: &mut Vec<Finding>) {
+        let dtype = self.architecture.backbone_dtype;
+        let is_quantized = matches!(dtype, BackboneDtype::Int4 | BackboneDtype::Int8);
+        if is_quantized && !self.architecture.pretrained {
+            findings.push(error(
+                "architecture.pretrained",
+                "Quantization without pretrained weights: random weights cannot be kept in int4 or int8"
+                    .to_owned(),
+                "set architecture.backbone_dtype to float32",
+            ));
+        }
+        if is_quantized && self.environment.use_deepspeed {
+            findings.push(error(
+                "environment.use_deepspeed",
+                format!("DeepSpeed does not work with {dtype} weights"),
+                "set environment.use_deepspeed to false",
+            ));
+        }
+        let is_trainable = matches!(dtype, BackboneDtype::Bfloat16 | BackboneDtype::Float32);
+        if !self.training.lora && !is_trainable && self.training.epochs > 0 {
+            findings.push(warning(
+                "architecture.backbone_dtype",
+                format!("training all weights in {dtype} loses small changes"),
+                "set architecture.backbone_dtype to bfloat16 or float32, or training.lora to true",
+            ));
+        }
+        let kwargs = &self.tokenizer.tokenizer_kwargs;
+        if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(kwargs).is_err() {
+            findings.push(error(
+                "tokenizer.tokenizer_kwargs",
+                format!("{kwargs:?} is not a JSON object"),
+                r#"write it like {"use_fast": true}, or {} for no options"#,
+            ));
+        }
+    }
+
+    fn check_data(&self, findings: &mut Vec<Finding>) {
+        let dataset = &self.dataset;
+        let is_custom = dataset.validation_strategy == crate::ValidationStrategy::Custom;
+        if is_custom && dataset.validation_dataframe.is_none() {
+            findings.push(error(
+                "dataset.validation_dataframe",
+                "is empty, but dataset.validation_strategy is custom".to_owned(),
+                "name the validation table, or set dataset.validation_strategy to automatic",
+            ));
+        }
+        if dataset.only_last_answer && !dataset.mask_prompt_labels {
+            findings.push(warning(
+                "dataset.only_last_answer",
+                "has no effect while dataset.mask_prompt_labels is false: every token is learned".to_owned(),
+                "set dataset.mask_prompt_labels to true",
+            ));
+        }
+        if dataset.data_sample < 1.0 && dataset.data_sample_choice.is_empty() {
+            findings.push(warning(
+                "dataset.data_sample_choice",
+                "is empty, so dataset.data_sample has no effect".to_owned(),
+                "name Train, Validation or both",
+            ));
+        }
+    }
+
+    fn check_generation(&self, findings: &mut Vec<Finding>) {
+        let prediction = &self.prediction;
+        if prediction.temperature > 0.0 && !prediction.do_sample {
+            findings.push(warning(
+                "prediction.temperature",
+                "has no effect while prediction.do_sample is false".to_owned(),
+                "set prediction.do_sample to true, or the temperature to 0",
+            ));
+        }
+        if prediction.temperature == 0.0 && prediction.do_sample {
+            findings.push(warning(
+                "prediction.temperature",
+                "is 0, so prediction.do_sample has no effect: the most likely token is always taken"
+                    .to_owned(),
+                "set a temperature such as 0.7",
+            ));
+        }
+        if prediction.min_length_inference > prediction.max_length_inference {
+            findings.push(warning(
+                "prediction.min_length_inference",
+                format!(
+                    "is larger than prediction.max_length_inference ({})",
+                    prediction.max_length_inference
+                ),
+                "every answer will have exactly max_length_inference tokens; make it smaller",
+            ));
+        }
+        if self.logging.logger == crate::Logger::WeightsAndBiases
+            && self.logging.log_step_size == crate::LogStepSize::Relative
+        {
+            findings.push(error(
+                "logging.log_step_size",
+                "Weights & Biases takes absolute steps only".to_owned(),
+                "set logging.log_step_size to absolute",
+            ));
+        }
+    }
+
+    fn check_device(&self, findings: &mut Vec<Finding>) {
+        let device = self.environment.device.as_str();
+        if matches!(device, "auto" | "cpu") {
+            return;
+        }
+        let is_other = OTHER_DEVICES.iter().any(|name| device.eq_ignore_ascii_case(name));
+        let reason = if is_other { "is not compiled into this program" } else { "is not a device" };
+        findings.push(error("environment.device", format!("{device:?} {reason}"), "set it to auto or cpu"));
+    }
+}
+
+fn error(field: &str, message: String, hint: &str) -> Finding {
+    Finding { level: Level::Error, field: field.to_owned(), message, hint: Some(hint.to_owned()) }
+}
+
+fn warning(field: &str, message: String, hint: &str) -> Finding {
+    Finding { level: Level::Warning, field: field.to_owned(), message, hint: Some(hint.to_owned()) }
+}

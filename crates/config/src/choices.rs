@@ -1,0 +1,271 @@
+//! The closed sets of values some fields take.
+
+/// An enum whose variants have fixed spellings in YAML.
+pub(crate) trait Choice: Copy + Sized + 'static {
+    const NAMES: &'static [&'static str];
+    fn from_name(name: &str) -> Option<Self>;
+    fn name(self) -> &'static str;
+    /// What a spelling that no longer exists becomes.
+    fn legacy(name: &str) -> Option<Self>;
+}
+
+macro_rules! choices {
+    ($(
+        $(#[$meta:meta])*
+        pub enum $name:ident $(legacy $legacy:path;)? {
+            $( $(#[$variant_meta:meta])* $variant:ident = $text:literal ),+ $(,)?
+        }
+    )+) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $( $(#[$variant_meta])* $variant ),+ }
+
+        impl $name {
+            /// Every value, in the order a form offers them.
+            pub const ALL: &'static [Self] = &[$( Self::$variant ),+];
+
+            /// The spelling in YAML.
+            pub const fn as_str(self) -> &'static str {
+                match self { $( Self::$variant => $text ),+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl Choice for $name {
+            const NAMES: &'static [&'static str] = &[$( $text ),+];
+            fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|choice| choice.as_str() == name)
+            }
+            fn name(self) -> &'static str {
+                self.as_str()
+            }
+            fn legacy(name: &str) -> Option<Self> {
+                choices!(@legacy name $($legacy)?)
+            }
+        }
+    )+};
+    (@legacy $name:ident) => {{ let _ = $name; None }};
+    (@legacy $name:ident $legacy:path) => { $legacy($name) };
+}
+
+choices! {
+    /// What is learned: `problem_type` in YAML.
+    pub enum ProblemType {
+        /// Continue a text: chat, instructions, continued pre-training.
+        CausalLanguageModeling = "text_causal_language_modeling",
+        /// Put a text into classes.
+        CausalClassificationModeling = "text_causal_classification_modeling",
+        /// Predict numbers from a text.
+        CausalRegressionModeling = "text_causal_regression_modeling",
+        /// Encoder-decoder models.
+        SequenceToSequenceModeling = "text_sequence_to_sequence_modeling",
+        /// Learn from pairs of a better and a worse answer.
+        DpoModeling = "text_dpo_modeling",
+    }
+
+    /// How the validation rows are found.
+    pub enum ValidationStrategy {
+        /// A share of the training table.
+        Automatic = "automatic",
+        /// A table of their own.
+        Custom = "custom",
+    }
+
+    /// Part of the data a setting applies to.
+    pub enum DataPart {
+        /// Rows the weights learn from.
+        Train = "Train",
+        /// Rows the model is measured on.
+        Validation = "Validation",
+    }
+
+    /// How the rows of a table become conversations.
+    pub enum TableLayout {
+        /// Decide by the columns of the table.
+        Auto = "auto",
+        /// One row is one round; the column settings name its parts; parent ids chain rows.
+        Columns = "columns",
+        /// `instruction`, optional `input`, `output`.
+        Alpaca = "alpaca",
+        /// `conversations`: a list of `{from, value}`.
+        Sharegpt = "sharegpt",
+        /// `messages`: a list of `{role, content}`.
+        Messages = "messages",
+        /// Trees of messages: nested `replies`, or one message a row with id, parent id and role.
+        Tree = "tree",
+    }
+
+    /// How rounds become one text.
+    pub enum TextFormat {
+        /// The marker texts of the dataset section around each part.
+        Markers = "markers",
+        /// The chat template that comes with the tokenizer.
+        ChatTemplate = "chat_template",
+    }
+
+    /// Number format the frozen weights are kept in.
+    pub enum BackboneDtype {
+        /// 32-bit floats.
+        Float32 = "float32",
+        /// 16-bit floats with the exponent range of 32-bit ones.
+        Bfloat16 = "bfloat16",
+        /// IEEE half precision.
+        Float16 = "float16",
+        /// 8-bit integers with one scale a row.
+        Int8 = "int8",
+        /// 4-bit codes with one scale a block.
+        Int4 = "int4",
+    }
+
+    /// What the optimizer makes small.
+    pub enum LossFunction {
+        /// Mean over all trained tokens of a step.
+        TokenAveragedCrossEntropy = "TokenAveragedCrossEntropy",
+        /// Mean over the samples of a step of each sample's token mean.
+        SampleAveragedCrossEntropy = "SampleAveragedCrossEntropy",
+        /// Classification: several exclusive classes.
+        CrossEntropyLoss = "CrossEntropyLoss",
+        /// Classification: yes or no for each label.
+        BinaryCrossEntropyLoss = "BinaryCrossEntropyLoss",
+        /// Regression: squared error.
+        MseLoss = "MSELoss",
+        /// Regression: absolute error.
+        MaeLoss = "MAELoss",
+        /// Direct preference optimization.
+        DpoLoss = "DPOLoss",
+        /// Preference pairs, hinge.
+        DpoHingeLoss = "DPOHingeLoss",
+        /// Preference pairs, identity preference optimization.
+        DpoIpoLoss = "DPOIPOLoss",
+        /// Kahneman-Tversky optimization on pairs.
+        KtoPairLoss = "KTOPairLoss",
+        /// Contrastive preference optimization.
+        CpoLoss = "CPOLoss",
+        /// Simple preference optimization.
+        SimPoLoss = "SimPOLoss",
+    }
+
+    /// Rule that turns gradients into weight changes.
+    pub enum Optimizer {
+        /// Adadelta.
+        Adadelta = "Adadelta",
+        /// Adam with L2 decay added to the gradient.
+        Adam = "Adam",
+        /// Adam with decoupled weight decay.
+        AdamW = "AdamW",
+        /// AdamW with 8-bit moments.
+        AdamW8bit = "AdamW8bit",
+        /// RMSprop.
+        RmsProp = "RMSprop",
+        /// Stochastic gradient descent with Nesterov momentum.
+        Sgd = "SGD",
+    }
+
+    /// Shape of the learning rate over the run, after warm-up.
+    pub enum Schedule {
+        /// Stays at its value.
+        Constant = "Constant",
+        /// Falls along half a cosine.
+        Cosine = "Cosine",
+        /// Falls along a line.
+        Linear = "Linear",
+    }
+
+    /// Implementation of attention.
+    pub enum AttentionImplementation {
+        /// The one that fits.
+        Auto = "auto",
+        /// Plain.
+        Eager = "eager",
+        /// Flash attention 2.
+        FlashAttention2 = "flash_attention_2",
+        /// Scaled dot product attention.
+        Sdpa = "sdpa",
+    }
+
+    /// Which weights are kept.
+    pub enum SaveCheckpoint {
+        /// Those at the end of the run.
+        Last = "last",
+        /// Those with the best validation metric.
+        Best = "best",
+        /// Those at each evaluation.
+        EachEvaluationEpoch = "each_evaluation_epoch",
+        /// None.
+        Disable = "disable",
+    }
+
+    /// How samples fill a micro-batch.
+    pub enum Packing {
+        /// `batch_size` samples, end to end.
+        Samples = "samples",
+        /// `batch_size` rows of `max_length` tokens, each filled with whole samples.
+        Rows = "rows",
+        /// All samples end to end, cut every `max_length` tokens.
+        Wrapped = "wrapped",
+    }
+
+    /// Number the validation is judged by.
+    pub enum Metric legacy legacy_metric; {
+        /// BLEU of generated against expected answers.
+        Bleu = "BLEU",
+        /// A judge model grades generated answers.
+        Gpt = "GPT",
+        /// Exponential of the mean loss.
+        Perplexity = "Perplexity",
+        /// Classification: area under the curve.
+        Auc = "AUC",
+        /// Classification: share of right answers.
+        Accuracy = "Accuracy",
+        /// Classification: logarithmic loss.
+        LogLoss = "LogLoss",
+        /// Regression: mean squared error.
+        Mse = "MSE",
+        /// Regression: mean absolute error.
+        Mae = "MAE",
+    }
+
+    /// Number format of activations under mixed precision.
+    pub enum MixedPrecisionDtype {
+        /// bfloat16.
+        Bfloat16 = "bfloat16",
+        /// IEEE half precision.
+        Float16 = "float16",
+    }
+
+    /// DeepSpeed's partitioning of the optimizer and the weights.
+    pub enum DeepspeedMethod {
+        /// Optimizer state and gradients are split.
+        Zero2 = "ZeRO2",
+        /// The weights are split, too.
+        Zero3 = "ZeRO3",
+    }
+
+    /// Horizontal axis of logged curves.
+    pub enum LogStepSize {
+        /// Steps.
+        Absolute = "absolute",
+        /// Share of the run.
+        Relative = "relative",
+    }
+
+    /// Service that receives the run's numbers.
+    pub enum Logger {
+        /// No service.
+        None = "None",
+        /// neptune.ai.
+        Neptune = "Neptune",
+        /// Weights & Biases.
+        WeightsAndBiases = "W&B",
+    }
+}
+
+/// Metric names came and went; files that use one of them fall back to BLEU, as they always did.
+fn legacy_metric(_name: &str) -> Option<Metric> {
+    Some(Metric::Bleu)
+}

@@ -1,0 +1,25 @@
+//! `architecture`: model weights and their number formats.
+
+use crate::choices::BackboneDtype;
+use crate::declare::fields;
+use crate::field::facets;
+
+fields! {
+    /// Model weights and their number formats.
+    pub struct Architecture in "architecture" {
+        /// Starts from the backbone's trained weights; off, from random ones.
+        pretrained: bool = true => facets().hidden();
+        /// Number format of the backbone's weights. Training all weights wants `float32` or `bfloat16`; `int8`
+        /// and `int4` save memory when only adapters are trained.
+        backbone_dtype: BackboneDtype = BackboneDtype::Int4;
+        /// Forgets activations after the forward pass and computes them again in the backward pass: much less
+        /// memory for about a third more time. The results are the same.
+        gradient_checkpointing: bool = true;
+        /// Dropout probability inside the backbone while training. Llama-like models have no place for it.
+        intermediate_dropout: f64 = 0.0
+            => facets().from_below(0.0, 1.0).slider(0.0, 0.5, 0.05).open_grid(&[0.0, 0.05, 0.1, 0.15]);
+        /// Weights to start from instead of the backbone's own: a PEFT adapter folder or a model folder, for
+        /// example of an earlier experiment. Empty: the backbone's own.
+        pretrained_weights: String = String::new();
+    }
+}

@@ -1,0 +1,28 @@
+//! `augmentation`: random changes of the training data.
+
+use super::CLASSIFICATION_AND_REGRESSION;
+use crate::declare::fields;
+use crate::field::facets;
+
+const PROBABILITIES: &[f64] = &[0.0, 0.1, 0.2, 0.3];
+
+fields! {
+    /// Random changes of the training data.
+    pub struct Augmentation in "augmentation" {
+        /// Probability with which each input token is replaced by the mask token and not learned.
+        token_mask_probability: f64 = 0.0
+            => facets().within(0.0, 1.0).slider(0.0, 0.9, 0.05).open_grid(PROBABILITIES);
+        /// Probability with which each earlier round of a conversation is left out.
+        skip_parent_probability: f64 = 0.0
+            => facets().within(0.0, 1.0).slider(0.0, 1.0, 0.05).open_grid(PROBABILITIES)
+                .not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Probability with which a round of another conversation is put in front of a sample.
+        random_parent_probability: f64 = 0.0
+            => facets().within(0.0, 1.0).slider(0.0, 1.0, 0.05).open_grid(PROBABILITIES)
+                .not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Strength α of uniform noise added to embeddings while training (NEFTune): at most α / √(length · width)
+        /// per number. 0 switches it off.
+        neftune_noise_alpha: f64 = 0.0
+            => facets().at_least(0.0).slider(0.0, 15.0, 0.05).open_grid(&[0.0, 5.0, 10.0, 15.0]);
+    }
+}

@@ -1,0 +1,111 @@
+//! `dataset`: tables, columns and how their cells become text.
+
+use super::CLASSIFICATION_AND_REGRESSION;
+use crate::choices::{DataPart, ProblemType, TableLayout, TextFormat, ValidationStrategy};
+use crate::declare::fields;
+use crate::field::{facets, is, is_not};
+use crate::field_value::OptionalText;
+
+const ONLY_LANGUAGE: &[ProblemType] = &[
+    ProblemType::CausalClassificationModeling,
+    ProblemType::CausalRegressionModeling,
+    ProblemType::SequenceToSequenceModeling,
+    ProblemType::DpoModeling,
+];
+
+fields! {
+    /// Which rows are learned from and how they become conversations and text.
+    pub struct Dataset in "dataset" {
+        /// Replaces the names other assistants give themselves (Open Assistant, ChatGPT, LAION, OpenAI and their
+        /// common spellings) in prompts and answers, so that the model introduces itself with `chatbot_name` and
+        /// `chatbot_author`. Upper and lower case are told apart.
+        personalize: bool = false => facets().not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Name the model gives itself when `personalize` is on.
+        chatbot_name: String = "h2oGPT".to_owned()
+            => facets().when(&[is("personalize", "true")]).not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Author the model names when `personalize` is on.
+        chatbot_author: String = "H2O.ai".to_owned()
+            => facets().when(&[is("personalize", "true")]).not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Path of the training table: csv, tsv, json, jsonl, or parquet (pq); upper case endings are fine, too.
+        train_dataframe: String = "/path/to/train.csv".to_owned();
+        /// Where validation rows come from: `automatic` splits a share off the training table, `custom` reads
+        /// `validation_dataframe`.
+        validation_strategy: ValidationStrategy = ValidationStrategy::Automatic;
+        /// Path of the validation table, same file types as the training table.
+        validation_dataframe: OptionalText = OptionalText::from("")
+            => facets().when(&[is("validation_strategy", "custom")]);
+        /// Share of the training table that becomes validation data, rounded up to whole rows. With a parent
+        /// column whole groups of connected conversations are moved, so that no conversation is on both sides.
+        /// The split depends on the rows only, never on the seed.
+        validation_size: f64 = 0.01
+            => facets().between(0.0, 1.0).slider(0.01, 0.95, 0.01).when(&[is("validation_strategy", "automatic")]);
+        /// Share of the data to use, for quick trials. Below 1 rows (with a parent column: whole conversations)
+        /// are drawn, always the same ones; at least 10 rows are kept.
+        data_sample: f64 = 1.0 => facets().above_to(0.0, 1.0).slider(0.01, 1.0, 0.01);
+        /// Parts of the data that `data_sample` applies to.
+        data_sample_choice: Vec<DataPart> = vec![DataPart::Train, DataPart::Validation]
+            => facets().when(&[is_not("data_sample", "1.0")]);
+        /// Column with a system text; `None` for no system texts. Only the text of the first round of a
+        /// conversation is used. A validation table may lack the column.
+        system_column: OptionalText = OptionalText::from("system")
+            => facets().suggest(&["system"]).not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Columns of the prompt, in order. Several are joined with `prompt_column_separator`. An empty list
+        /// means no prompt, as in continued pre-training.
+        prompt_column: Vec<String> = vec!["instruction".to_owned(), "input".to_owned()]
+            => facets().suggest(&["instruction", "prompt", "question", "input", "user"]);
+        /// Text between the parts of a prompt made of several columns. Escapes such as `\n` are decoded.
+        prompt_column_separator: String = r"\n\n".to_owned();
+        /// Column of the answer the model learns to give.
+        answer_column: String = "output".to_owned()
+            => facets().suggest(&["answer", "output", "response", "assistant", "chosen"]);
+        /// Column that names the row before this one in a conversation; `None` when every row stands alone. A
+        /// missing parent starts a conversation. A table without this column has no conversations.
+        parent_id_column: OptionalText = OptionalText::from("parent_id")
+            => facets().suggest(&["parent", "parent_id"]).not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Column with the row's own id, which `parent_id_column` refers to. Ids must be unique.
+        id_column: OptionalText = OptionalText::from("id")
+            => facets().suggest(&["id", "ID", "index"]).when(&[is_not("parent_id_column", "None")]);
+        /// Marker text before a system text. Escapes such as `\n` are decoded.
+        text_system_start: String = "<|system|>".to_owned()
+            => facets().when(&[is_not("system_column", "None")]).not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Marker text before a prompt. Escapes such as `\n` are decoded.
+        text_prompt_start: String = "<|prompt|>".to_owned();
+        /// Marker text between prompt and answer. Escapes such as `\n` are decoded.
+        text_answer_separator: String = "<|answer|>".to_owned();
+        /// Puts the end-of-text token after a system text.
+        add_eos_token_to_system: bool = true
+            => facets().when(&[is_not("system_column", "None")]).not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Puts the end-of-text token after a prompt, before the answer marker.
+        add_eos_token_to_prompt: bool = true;
+        /// Puts the end-of-text token after an answer, which teaches the model when to stop.
+        add_eos_token_to_answer: bool = true => facets().not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Off: every row is a sample, with all its ancestors in front. On: only rows that nobody answers are
+        /// samples, so that each conversation is seen once, in full length.
+        limit_chained_samples: bool = false
+            => facets().when(&[is_not("parent_id_column", "None")])
+                .not_for(&[ProblemType::SequenceToSequenceModeling, ProblemType::DpoModeling]);
+        /// Leaves prompts, system texts and markers out of the loss, so that only answers are learned. Off, every
+        /// token is learned, as continued pre-training wants.
+        mask_prompt_labels: bool = true => facets().not_for(&[
+            ProblemType::CausalClassificationModeling,
+            ProblemType::CausalRegressionModeling,
+            ProblemType::SequenceToSequenceModeling,
+            ProblemType::DpoModeling,
+        ]);
+        /// Learns only the last answer of a conversation; earlier ones are context.
+        only_last_answer: bool = false
+            => facets().when(&[is_not("parent_id_column", "None"), is("mask_prompt_labels", "true")])
+                .not_for(CLASSIFICATION_AND_REGRESSION);
+        /// How rows become conversations. `columns`: the column settings above. `alpaca`: instruction, optional
+        /// input, output. `sharegpt`: a `conversations` list of from and value. `messages`: a `messages` list of
+        /// role and content. `tree`: nested replies, or one message a row with message_id, parent_id, role and
+        /// text. `auto` takes the columns when the prompt or answer column exists in the table and otherwise
+        /// decides by the table's columns; the choice is reported.
+        layout: TableLayout = TableLayout::Auto => facets().not_for(CLASSIFICATION_AND_REGRESSION);
+        /// How a conversation becomes text: `markers` puts the marker texts above around each part,
+        /// `chat_template` uses the template that comes with the tokenizer.
+        text_format: TextFormat = TextFormat::Markers => facets().not_for(ONLY_LANGUAGE);
+        /// Reads only this many rows from the start of each table, before splitting and sampling. 0 reads all.
+        max_rows: usize = 0 => facets().at_least(0.0).spin(0.0, 1.0);
+    }
+}

@@ -1,0 +1,61 @@
+//! The declarations: one file per section of the YAML file, and the whole experiment here.
+
+mod architecture;
+mod augmentation;
+mod dataset;
+mod environment;
+mod logging;
+mod prediction;
+mod tokenizer;
+mod training;
+
+pub use architecture::Architecture;
+pub use augmentation::Augmentation;
+pub use dataset::Dataset;
+pub use environment::Environment;
+pub use logging::Logging;
+pub use prediction::Prediction;
+pub use tokenizer::Tokenizer;
+pub use training::Training;
+
+use crate::choices::ProblemType;
+use crate::declare::fields;
+use crate::field::facets;
+
+const CLASSIFICATION_AND_REGRESSION: &[ProblemType] =
+    &[ProblemType::CausalClassificationModeling, ProblemType::CausalRegressionModeling];
+
+fields! {
+    /// Everything one experiment needs to know: the whole YAML file.
+    pub struct ExperimentConfig in "" {
+        /// Name of the experiment and of its run folder. A slash becomes a hyphen. Without one, two random words
+        /// are joined.
+        experiment_name: String = String::new();
+        /// The model to start from: a Hugging Face model id such as `h2oai/h2o-danube3-500m-base`, a folder with
+        /// config.json and safetensors files, or a GGUF file.
+        llm_backbone: String = "h2oai/h2o-danube3-500m-base".to_owned();
+        /// Folder the run writes to.
+        output_directory: String = "output/text_causal_language_modeling_config".to_owned()
+            => facets().hidden();
+        /// What is learned. Causal language modeling covers chat, instructions and continued pre-training.
+        problem_type: ProblemType = ProblemType::CausalLanguageModeling;
+    }
+    sections {
+        /// Model weights and their number formats.
+        architecture: Architecture;
+        /// Random changes of the training data.
+        augmentation: Augmentation;
+        /// Tables, columns and text assembly.
+        dataset: Dataset;
+        /// Devices, threads, seeds.
+        environment: Environment;
+        /// Where the run's numbers go.
+        logging: Logging;
+        /// Validation metric and text generation.
+        prediction: Prediction;
+        /// Token counts and tokenizer options.
+        tokenizer: Tokenizer;
+        /// Loss, optimizer, schedule, adapters, checkpoints.
+        training: Training;
+    }
+}

@@ -1,0 +1,61 @@
+//! `prediction`: validation metric and text generation.
+
+use super::CLASSIFICATION_AND_REGRESSION;
+use crate::choices::Metric;
+use crate::declare::fields;
+use crate::field::{facets, is};
+
+fields! {
+    /// Validation metric and text generation.
+    pub struct Prediction in "prediction" {
+        /// Number the validation is judged by, and by which the best checkpoint is chosen. Perplexity needs no
+        /// generated text.
+        metric: Metric = Metric::Gpt;
+        /// Model that grades answers when the metric is GPT.
+        metric_gpt_model: String = "gpt-3.5-turbo-0301".to_owned()
+            => facets().when(&[is("metric", "GPT")]).not_for(CLASSIFICATION_AND_REGRESSION).suggest(&[
+                "gpt-3.5-turbo-0301",
+                "gpt-3.5-turbo-0613",
+                "gpt-4-0314",
+                "gpt-4-0613",
+                "gpt-4-1106-preview",
+            ]);
+        /// Instructions the grading model gets when the metric is GPT.
+        metric_gpt_template: String = "general".to_owned()
+            => facets().when(&[is("metric", "GPT")]).not_for(CLASSIFICATION_AND_REGRESSION)
+                .suggest(&["general", "rag", "mt-bench"]);
+        /// Fewest tokens of a generated answer.
+        min_length_inference: usize = 2
+            => facets().at_least(0.0).slider(0.0, 1024.0, 1.0).not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Most tokens of a generated answer.
+        max_length_inference: usize = 256
+            => facets().at_least(1.0).slider(1.0, 4096.0, 1.0).not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Seconds after which generation of a batch stops. 0: no limit.
+        max_time: f64 = 0.0
+            => facets().at_least(0.0).slider(0.0, 600.0, 1.0).not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Samples in one evaluation or generation batch. 0: as many as in training.
+        batch_size_inference: usize = 0 => facets().at_least(0.0).slider(0.0, 512.0, 1.0);
+        /// Draws the next token by its probability instead of always taking the most likely one.
+        do_sample: bool = false => facets().not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Number of beams that are followed at once; 1 follows a single text.
+        num_beams: usize = 1
+            => facets().at_least(1.0).slider(1.0, 4.0, 1.0).not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Evenness of the draw when `do_sample` is on: below 1 likely tokens get likelier, above 1 the choice
+        /// gets wilder.
+        temperature: f64 = 0.0
+            => facets().at_least(0.0).slider(0.0, 10.0, 0.05).not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Makes tokens that already occurred less likely. 1 switches it off.
+        repetition_penalty: f64 = 1.0
+            => facets().above(0.0).slider(1.0, 10.0, 0.025).not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Texts that end an answer, separated by commas, besides the marker texts and the end-of-text token.
+        stop_tokens: String = String::new() => facets().not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Draws only among this many most likely tokens when `do_sample` is on. 0: among all.
+        top_k: usize = 0 => facets().at_least(0.0).slider(0.0, 100.0, 1.0).not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Draws only among the most likely tokens that together reach this probability when `do_sample` is on.
+        /// 1: among all.
+        top_p: f64 = 1.0
+            => facets().above_to(0.0, 1.0).slider(0.5, 1.0, 0.05).not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Earlier messages that a chat with the model keeps in view.
+        num_history: usize = 4 => facets().at_least(1.0).slider(1.0, 50.0, 1.0).hidden();
+    }
+}

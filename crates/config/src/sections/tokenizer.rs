@@ -1,0 +1,23 @@
+//! `tokenizer`: token counts and tokenizer options.
+
+use crate::declare::fields;
+use crate::field::facets;
+
+fields! {
+    /// Token counts and tokenizer options.
+    pub struct Tokenizer in "tokenizer" {
+        /// Largest number of tokens of a sample. System texts and answers keep their first tokens, prompts their
+        /// last; the assembled conversation keeps its last. More tokens need more memory and time. Some models
+        /// have a largest position of their own.
+        max_length: usize = 512
+            => facets().at_least(2.0).slider(32.0, 16384.0, 32.0).open_grid(&[256.0, 512.0, 1024.0]);
+        /// Adds the three marker texts to the vocabulary, so that each is one token with an embedding that is
+        /// learned.
+        add_prompt_answer_tokens: bool = false;
+        /// Share of a batch's samples whose length is respected when padding is cut; longer ones lose their
+        /// start. 1 cuts nothing but padding. Samples lie end to end here, so there is no padding to save.
+        padding_quantile: f64 = 1.0 => facets().within(0.0, 1.0).slider(0.0, 1.0, 0.01);
+        /// Options of the Hugging Face tokenizer class, a JSON object as text.
+        tokenizer_kwargs: String = r#"{"use_fast": true, "add_prefix_space": false}"#.to_owned();
+    }
+}

@@ -1,0 +1,109 @@
+//! `training`: loss, optimizer, schedule, adapters, checkpoints.
+
+use super::CLASSIFICATION_AND_REGRESSION;
+use crate::choices::{AttentionImplementation, LossFunction, Optimizer, Packing, SaveCheckpoint, Schedule};
+use crate::declare::fields;
+use crate::field::{facets, is, is_filled, is_not};
+
+const LEARNING_RATES: &[f64] = &[1e-6, 5e-6, 1e-5, 5e-5, 1e-4, 3e-4, 5e-4];
+
+fields! {
+    /// Loss, optimizer, schedule, adapters, checkpoints.
+    pub struct Training in "training" {
+        /// What is made small. Token averaged: every learned token of a step counts the same. Sample averaged:
+        /// every sample counts the same, however long its answer is. The other losses belong to other problem
+        /// types.
+        loss_function: LossFunction = LossFunction::TokenAveragedCrossEntropy => facets().choice_grid();
+        /// Rule that turns gradients into weight changes. AdamW suits nearly everything.
+        optimizer: Optimizer = Optimizer::AdamW;
+        /// Step size at the top of the schedule. Adapters usually want 1e-5 to 5e-4, whole models ten times less.
+        learning_rate: f64 = 1e-4 => facets().at_least(0.0).spin(1e-9, 1e-9).open_grid(LEARNING_RATES);
+        /// Parts of the model that learn with `differential_learning_rate` instead: every weight whose name
+        /// contains one of these texts. Empty: none.
+        differential_learning_rate_layers: Vec<String> = Vec::new()
+            => facets().suggest(&["backbone", "embed", "head"]);
+        /// Learning rate of the layers named in `differential_learning_rate_layers`.
+        differential_learning_rate: f64 = 1e-5
+            => facets().at_least(0.0).spin(1e-9, 1e-9).open_grid(LEARNING_RATES)
+                .when(&[is_filled("differential_learning_rate_layers")]);
+        /// Weights that do not learn when the whole model is trained: every weight whose name contains one of
+        /// these texts. Adapters freeze the backbone anyway.
+        freeze_layers: Vec<String> = Vec::new()
+            => facets().suggest(&["embed", "layer", "head"]).when(&[is("lora", "false")]);
+        /// Which implementation of attention computes. All give the same numbers up to rounding.
+        attention_implementation: AttentionImplementation = AttentionImplementation::Auto;
+        /// Samples in one forward and backward pass. The optimizer sees `batch_size` times `grad_accumulation`.
+        /// With packing `rows` or `wrapped` it counts rows of `max_length` tokens.
+        batch_size: usize = 2
+            => facets().at_least(1.0).slider(1.0, 256.0, 1.0).grid(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]);
+        /// Leaves out the last micro-batch of an epoch if it is not full. Switched off by itself when there are
+        /// fewer samples than one batch.
+        drop_last_batch: bool = true => facets().hidden();
+        /// Passes over the training data. 0 only evaluates.
+        epochs: usize = 1 => facets().at_least(0.0).slider(0.0, 10.0, 1.0).grid(&[1.0, 2.0, 4.0]);
+        /// How the learning rate develops after warm-up: it stays, or falls along half a cosine or a line.
+        schedule: Schedule = Schedule::Cosine;
+        /// Where a falling schedule ends, as a share of `learning_rate`. 0 falls to nothing.
+        min_learning_rate_ratio: f64 = 0.0
+            => facets().within(0.0, 1.0).slider(0.0, 0.1, 1e-4).when(&[is_not("schedule", "Constant")]);
+        /// Epochs, or a part of one, over which the learning rate rises from 0 to its value.
+        warmup_epochs: f64 = 0.0 => facets().at_least(0.0).slider(0.0, 5.0, 0.05).open_grid(&[0.0, 0.25]);
+        /// Pull of the weights towards 0. Biases and norm weights are left out.
+        weight_decay: f64 = 0.0 => facets().at_least(0.0).spin(0.0, 1e-5).open_grid(&[0.0, 0.01, 0.1, 0.2]);
+        /// Largest length of the gradient over all weights; a longer one is scaled down. 0 switches it off.
+        gradient_clip: f64 = 0.0
+            => facets().at_least(0.0).slider(0.0, 10.0, 0.1).open_grid(&[0.0, 0.5, 1.0, 2.0, 4.0, 8.0]);
+        /// Micro-batches whose gradients are added up before the optimizer takes a step: larger batches without
+        /// more memory.
+        grad_accumulation: usize = 1
+            => facets().at_least(1.0).slider(1.0, 8.0, 1.0).open_grid(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]);
+        /// Trains small low-rank matrices beside the frozen weights instead of the weights themselves.
+        lora: bool = true;
+        /// Splits each weight into size and direction and adapts both (DoRA).
+        use_dora: bool = false => facets().when(&[is("lora", "true")]);
+        /// Rank of the adapters: inner width of the two matrices. More can learn more and costs more memory.
+        lora_r: usize = 4
+            => facets().at_least(1.0).slider(1.0, 256.0, 1.0).grid(&[2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0])
+                .when(&[is("lora", "true")]);
+        /// Strength of the adapters: their output is multiplied with `lora_alpha` / `lora_r`.
+        lora_alpha: usize = 16
+            => facets().at_least(1.0).slider(1.0, 256.0, 1.0)
+                .grid(&[4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]).when(&[is("lora", "true")]);
+        /// Probability with which an input of an adapter is dropped while training.
+        lora_dropout: f64 = 0.05
+            => facets().from_below(0.0, 1.0).slider(0.0, 0.5, 0.01).when(&[is("lora", "true")]);
+        /// Scales adapters with `lora_alpha` / √`lora_r`, which keeps high ranks stable.
+        use_rslora: bool = false => facets().when(&[is("lora", "true")]);
+        /// Names of the linear layers that get an adapter, separated by commas, for example `q_proj,v_proj`.
+        /// Empty: all but the output head.
+        lora_target_modules: String = String::new() => facets().when(&[is("lora", "true")]);
+        /// Backbone weights that learn in full beside the adapters: every weight whose name contains one of these
+        /// texts.
+        lora_unfreeze_layers: Vec<String> = Vec::new()
+            => facets().suggest(&["embed", "head"]).when(&[is("lora", "true")]);
+        /// Which weights are kept: the `last`, those with the `best` validation metric, those at
+        /// `each_evaluation_epoch`, or none (`disable`).
+        save_checkpoint: SaveCheckpoint = SaveCheckpoint::Last;
+        /// Epochs between two evaluations: 1 after each epoch, 0.25 four times an epoch.
+        evaluation_epochs: f64 = 1.0 => facets().above(0.0).slider(0.01, 1.0, 0.01);
+        /// Evaluates once before the first step, to see where the model starts.
+        evaluate_before_training: bool = false;
+        /// Adds the validation rows to the training rows, for a last run once the settings are known. The
+        /// validation numbers then say little.
+        train_validation_data: bool = false;
+        /// How samples fill a micro-batch. `samples`: `batch_size` of them end to end, no padding. `rows`:
+        /// `batch_size` rows of `max_length` tokens, each filled with as many whole samples as fit. `wrapped`:
+        /// everything end to end, cut every `max_length` tokens; attention runs across samples, as continued
+        /// pre-training wants.
+        packing: Packing = Packing::Samples => facets().not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Visits the samples in a new random order each epoch; off, in table order.
+        shuffle: bool = true;
+        /// Seconds between two checkpoints from which an interrupted run can be resumed. 0: only at evaluations
+        /// and at the end.
+        checkpoint_interval_secs: f64 = 600.0 => facets().at_least(0.0).spin(0.0, 60.0);
+        /// Optimizer steps between two such checkpoints. 0 switches this off.
+        checkpoint_every_steps: usize = 0 => facets().at_least(0.0).spin(0.0, 1.0);
+        /// Optimizer steps between two reports of loss, learning rate and speed.
+        log_every_steps: usize = 1 => facets().at_least(1.0).spin(1.0, 1.0);
+    }
+}

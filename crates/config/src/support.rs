@@ -1,0 +1,260 @@
+//! What this program accepts in a file but does otherwise, or not at all: the one list of such gaps.
+//!
+//! A gap is a warning when the run still learns the same thing (more memory, another rounding, one chart less) and
+//! an error when its result would differ in kind. Nothing is passed over in silence.
+
+use crate::check::{Finding, Level};
+use crate::choices::{
+    AttentionImplementation, BackboneDtype, LogStepSize, Logger, LossFunction, Metric, Optimizer, ProblemType,
+};
+use crate::sections::ExperimentConfig;
+
+/// A setting that is not (wholly) built.
+struct Gap {
+    field: &'static str,
+    level: Level,
+    /// Whether the settings fall into the gap.
+    is_hit: fn(&ExperimentConfig) -> bool,
+    /// What happens instead.
+    message: &'static str,
+    /// What the user can set instead.
+    hint: Option<&'static str>,
+}
+
+/// The tokenizer options that are in effect whatever is set.
+const DEFAULT_TOKENIZER_KWARGS: &[(&str, bool)] = &[("use_fast", true), ("add_prefix_space", false)];
+
+const GAPS: &[Gap] = &[
+    Gap {
+        field: "problem_type",
+        level: Level::Error,
+        is_hit: |c| c.problem_type != ProblemType::CausalLanguageModeling,
+        message: "only text_causal_language_modeling can be trained by this version",
+        hint: None,
+    },
+    Gap {
+        field: "architecture.backbone_dtype",
+        level: Level::Warning,
+        is_hit: |c| c.architecture.backbone_dtype != BackboneDtype::Float32,
+        message: "weights are kept and computed in float32 here: more memory, no rounding loss",
+        hint: Some("set architecture.backbone_dtype to float32 to silence this"),
+    },
+    Gap {
+        field: "architecture.pretrained",
+        level: Level::Error,
+        is_hit: |c| !c.architecture.pretrained,
+        message: "training from random weights is not built",
+        hint: Some("set architecture.pretrained to true"),
+    },
+    Gap {
+        field: "architecture.intermediate_dropout",
+        level: Level::Warning,
+        is_hit: |c| c.architecture.intermediate_dropout > 0.0,
+        message: "dropout inside the backbone is not applied; Llama-like models have no place for it anyway",
+        hint: Some("use training.lora_dropout, or set this to 0"),
+    },
+    Gap {
+        field: "environment.mixed_precision",
+        level: Level::Warning,
+        is_hit: |c| c.environment.mixed_precision,
+        message: "activations are computed in float32 here: slower, no rounding loss",
+        hint: Some("set environment.mixed_precision to false to silence this"),
+    },
+    Gap {
+        field: "environment.gpus",
+        level: Level::Warning,
+        is_hit: |c| !c.environment.gpus.is_empty(),
+        message: "GPU ids are not used: environment.device decides what computes",
+        hint: Some("set environment.gpus to an empty list to silence this"),
+    },
+    Gap {
+        field: "environment.compile_model",
+        level: Level::Warning,
+        is_hit: |c| c.environment.compile_model,
+        message: "has no effect: the program is compiled already",
+        hint: None,
+    },
+    Gap {
+        field: "environment.use_deepspeed",
+        level: Level::Warning,
+        is_hit: |c| c.environment.use_deepspeed,
+        message: "DeepSpeed is not used: one process trains the whole model; the numbers are the same",
+        hint: None,
+    },
+    Gap {
+        field: "environment.find_unused_parameters",
+        level: Level::Warning,
+        is_hit: |c| c.environment.find_unused_parameters,
+        message: "has no effect: one process trains, and weights without gradient are always fine",
+        hint: None,
+    },
+    Gap {
+        field: "environment.number_of_workers",
+        level: Level::Warning,
+        // 4 and 8 are what files contain whose author chose nothing.
+        is_hit: |c| !matches!(c.environment.number_of_workers, 4 | 8),
+        message: "has no effect: batches are prepared by the program's own threads",
+        hint: Some("environment.threads sets their number"),
+    },
+    Gap {
+        field: "tokenizer.add_prompt_answer_tokens",
+        level: Level::Error,
+        is_hit: |c| c.tokenizer.add_prompt_answer_tokens,
+        message: "adding the marker texts to the vocabulary is not built",
+        hint: Some(
+            "set it to false; the markers are then ordinary text, or use dataset.text_format: chat_template",
+        ),
+    },
+    Gap {
+        field: "tokenizer.padding_quantile",
+        level: Level::Warning,
+        is_hit: |c| c.tokenizer.padding_quantile > 0.0 && c.tokenizer.padding_quantile < 1.0,
+        message: "has no effect: samples lie end to end without padding, so none is cut to save some",
+        hint: Some("tokenizer.max_length bounds long samples"),
+    },
+    Gap {
+        field: "tokenizer.tokenizer_kwargs",
+        level: Level::Warning,
+        is_hit: has_other_tokenizer_options,
+        message: "options of the Python tokenizer class are not used: the model's tokenizer.json decides",
+        hint: None,
+    },
+    Gap {
+        field: "training.attention_implementation",
+        level: Level::Warning,
+        is_hit: |c| c.training.attention_implementation != AttentionImplementation::Auto,
+        message: "there is one implementation here, which never holds a whole score matrix; same numbers",
+        hint: None,
+    },
+    Gap {
+        field: "training.use_dora",
+        level: Level::Error,
+        is_hit: |c| c.training.lora && c.training.use_dora,
+        message: "DoRA is not built; plain LoRA would learn something else",
+        hint: Some("set training.use_dora to false"),
+    },
+    Gap {
+        field: "training.optimizer",
+        level: Level::Warning,
+        is_hit: |c| c.training.optimizer == Optimizer::AdamW8bit,
+        message: "AdamW with 32-bit state is used: more memory, and weight decay is decoupled from the gradient",
+        hint: Some("set training.optimizer to AdamW to silence this"),
+    },
+    Gap {
+        field: "training.loss_function",
+        level: Level::Error,
+        is_hit: |c| {
+            c.problem_type == ProblemType::CausalLanguageModeling
+                && !matches!(
+                    c.training.loss_function,
+                    LossFunction::TokenAveragedCrossEntropy | LossFunction::SampleAveragedCrossEntropy
+                )
+        },
+        message: "does not fit causal language modeling",
+        hint: Some("set it to TokenAveragedCrossEntropy or SampleAveragedCrossEntropy"),
+    },
+    Gap {
+        field: "augmentation.token_mask_probability",
+        level: Level::Error,
+        is_hit: |c| c.augmentation.token_mask_probability > 0.0,
+        message: "token masking is not built",
+        hint: Some("set it to 0"),
+    },
+    Gap {
+        field: "augmentation.skip_parent_probability",
+        level: Level::Error,
+        is_hit: |c| c.augmentation.skip_parent_probability > 0.0,
+        message: "leaving out earlier rounds at random is not built",
+        hint: Some("set it to 0"),
+    },
+    Gap {
+        field: "augmentation.random_parent_probability",
+        level: Level::Error,
+        is_hit: |c| c.augmentation.random_parent_probability > 0.0,
+        message: "putting random rounds in front is not built",
+        hint: Some("set it to 0"),
+    },
+    Gap {
+        field: "augmentation.neftune_noise_alpha",
+        level: Level::Error,
+        is_hit: |c| c.augmentation.neftune_noise_alpha > 0.0,
+        message: "noise on embeddings is not built",
+        hint: Some("set it to 0"),
+    },
+    Gap {
+        field: "prediction.metric",
+        level: Level::Warning,
+        is_hit: |c| c.prediction.metric != Metric::Perplexity,
+        message: "validation is judged by Perplexity instead; other metrics are not built",
+        hint: Some("set prediction.metric to Perplexity to silence this"),
+    },
+    Gap {
+        field: "prediction.num_beams",
+        level: Level::Error,
+        is_hit: |c| c.prediction.num_beams > 1,
+        message: "beam search is not built; a single text would be another answer",
+        hint: Some("set it to 1"),
+    },
+    Gap {
+        field: "logging.log_step_size",
+        level: Level::Warning,
+        is_hit: |c| c.logging.log_step_size == LogStepSize::Relative,
+        message: "numbers are written with the absolute step; it is the viewer that draws the axis",
+        hint: None,
+    },
+    Gap {
+        field: "logging.log_all_ranks",
+        level: Level::Warning,
+        is_hit: |c| c.logging.log_all_ranks,
+        message: "has no effect: there is one process",
+        hint: None,
+    },
+    Gap {
+        field: "logging.logger",
+        level: Level::Warning,
+        is_hit: |c| c.logging.logger != Logger::None,
+        message: "nothing is sent to this service; all numbers are in the run folder",
+        hint: Some("set logging.logger to None to silence this"),
+    },
+];
+
+/// The gaps these settings fall into.
+pub(crate) fn findings(config: &ExperimentConfig) -> impl Iterator<Item = Finding> {
+    GAPS.iter().filter(|gap| (gap.is_hit)(config)).map(|gap| Finding {
+        level: gap.level,
+        field: gap.field.to_owned(),
+        message: gap.message.to_owned(),
+        hint: gap.hint.map(str::to_owned),
+    })
+}
+
+/// What is said about a field whose behaviour is not wholly built.
+pub(crate) fn note(field: &str) -> Option<&'static str> {
+    GAPS.iter().find(|gap| gap.field == field).map(|gap| gap.message)
+}
+
+fn has_other_tokenizer_options(config: &ExperimentConfig) -> bool {
+    let text = &config.tokenizer.tokenizer_kwargs;
+    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text) {
+        Ok(options) => options.iter().any(|(name, value)| {
+            !DEFAULT_TOKENIZER_KWARGS
+                .iter()
+                .any(|(known, default)| known == name && value.as_bool() == Some(*default))
+        }),
+        // Not an object: an error of its own in `check`.
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_gap_names_a_field() {
+        for gap in GAPS {
+            let spec = crate::find_field(gap.field);
+            assert_eq!(spec.map(|spec| spec.path()).as_deref(), Some(gap.field));
+        }
+    }
+}
