@@ -271,7 +271,7 @@ impl Facets {
         self
     }
 
-    pub(crate) const fn from_below(mut self, min: f64, max: f64) -> Self {
+    pub(crate) const fn at_least_below(mut self, min: f64, max: f64) -> Self {
         self.limit = Some(Limit { min, max: Some(max), is_min_excluded: false, is_max_excluded: true });
         self
     }

@@ -17,7 +17,7 @@ fields! {
         gradient_checkpointing: bool = true;
         /// Dropout probability inside the backbone while training. Llama-like models have no place for it.
         intermediate_dropout: f64 = 0.0
-            => facets().from_below(0.0, 1.0).slider(0.0, 0.5, 0.05).open_grid(&[0.0, 0.05, 0.1, 0.15]);
+            => facets().at_least_below(0.0, 1.0).slider(0.0, 0.5, 0.05).open_grid(&[0.0, 0.05, 0.1, 0.15]);
         /// Weights to start from instead of the backbone's own: a PEFT adapter folder or a model folder, for
         /// example of an earlier experiment. Empty: the backbone's own.
         pretrained_weights: String = String::new();

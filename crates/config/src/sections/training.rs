@@ -71,7 +71,7 @@ fields! {
                 .grid(&[4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]).when(&[is("lora", "true")]);
         /// Probability with which an input of an adapter is dropped while training.
         lora_dropout: f64 = 0.05
-            => facets().from_below(0.0, 1.0).slider(0.0, 0.5, 0.01).when(&[is("lora", "true")]);
+            => facets().at_least_below(0.0, 1.0).slider(0.0, 0.5, 0.01).when(&[is("lora", "true")]);
         /// Scales adapters with `lora_alpha` / √`lora_r`, which keeps high ranks stable.
         use_rslora: bool = false => facets().when(&[is("lora", "true")]);
         /// Names of the linear layers that get an adapter, separated by commas, for example `q_proj,v_proj`.
