@@ -1,5 +1,7 @@
 //! The declarations themselves, single settings, explanations, JSON Schema, checks.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use tunesmith_config::{
     ConfigError, DataPart, Dependency, ExperimentConfig, Finding, Kind, Level, LossFunction, Metric,
     OptionalText, ProblemType, Value, explain, find_field, json_schema, schema,
@@ -252,9 +254,12 @@ fn defaults_only_warn() {
     assert!(findings.iter().all(|finding| finding.level == Level::Warning));
 }
 
+/// Changed settings, and level, field and a part of the message of the finding they cause.
+type Expected<'a> = (&'a [(&'a str, &'a str)], Level, &'a str, &'a str);
+
 #[test]
 fn what_does_not_go_together_is_found() {
-    let cases: &[(&[(&str, &str)], Level, &str, &str)] = &[
+    let cases: &[Expected] = &[
         (
             &[("pretrained", "false"), ("backbone_dtype", "int4")],
             Level::Error,

@@ -1,5 +1,7 @@
 //! Reading and writing experiment files: old files, PyYAML's spellings, errors with lines, the round trip.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 
 use proptest::prelude::*;
