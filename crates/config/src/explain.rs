@@ -28,7 +28,7 @@ pub fn explain(name: &str) -> Option<String> {
         let kinds: Vec<&str> = spec.problem_types().map(ProblemType::as_str).collect();
         line("Only for", kinds.join(", "));
     }
-    if let Some(note) = support::note(&spec.path()) {
+    if let Some(note) = support::not_built_note(&spec.path()) {
         line("Here", note.to_owned());
     }
     Some(out)

@@ -41,3 +41,4 @@ pub use sections::{
     Architecture, Augmentation, Dataset, Environment, ExperimentConfig, Logging, Prediction, Tokenizer,
     Training,
 };
+pub use support::not_built_note;

@@ -229,7 +229,7 @@ pub(crate) fn findings(config: &ExperimentConfig) -> impl Iterator<Item = Findin
 }
 
 /// What is said about a field whose behaviour is not wholly built.
-pub(crate) fn note(field: &str) -> Option<&'static str> {
+pub fn not_built_note(field: &str) -> Option<&'static str> {
     GAPS.iter().find(|gap| gap.field == field).map(|gap| gap.message)
 }
 
