@@ -1,0 +1,222 @@
+//! Cross-entropy of a language model's head from hidden states, with its gradients, in bounded memory.
+//!
+//! losses[m] = logsumexp over v of z[m, v] − z[m, targets[m]] with logits z = hidden headᵀ; hidden [M, C], head [V, C].
+//! For the sum Σ weights[m]·losses[m]: dz[m, v] = weights[m] · (softmax(z[m])[v] − [v = targets[m]]), dhidden = dz head,
+//! dhead = dzᵀ hidden. Logits exist for one block of rows at a time, and the gradients are taken while they do: nothing
+//! is kept for a backward pass, and no logit is computed twice.
+
+use crate::Level;
+use crate::lanes::{map_and_sum, maximum};
+use crate::math::exp;
+use crate::matmul::{Matrix, MatrixMut, Output, Threads, matmul};
+use crate::parallel::run;
+use crate::simd::simd_kernel;
+
+/// Logits that exist at the same time: 32 MiB.
+const LOGITS_PER_BLOCK: usize = 1 << 23;
+/// Fewer rows would read the head too often, more would not make the product faster.
+const ROWS_PER_BLOCK: std::ops::RangeInclusive<usize> = 32..=512;
+
+/// What the loss is taken of.
+#[derive(Clone, Copy, Debug)]
+pub struct Problem<'a> {
+    /// hidden [M, C]: the labelled positions only.
+    pub hidden: &'a [f32],
+    /// head [V, C]
+    pub head: &'a [f32],
+    /// C
+    pub width: usize,
+    /// The wanted vocabulary entry of each row [M].
+    pub targets: &'a [u32],
+    /// The factor of each row's loss [M].
+    pub weights: &'a [f32],
+}
+
+/// The gradients of the weighted sum to fill; those that are `None` are not computed.
+#[derive(Debug)]
+pub struct Gradients<'a> {
+    /// dhidden [M, C]
+    pub hidden: Option<&'a mut [f32]>,
+    /// dhead [V, C]
+    pub head: Option<&'a mut [f32]>,
+}
+
+/// Fills losses [M], unweighted, and the wanted gradients of their weighted sum.
+///
+/// # Panics
+/// When lengths do not fit or a target lies beyond the vocabulary.
+pub fn cross_entropy(level: Level, problem: Problem, losses: &mut [f32], mut gradients: Gradients) {
+    let Problem { hidden, head, width, targets, weights } = problem;
+    let n_rows = targets.len();
+    let vocabulary = head.len().checked_div(width).unwrap_or(0);
+    let lengths = (hidden.len(), weights.len(), losses.len());
+    assert_eq!(
+        lengths,
+        (n_rows * width, n_rows, n_rows),
+        "cross_entropy: lengths of hidden, weights, losses"
+    );
+    assert!(
+        targets.iter().all(|target| (*target as usize) < vocabulary),
+        "cross_entropy: target beyond {vocabulary}"
+    );
+    if let Some(d_head) = &mut gradients.head {
+        d_head.fill(0.0);
+    }
+    if n_rows == 0 {
+        return;
+    }
+    let with_gradient = gradients.hidden.is_some() || gradients.head.is_some();
+    let head = Matrix::new(head, vocabulary, width);
+    let block = (LOGITS_PER_BLOCK / vocabulary).clamp(*ROWS_PER_BLOCK.start(), *ROWS_PER_BLOCK.end());
+    let mut logits = vec![0.0; block.min(n_rows) * vocabulary];
+    for first in (0..n_rows).step_by(block) {
+        let rows = first..n_rows.min(first + block);
+        let n = rows.len();
+        let logits = &mut logits[..n * vocabulary];
+        let hidden = Matrix::new(&hidden[first * width..rows.end * width], n, width);
+        matmul(
+            MatrixMut::new(logits, n, vocabulary),
+            Output::Overwrite,
+            1.0,
+            hidden,
+            head.t(),
+            Threads::Pool,
+        );
+        let labels = targets[rows.clone()].iter().zip(&weights[rows.clone()]);
+        let tasks = logits.chunks_exact_mut(vocabulary).zip(labels).zip(&mut losses[rows.clone()]).collect();
+        run(tasks, |((logits, (target, weight)), loss)| {
+            *loss = softmax_row(level, logits, *target as usize, with_gradient.then_some(*weight));
+        });
+        let d_logits = Matrix::new(logits, n, vocabulary);
+        if let Some(d_hidden) = &mut gradients.hidden {
+            let out = MatrixMut::new(&mut d_hidden[first * width..rows.end * width], n, width);
+            matmul(out, Output::Overwrite, 1.0, d_logits, head, Threads::Pool);
+        }
+        if let Some(d_head) = &mut gradients.head {
+            let out = MatrixMut::new(d_head, vocabulary, width);
+            matmul(out, Output::Add, 1.0, d_logits.t(), hidden, Threads::Pool);
+        }
+    }
+}
+
+simd_kernel! {
+    /// The loss of one row; with a weight, the logits become their gradient.
+    fn softmax_row<S>(logits: &mut [f32], target: usize, weight: Option<f32>) -> f32 {
+        let largest = maximum(logits);
+        let wanted = logits[target];
+        let sum = map_and_sum(logits, |z| exp::<S>(z - largest));
+        if let Some(weight) = weight {
+            let factor = weight / sum;
+            for d in logits.iter_mut() {
+                *d *= factor;
+            }
+            logits[target] -= weight;
+        }
+        sum.ln() + (largest - wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{random, same_for_any_number_of_threads, worst_difference};
+
+    struct Case {
+        n: usize,
+        width: usize,
+        vocabulary: usize,
+    }
+
+    impl Case {
+        fn data(&self) -> (Vec<f32>, Vec<f32>, Vec<u32>, Vec<f32>) {
+            let hidden = random(self.n * self.width, 1).iter().map(|h| h * 3.0).collect();
+            let targets = (0..self.n).map(|n| (n * 31 % self.vocabulary) as u32).collect();
+            (hidden, random(self.vocabulary * self.width, 2), targets, random(self.n, 3))
+        }
+
+        /// losses, dhidden, dhead
+        fn compute(&self, level: Level) -> [Vec<f32>; 3] {
+            let (hidden, head, targets, weights) = self.data();
+            let (mut losses, mut dh, mut dw) =
+                (vec![9.0; self.n], vec![9.0; hidden.len()], vec![9.0; head.len()]);
+            let problem = Problem {
+                hidden: &hidden,
+                head: &head,
+                width: self.width,
+                targets: &targets,
+                weights: &weights,
+            };
+            cross_entropy(
+                level,
+                problem,
+                &mut losses,
+                Gradients { hidden: Some(&mut dh), head: Some(&mut dw) },
+            );
+            [losses, dh, dw]
+        }
+
+        fn naive(&self) -> [Vec<f32>; 3] {
+            let (hidden, head, targets, weights) = self.data();
+            let width = self.width;
+            let (mut losses, mut dh, mut dw) =
+                (vec![], vec![0.0_f64; hidden.len()], vec![0.0_f64; head.len()]);
+            for n in 0..self.n {
+                let h = |c: usize| f64::from(hidden[n * width + c]);
+                let w = |v: usize, c: usize| f64::from(head[v * width + c]);
+                let z: Vec<f64> =
+                    (0..self.vocabulary).map(|v| (0..width).map(|c| h(c) * w(v, c)).sum()).collect();
+                let total: f64 = z.iter().map(|z| z.exp()).sum();
+                losses.push((total.ln() - z[targets[n] as usize]) as f32);
+                for v in 0..self.vocabulary {
+                    let is_target = f64::from(u8::from(v == targets[n] as usize));
+                    let dz = f64::from(weights[n]) * (z[v].exp() / total - is_target);
+                    for c in 0..width {
+                        dh[n * width + c] += dz * w(v, c);
+                        dw[v * width + c] += dz * h(c);
+                    }
+                }
+            }
+            let narrow = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect();
+            [losses, narrow(dh), narrow(dw)]
+        }
+    }
+
+    #[test]
+    fn every_level_matches_the_formula() {
+        let mut worst = 0.0_f32;
+        for (n, width, vocabulary) in [(0, 4, 5), (1, 1, 1), (3, 7, 50), (40, 16, 333), (600, 5, 20)] {
+            let case = Case { n, width, vocabulary };
+            let want = case.naive();
+            for level in Level::available() {
+                for (got, want) in case.compute(level).iter().zip(&want) {
+                    worst = worst.max(worst_difference(got, want));
+                }
+            }
+        }
+        println!("cross_entropy: worst difference {worst:.2e}");
+        assert!(worst < 2e-5);
+    }
+
+    #[test]
+    fn large_logits_do_not_overflow() {
+        for level in Level::available() {
+            let problem = Problem {
+                hidden: &[1000.0],
+                head: &[1.0, -1.0, 0.999],
+                width: 1,
+                targets: &[1],
+                weights: &[1.0],
+            };
+            let (mut losses, mut dh) = ([0.0], [0.0]);
+            cross_entropy(level, problem, &mut losses, Gradients { hidden: Some(&mut dh), head: None });
+            assert!((losses[0] - 2000.313).abs() < 1e-2, "{}", losses[0]);
+            assert!(dh[0].is_finite());
+        }
+    }
+
+    #[test]
+    fn threads_do_not_change_a_bit() {
+        let case = Case { n: 600, width: 24, vocabulary: 700 };
+        same_for_any_number_of_threads(|| case.compute(Level::best()).to_vec());
+    }
+}
