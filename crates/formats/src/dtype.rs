@@ -148,7 +148,7 @@ mod tests {
     fn bfloat16_rounds_to_nearest_even() {
         let mut bytes = Vec::new();
         // 1 + 2^-8 lies halfway between 1 and 1 + 2^-7; 1 + 3·2^-8 halfway between 1 + 2^-7 and 1 + 2^-6.
-        StoreDtype::BF16.encode(&[1.003_906_25, 1.011_718_75], &mut bytes);
+        StoreDtype::BF16.encode(&[1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0], &mut bytes);
         assert_eq!(StoredDtype::BF16.decode(&bytes), Some(vec![1.0, 1.015_625]));
     }
 }

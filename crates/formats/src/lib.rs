@@ -1,12 +1,10 @@
 //! Files that models live in: safetensors, GGUF, `config.json`, PEFT adapters, tokenizers, chat templates,
-//! and the hub they are fetched from.
 //!
-//! Everything is read into float32 and given under the names and in the layouts of the Hugging Face hub,
 //! so that nothing above this crate asks where a weight came from. All readers take their input as
 //! hostile: sizes, counts and offsets are checked with overflow-safe arithmetic before they are used, and
-//! no allocation is larger than the file justifies. Nothing here computes with weights, and the network is
-//! touched by [`hub`] alone.
+//! no allocation is larger than the file justifies. Nothing here computes with weights.
 
+pub mod atomic;
 pub mod chat_template;
 pub mod dtype;
 pub mod error;
@@ -14,7 +12,10 @@ pub mod gguf;
 pub mod gguf_metadata;
 pub mod gguf_quants;
 pub mod mmap;
+pub mod safetensors_io;
+mod safetensors_write;
 pub mod tokenizer;
 
 pub use dtype::{StoreDtype, StoredDtype};
 pub use error::{FormatError, Result};
+pub use safetensors_io::{NamedTensor, TensorInfo};
