@@ -11,11 +11,15 @@ pub mod error;
 pub mod gguf;
 pub mod gguf_metadata;
 pub mod gguf_quants;
+mod json_keys;
 pub mod mmap;
+pub mod model_config;
+mod rope_scaling;
 pub mod safetensors_io;
 mod safetensors_write;
 pub mod tokenizer;
 
 pub use dtype::{StoreDtype, StoredDtype};
 pub use error::{FormatError, Result};
+pub use model_config::{Activation, Architecture, ModelConfig, RopeScaling};
 pub use safetensors_io::{NamedTensor, TensorInfo};
