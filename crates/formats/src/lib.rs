@@ -1,5 +1,7 @@
 //! Files that models live in: safetensors, GGUF, `config.json`, PEFT adapters, tokenizers, chat templates,
+//! and the hub they are fetched from.
 //!
+//! Everything is read into float32 and given under the names and in the layouts of the Hugging Face hub,
 //! so that nothing above this crate asks where a weight came from. All readers take their input as
 //! hostile: sizes, counts and offsets are checked with overflow-safe arithmetic before they are used, and
 //! no allocation is larger than the file justifies. Nothing here computes with weights.
@@ -11,6 +13,7 @@ pub mod error;
 pub mod gguf;
 pub mod gguf_metadata;
 pub mod gguf_quants;
+pub mod hub;
 mod json_keys;
 pub mod mmap;
 pub mod model_config;
