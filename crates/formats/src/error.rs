@@ -247,7 +247,7 @@ impl FormatError {
             }
             Self::Unreachable { .. } => Some(
                 "Without a network, pass the path of a model folder or .gguf file instead of a model id. With a \
-                 mirror, set HF_ENDPOINT; behind a proxy, set HTTPS_PROXY."
+                 mirror, set HF_ENDPOINT; behind a proxy, set HTTPS_PROXY, and SSL_CERT_FILE to its certificate."
                     .into(),
             ),
             Self::AccessRefused { had_token: false, .. } => Some(

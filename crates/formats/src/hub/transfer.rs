@@ -256,6 +256,7 @@ impl<'a> Client<'a> {
         let reason = match error {
             ureq::Error::Timeout(_) => format!("no answer within {} s", self.hub.timeout_secs),
             ureq::Error::HostNotFound => "there is no such host, or no network".to_owned(),
+            ureq::Error::Io(error) => error.to_string(),
             ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => {
                 return FormatError::Hub { url, reason: error.to_string() };
             }
