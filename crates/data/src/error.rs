@@ -1,5 +1,6 @@
 //! What can go wrong between a data file and a batch.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use tunesmith_formats::error::FormatError;
@@ -67,12 +68,12 @@ pub enum DataError {
     },
 
     /// One row cannot become a conversation.
-    #[error("{}:{line}: {reason}", path.display())]
+    #[error("{}{place}: {reason}", path.display())]
     Row {
         /// The table.
         path: PathBuf,
-        /// Line of the file the row starts on; for parquet the row, both counted from 1.
-        line: u64,
+        /// Where the row stands in the file.
+        place: Place,
         /// What is wrong with it.
         reason: String,
     },
@@ -116,6 +117,24 @@ pub enum DataError {
     /// The tokenizer or its chat template failed.
     #[error(transparent)]
     Tokenizer(#[from] FormatError),
+}
+
+/// Where a row stands in its file; both are counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Line of a text file on which the row starts.
+    Line(u64),
+    /// Number of the row, in files without lines of rows (json, parquet).
+    Row(u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, ":{line}"),
+            Self::Row(row) => write!(f, ", row {row}"),
+        }
+    }
 }
 
 impl DataError {

@@ -1,0 +1,156 @@
+//! One round a row: the column settings say which cells are prompt, answer, system text, id and parent.
+
+use tunesmith_config::{Dataset, find_field, nearest};
+
+use crate::chains::Parents;
+use crate::conversation::Round;
+use crate::error::{DataError, Result};
+use crate::escapes::unescape;
+use crate::sanity::{IdColumns, checked_parents};
+use crate::table::Table;
+
+/// Rounds of a table and, where rows refer to each other, the position of each row's parent.
+pub(crate) struct ColumnRounds {
+    pub(crate) rounds: Vec<Round>,
+    pub(crate) parents: Option<Parents>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// Which table it is; a validation table may lack columns that a training table must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Train,
+    Validation,
+}
+
+/// Whether the table has every configured prompt column and the answer column.
+pub(crate) fn has_configured_columns(table: &Table, dataset: &Dataset) -> bool {
+    let mut names = dataset.prompt_column.iter().chain([&dataset.answer_column]);
+    names.all(|name| table.column_idx(name).is_some())
+}
+
+/// Rounds by the column settings.
+pub(crate) fn configured_rounds(table: &Table, dataset: &Dataset, purpose: Purpose) -> Result<ColumnRounds> {
+    let prompts: Vec<usize> = dataset
+        .prompt_column
+        .iter()
+        .map(|name| required(table, name, "dataset.prompt_column"))
+        .collect::<Result<_>>()?;
+    let answer = required(table, &dataset.answer_column, "dataset.answer_column")?;
+    let mut notes = Vec::new();
+    let system = system_column(table, dataset, purpose, &mut notes)?;
+    let separator = unescape(&dataset.prompt_column_separator);
+    let rounds = (0..table.n_rows())
+        .map(|row| {
+            let prompt: Vec<String> = prompts.iter().map(|column| table.cell(row, *column).text()).collect();
+            Round {
+                system: system.map(|column| table.cell(row, column).text()).unwrap_or_default(),
+                prompt: prompt.join(&separator),
+                answer: table.cell(row, answer).text(),
+                row,
+            }
+        })
+        .collect();
+    let parents = parents(table, dataset, &mut notes)?;
+    let used: Vec<usize> = prompts.iter().copied().chain([answer]).chain(system).collect();
+    notes.extend(cell_notes(table, &used, answer));
+    Ok(ColumnRounds { rounds, parents, notes })
+}
+
+/// Rounds of `instruction`, `input` and `output`; an empty input leaves no trace in the prompt.
+pub(crate) fn alpaca_rounds(table: &Table, dataset: &Dataset) -> Result<ColumnRounds> {
+    let instruction = required(table, "instruction", "dataset.layout: alpaca")?;
+    let output = required(table, "output", "dataset.layout: alpaca")?;
+    let input = table.column_idx("input");
+    let system = table.column_idx("system");
+    let separator = unescape(&dataset.prompt_column_separator);
+    let rounds = (0..table.n_rows())
+        .map(|row| {
+            let text = |column: Option<usize>| column.map(|column| table.cell(row, column).text());
+            let mut prompt = table.cell(row, instruction).text();
+            if let Some(input) = text(input).filter(|input| !input.is_empty()) {
+                prompt.push_str(&separator);
+                prompt.push_str(&input);
+            }
+            Round {
+                system: text(system).unwrap_or_default(),
+                prompt,
+                answer: table.cell(row, output).text(),
+                row,
+            }
+        })
+        .collect();
+    let used: Vec<usize> = [instruction, output].into_iter().chain(input).chain(system).collect();
+    let notes = cell_notes(table, &used, output);
+    Ok(ColumnRounds { rounds, parents: None, notes })
+}
+
+/// A column that must be there.
+pub(crate) fn required(table: &Table, name: &str, field: &str) -> Result<usize> {
+    table.column_idx(name).ok_or_else(|| {
+        // Columns that forms would preselect come before similar spellings.
+        let suggestions = find_field(field).map(|spec| spec.facets.suggestions).unwrap_or_default();
+        let columns = || table.columns.iter().map(String::as_str);
+        let preferred = suggestions.iter().copied().find(|name| columns().any(|column| column == *name));
+        DataError::MissingColumn {
+            path: table.path.clone(),
+            column: name.to_owned(),
+            field: field.to_owned(),
+            available: table.columns.clone(),
+            nearest: nearest(name, columns()).or(preferred).map(str::to_owned),
+        }
+    })
+}
+
+fn system_column(
+    table: &Table,
+    dataset: &Dataset,
+    purpose: Purpose,
+    notes: &mut Vec<String>,
+) -> Result<Option<usize>> {
+    let Some(name) = dataset.system_column.as_deref() else { return Ok(None) };
+    if let Some(position) = table.column_idx(name) {
+        return Ok(Some(position));
+    }
+    // The name that stands in a configuration whose author chose none does not have to exist.
+    let is_default = dataset.system_column == Dataset::default().system_column;
+    if purpose == Purpose::Train && !is_default {
+        return required(table, name, "dataset.system_column").map(Some);
+    }
+    notes.push(format!("there is no column {name}, so there are no system texts (dataset.system_column)"));
+    Ok(None)
+}
+
+fn parents(table: &Table, dataset: &Dataset, notes: &mut Vec<String>) -> Result<Option<Parents>> {
+    let Some(parent_name) = dataset.parent_id_column.as_deref() else { return Ok(None) };
+    let Some(parent_idx) = table.column_idx(parent_name) else {
+        notes.push(format!(
+            "there is no column {parent_name}, so every row is a conversation (dataset.parent_id_column)"
+        ));
+        return Ok(None);
+    };
+    let id_name = dataset.id_column.as_deref().ok_or_else(|| DataError::Setting {
+        field: "dataset.id_column",
+        reason: format!("is None, but the column {parent_name} refers to ids"),
+    })?;
+    let id_idx = required(table, id_name, "dataset.id_column")?;
+    checked_parents(table, &IdColumns { id_name, id_idx, parent_name, parent_idx }).map(Some)
+}
+
+/// What the user should know about the cells of the used columns.
+fn cell_notes(table: &Table, used: &[usize], answer: usize) -> Vec<String> {
+    let mut notes = Vec::new();
+    for column in used {
+        let n_words = table.n_missing_words.get(*column).copied().unwrap_or(0);
+        if let (1.., Some(name)) = (n_words, table.columns.get(*column)) {
+            notes.push(format!(
+                "{n_words} cells of the column {name} hold a word such as None, NA or null, which counts as empty"
+            ));
+        }
+    }
+    let n_empty = (0..table.n_rows()).filter(|row| table.cell(*row, answer).text().is_empty()).count();
+    if n_empty > 0 {
+        notes.push(format!("{n_empty} of {} rows have an empty answer", table.n_rows()));
+    }
+    notes
+}

@@ -1,0 +1,286 @@
+//! From a table to what can be split, sampled and chained, whichever way its rows are laid out.
+
+use tunesmith_config::{Dataset, TableLayout};
+
+use crate::chains::{chain, ends, groups, roots};
+use crate::columns::{Purpose, alpaca_rounds, configured_rounds, has_configured_columns, required};
+use crate::conversation::{Conversation, Round};
+use crate::error::{DataError, Result};
+use crate::messages::{Oddities, messages_of, rounds_of};
+use crate::personalize::personalize;
+use crate::split::{Split, sample_conversations, sample_rows, split_groups, split_rows};
+use crate::table::{Cell, Table};
+use crate::trees::{MessageColumns, Trees, nested_column};
+
+/// The rows of a table before they become conversations.
+#[derive(Debug)]
+pub(crate) struct LaidOut {
+    rows: Rows,
+    /// Sentences for the user: the layout, and what was unusual.
+    pub(crate) notes: Vec<String>,
+}
+
+#[derive(Debug)]
+enum Rows {
+    /// One round a row, with the positions of parent rows if rows refer to each other.
+    Rounds { rounds: Vec<Round>, parents: Option<Vec<Option<usize>>> },
+    /// Conversations that are whole already, with the number of the tree each comes from if they share messages.
+    Whole { conversations: Vec<Conversation>, trees: Option<Vec<usize>> },
+}
+
+/// Reads the table by the configured layout, or by the one its columns suggest.
+pub(crate) fn lay_out(table: &Table, dataset: &Dataset, purpose: Purpose) -> Result<LaidOut> {
+    let (layout, how) = match dataset.layout {
+        TableLayout::Auto => (detect(table, dataset), "found by its columns"),
+        chosen => (chosen, "as configured"),
+    };
+    let mut notes =
+        vec![format!("{}: {} rows, layout {layout} ({how})", table.path.display(), table.n_rows())];
+    notes.extend(table.notes.iter().cloned());
+    let mut rows = match layout {
+        TableLayout::Messages | TableLayout::Sharegpt => message_lists(table, layout, &mut notes)?,
+        TableLayout::Tree => trees(table, dataset, &mut notes)?,
+        TableLayout::Alpaca | TableLayout::Columns | TableLayout::Auto => {
+            let read = if layout == TableLayout::Alpaca {
+                alpaca_rounds(table, dataset)?
+            } else {
+                configured_rounds(table, dataset, purpose)?
+            };
+            notes.extend(read.notes);
+            Rows::Rounds { rounds: read.rounds, parents: read.parents }
+        }
+    };
+    if dataset.personalize {
+        rows.personalize(dataset);
+    }
+    if rows.len() == 0 {
+        let reason = "no row has an answer, so there is nothing to learn".to_owned();
+        return Err(DataError::Empty { path: table.path.clone(), reason });
+    }
+    Ok(LaidOut { rows, notes })
+}
+
+/// The layout whose columns the table has; the column settings come first.
+fn detect(table: &Table, dataset: &Dataset) -> TableLayout {
+    if has_configured_columns(table, dataset) {
+        return TableLayout::Columns;
+    }
+    if let Some((layout, _)) = list_column(table, TableLayout::Auto) {
+        return layout;
+    }
+    if nested_column(table).is_some() || MessageColumns::find(table).is_some() {
+        return TableLayout::Tree;
+    }
+    if table.column_idx("instruction").is_some() && table.column_idx("output").is_some() {
+        return TableLayout::Alpaca;
+    }
+    // Its errors name the missing column and the ones there are.
+    TableLayout::Columns
+}
+
+/// The column that holds lists of messages, by its usual names.
+fn list_column(table: &Table, layout: TableLayout) -> Option<(TableLayout, usize)> {
+    let messages = (TableLayout::Messages, "messages");
+    let sharegpt = [(TableLayout::Sharegpt, "conversations"), (TableLayout::Sharegpt, "conversation")];
+    let candidates = match layout {
+        TableLayout::Sharegpt => vec![sharegpt[0], sharegpt[1], messages],
+        _ => vec![messages, sharegpt[0], sharegpt[1]],
+    };
+    let holds_lists = |column: usize| match table.cell(0, column) {
+        Cell::Json(value) => value.is_array(),
+        Cell::Text(text) => text.trim_start().starts_with('['),
+        _ => false,
+    };
+    candidates.into_iter().find_map(|(layout, name)| {
+        let column = table.column_idx(name)?;
+        holds_lists(column).then_some((layout, column))
+    })
+}
+
+fn message_lists(table: &Table, layout: TableLayout, notes: &mut Vec<String>) -> Result<Rows> {
+    let column = match list_column(table, layout) {
+        Some((_, column)) => column,
+        None if layout == TableLayout::Sharegpt => {
+            required(table, "conversations", "dataset.layout: sharegpt")?
+        }
+        None => required(table, "messages", "dataset.layout: messages")?,
+    };
+    let mut oddities = Oddities::default();
+    let mut conversations = Vec::with_capacity(table.n_rows());
+    for row in 0..table.n_rows() {
+        let messages = messages_of(table.cell(row, column)).map_err(|reason| table.row_error(row, reason))?;
+        conversations.extend(Conversation::new(rounds_of(&messages, row, &mut oddities)));
+    }
+    notes.extend(oddities.notes());
+    Ok(Rows::Whole { conversations, trees: None })
+}
+
+fn trees(table: &Table, dataset: &Dataset, notes: &mut Vec<String>) -> Result<Rows> {
+    let trees = match (nested_column(table), MessageColumns::find(table)) {
+        (Some(column), _) => Trees::nested(table, column)?,
+        (None, Some(columns)) => Trees::flat(table, &columns)?,
+        (None, None) => {
+            let reason = format!(
+                "tree needs a column of nested messages with replies, or the columns message_id, parent_id, role and \
+                 text; the columns are {}",
+                table.columns.join(", ")
+            );
+            return Err(DataError::Setting { field: "dataset.layout", reason });
+        }
+    };
+    let found = trees.conversations(dataset.limit_chained_samples);
+    notes.extend(found.notes);
+    Ok(Rows::Whole { conversations: found.conversations, trees: Some(found.trees) })
+}
+
+impl LaidOut {
+    /// All positions, in table order.
+    pub(crate) fn all(&self) -> Vec<usize> {
+        (0..self.rows.len()).collect()
+    }
+
+    /// Positions for training and validation; what belongs together stays together.
+    pub(crate) fn split(&self, validation_size: f64) -> Split {
+        let Some(groups) = self.groups() else { return split_rows(self.rows.len(), validation_size) };
+        let sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
+        let in_line: Vec<usize> = groups.into_iter().flatten().collect();
+        let positions =
+            |places: Vec<usize>| places.into_iter().filter_map(|i| in_line.get(i).copied()).collect();
+        let split = split_groups(&sizes, validation_size);
+        Split { train: positions(split.train), validation: positions(split.validation) }
+    }
+
+    /// A share of the chosen positions.
+    pub(crate) fn sample(&self, positions: &[usize], fraction: f64) -> Vec<usize> {
+        let kept = match self.labels() {
+            None => sample_rows(positions.len(), fraction),
+            Some(labels) => {
+                let chosen: Vec<usize> = positions.iter().filter_map(|i| labels.get(*i).copied()).collect();
+                sample_conversations(&chosen, fraction)
+            }
+        };
+        kept.into_iter().filter_map(|i| positions.get(i).copied()).collect()
+    }
+
+    /// The conversations of the chosen positions, in that order.
+    ///
+    /// Chained rows become one conversation each, with their ancestors, or only those rows that nobody answers
+    /// (`limit_chained_samples`). Parents outside the choice count as none.
+    pub(crate) fn conversations(
+        &self,
+        positions: &[usize],
+        limit_chained_samples: bool,
+    ) -> Result<Vec<Conversation>> {
+        match &self.rows {
+            Rows::Whole { conversations, .. } => {
+                Ok(positions.iter().filter_map(|i| conversations.get(*i).cloned()).collect())
+            }
+            Rows::Rounds { rounds, parents: None } => {
+                let single = |i: &usize| Conversation::new(vec![rounds.get(*i)?.clone()]);
+                Ok(positions.iter().filter_map(single).collect())
+            }
+            Rows::Rounds { rounds, parents: Some(parents) } => {
+                chained(rounds, parents, positions, limit_chained_samples)
+            }
+        }
+    }
+
+    /// One more than the largest row number of any round.
+    pub(crate) fn n_row_numbers(&self) -> usize {
+        let largest = match &self.rows {
+            Rows::Rounds { rounds, .. } => rounds.iter().map(|round| round.row).max(),
+            Rows::Whole { conversations, .. } => {
+                conversations.iter().map(|conversation| conversation.row).max()
+            }
+        };
+        largest.map_or(0, |row| row + 1)
+    }
+
+    /// Positions that must not be parted, or `None` if each stands alone.
+    fn groups(&self) -> Option<Vec<Vec<usize>>> {
+        match &self.rows {
+            Rows::Rounds { parents, .. } => parents.as_deref().map(groups),
+            Rows::Whole { trees, .. } => trees.as_deref().map(by_label),
+        }
+    }
+
+    /// For each position the conversation or tree it belongs to.
+    fn labels(&self) -> Option<Vec<usize>> {
+        match &self.rows {
+            Rows::Rounds { parents, .. } => parents.as_deref().map(roots),
+            Rows::Whole { trees, .. } => trees.clone(),
+        }
+    }
+}
+
+impl Rows {
+    fn len(&self) -> usize {
+        match self {
+            Self::Rounds { rounds, .. } => rounds.len(),
+            Self::Whole { conversations, .. } => conversations.len(),
+        }
+    }
+
+    fn personalize(&mut self, dataset: &Dataset) {
+        let change = |round: &mut Round| {
+            round.prompt = personalize(&round.prompt, dataset);
+            round.answer = personalize(&round.answer, dataset);
+        };
+        match self {
+            Self::Rounds { rounds, .. } => rounds.iter_mut().for_each(change),
+            Self::Whole { conversations, .. } => {
+                conversations.iter_mut().flat_map(|conversation| &mut conversation.rounds).for_each(change);
+            }
+        }
+    }
+}
+
+/// Chains among the chosen rows only.
+fn chained(
+    rounds: &[Round],
+    parents: &[Option<usize>],
+    positions: &[usize],
+    limit_chained_samples: bool,
+) -> Result<Vec<Conversation>> {
+    // Where each row stands in the choice.
+    let mut places = vec![None; rounds.len()];
+    for (place, position) in positions.iter().enumerate() {
+        if let Some(entry) = places.get_mut(*position) {
+            *entry = Some(place);
+        }
+    }
+    let local: Vec<Option<usize>> = positions
+        .iter()
+        .map(|position| {
+            let parent = parents.get(*position).copied().flatten()?;
+            places.get(parent).copied().flatten()
+        })
+        .collect();
+    let mut conversations = Vec::new();
+    for end in ends(&local, limit_chained_samples) {
+        let rows = chain(&local, end).ok_or_else(|| DataError::Setting {
+            field: "dataset.parent_id_column",
+            reason: "a conversation has more than 1000 rounds before its last, or leads back to itself"
+                .to_owned(),
+        })?;
+        let rounds = rows.iter().filter_map(|i| rounds.get(*positions.get(*i)?).cloned()).collect();
+        conversations.extend(Conversation::new(rounds));
+    }
+    Ok(conversations)
+}
+
+/// Positions with the same label, labels in the order of their first position.
+fn by_label(labels: &[usize]) -> Vec<Vec<usize>> {
+    let mut group_of_label = std::collections::HashMap::new();
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (position, label) in labels.iter().enumerate() {
+        let group = *group_of_label.entry(*label).or_insert_with(|| {
+            groups.push(Vec::new());
+            groups.len() - 1
+        });
+        if let Some(members) = groups.get_mut(group) {
+            members.push(position);
+        }
+    }
+    groups
+}

@@ -1,0 +1,102 @@
+//! From the configuration to the conversations of both sides: read, lay out, split, sample, chain.
+
+use std::path::Path;
+
+use tunesmith_config::{DataPart, Dataset, ExperimentConfig, ValidationStrategy};
+
+use crate::columns::Purpose;
+use crate::conversation::Conversation;
+use crate::error::{DataError, Result};
+use crate::layouts::{LaidOut, lay_out};
+use crate::split::Split;
+use crate::table::read_table;
+
+/// Everything the run learns from and is measured on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Splits {
+    /// Training conversations.
+    pub train: Vec<Conversation>,
+    /// Validation conversations.
+    pub validation: Vec<Conversation>,
+    /// What the reader decided and noticed, as sentences for the user.
+    pub notes: Vec<String>,
+}
+
+/// Reads the tables and makes both sides.
+///
+/// The order of steps: rows are laid out as rounds (and personalised), split, sampled, chained into conversations;
+/// then validation conversations are added to the training ones if `training.train_validation_data` says so. The
+/// result depends on the files and the dataset settings only, not on the seed.
+///
+/// Row numbers of the two sides are positions in their table; validation rows that are added to training rows of
+/// another table are numbered after them.
+pub fn load_splits(config: &ExperimentConfig) -> Result<Splits> {
+    let dataset = &config.dataset;
+    let train_table = open(&dataset.train_dataframe, dataset, Purpose::Train)?;
+    let mut notes = train_table.laid_out.notes.clone();
+    let custom_table = match dataset.validation_strategy {
+        ValidationStrategy::Automatic => None,
+        ValidationStrategy::Custom => {
+            let path = dataset.validation_dataframe.as_deref().ok_or_else(|| DataError::Setting {
+                field: "dataset.validation_dataframe",
+                reason: "no validation table is named, but dataset.validation_strategy is custom".to_owned(),
+            })?;
+            Some(open(path, dataset, Purpose::Validation)?)
+        }
+    };
+    let train_source = &train_table.laid_out;
+    let (split, validation_source) = match &custom_table {
+        Some(table) => {
+            notes.extend(table.laid_out.notes.iter().cloned());
+            (Split { train: train_source.all(), validation: table.laid_out.all() }, &table.laid_out)
+        }
+        None => (train_source.split(dataset.validation_size), train_source),
+    };
+    if split.train.is_empty() {
+        let reason = format!(
+            "validation takes all of the data ({}); choose a smaller dataset.validation_size or a custom validation \
+             table",
+            split.validation.len()
+        );
+        return Err(DataError::Setting { field: "dataset.validation_size", reason });
+    }
+
+    let side = |source: &LaidOut, positions: Vec<usize>, part: DataPart| {
+        let is_sampled = dataset.data_sample < 1.0 && dataset.data_sample_choice.contains(&part);
+        let positions = if is_sampled { source.sample(&positions, dataset.data_sample) } else { positions };
+        source.conversations(&positions, dataset.limit_chained_samples)
+    };
+    let mut train = side(train_source, split.train, DataPart::Train)?;
+    let validation = side(validation_source, split.validation, DataPart::Validation)?;
+    if config.training.train_validation_data {
+        notes.push(format!("{} validation conversations are trained on as well", validation.len()));
+        let first_row = if custom_table.is_some() { train_table.n_rows } else { 0 };
+        train.extend(validation.iter().map(|conversation| renumbered(conversation, first_row)));
+    }
+    notes.push(format!("{} training and {} validation conversations", train.len(), validation.len()));
+    Ok(Splits { train, validation, notes })
+}
+
+struct OpenTable {
+    laid_out: LaidOut,
+    /// One more than the largest row number.
+    n_rows: usize,
+}
+
+fn open(path: &str, dataset: &Dataset, purpose: Purpose) -> Result<OpenTable> {
+    let max_rows = (dataset.max_rows > 0).then_some(dataset.max_rows);
+    let table = read_table(Path::new(path), max_rows)?;
+    let laid_out = lay_out(&table, dataset, purpose)?;
+    let n_rows = laid_out.n_row_numbers().max(table.n_rows());
+    Ok(OpenTable { laid_out, n_rows })
+}
+
+/// The same conversation with row numbers that start later.
+fn renumbered(conversation: &Conversation, first_row: usize) -> Conversation {
+    let mut conversation = conversation.clone();
+    conversation.row += first_row;
+    for round in &mut conversation.rounds {
+        round.row += first_row;
+    }
+    conversation
+}
