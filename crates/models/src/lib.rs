@@ -1,1 +1,36 @@
-//! Model architectures written once against ops, with adapters and weight loading.
+//! Language models, written once against [`tunesmith_ops`]: architectures, LoRA adapters, weight loading, one
+//! training step, and merging.
+//!
+//! A model is a table of named weights ([`ParameterStore`]) and a family that says how they are applied. A family
+//! writes its block once; whether the pass is for training, for evaluation or for decoding with a cache is decided by
+//! the pass it is given. A new family costs one file and one line in the registry.
+//!
+//! Weights are kept without a graph. A training step makes tracked leaves of the trainable ones for as long as it
+//! needs their gradients, so evaluation and generation cannot build a graph by accident, and an optimizer may update
+//! the weights in place. Nothing here loops over data, chooses tokens, or writes files.
+//!
+//! Symbols: N tokens of a batch laid end to end, C model width, H query heads, K key/value heads, D head width,
+//! V vocabulary, R low rank, I/O input/output features.
+
+mod causal_lm;
+pub mod counter;
+mod error;
+mod family;
+mod gpt2;
+mod linear;
+mod llama;
+mod loading;
+mod lora;
+mod merge;
+mod parameters;
+mod pass;
+mod recompute;
+mod rope;
+mod step;
+
+pub use causal_lm::CausalLm;
+pub use error::{ModelError, Result};
+pub use lora::{LoraAttached, LoraSpec};
+pub use parameters::{Parameter, ParameterStore, read_back};
+pub use pass::TokenBatch;
+pub use step::{StepOptions, StepResult};

@@ -1,0 +1,197 @@
+//! A language model: its weights, its family, and everything one can ask of it.
+
+use burn::tensor::{Device, Tensor};
+use tunesmith_formats::model_config::ModelConfig;
+use tunesmith_formats::model_source::ModelSource;
+use tunesmith_formats::peft::AdapterConfig;
+use tunesmith_formats::safetensors_io::NamedTensor;
+use tunesmith_ops::{CrossEntropy, KvCache, linear};
+
+use crate::error::{ModelError, Result};
+use crate::family::{self, Family};
+use crate::lora::{self, LoraAttached, LoraSpec};
+use crate::parameters::ParameterStore;
+use crate::pass::{Pass, TokenBatch};
+use crate::step::{self, StepOptions, StepResult};
+use crate::{loading, merge, rope};
+
+/// A causal language model in float32 on one device.
+pub struct CausalLm {
+    config: ModelConfig,
+    family: Box<dyn Family>,
+    parameters: ParameterStore,
+    /// The attached adapter's settings.
+    adapter: Option<AdapterConfig>,
+    device: Device,
+}
+
+impl CausalLm {
+    /// Reads a model's weights onto a device. Every weight of the architecture has to be there in the shape that the
+    /// configuration says, and no other. All parameters are trainable at first.
+    pub fn load(source: &ModelSource, device: &Device) -> Result<Self> {
+        let config = source.config().clone();
+        let device = device.clone().inner();
+        let (family, specs) = family::build(&config)?;
+        let parameters = loading::load_parameters(source, &specs, &device)?;
+        Ok(Self { config, family, parameters, adapter: None, device })
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Where the weights are; tensors are made there without a graph.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Number of blocks, which is the number of layers of a [`KvCache`] for this model.
+    pub fn n_layers(&self) -> usize {
+        self.family.n_blocks()
+    }
+
+    /// Longest sequence in tokens.
+    pub fn context_length(&self) -> usize {
+        rope::context_length(&self.config)
+    }
+
+    /// The weights.
+    pub fn parameters(&self) -> &ParameterStore {
+        &self.parameters
+    }
+
+    /// The weights, to update them.
+    pub fn parameters_mut(&mut self) -> &mut ParameterStore {
+        &mut self.parameters
+    }
+
+    /// Sets which parameters are trained, by name.
+    pub fn set_trainable(&mut self, is_trainable: impl Fn(&str) -> bool) {
+        self.parameters.set_trainable(is_trainable);
+    }
+
+    /// Full paths of the modules that LoRA adapts when no target is named: every linear layer (GPT-2: Conv1D) whose
+    /// path does not contain `head`.
+    pub fn linear_modules(&self) -> Vec<String> {
+        self.family.linears().iter().map(|l| l.path.clone()).filter(|path| !path.contains("head")).collect()
+    }
+
+    /// Adds a fresh low-rank branch to the target modules and freezes all other weights. B starts at zero, so the
+    /// model's outputs do not change.
+    pub fn attach_lora(&mut self, spec: &LoraSpec) -> Result<LoraAttached> {
+        self.require_no_adapter()?;
+        let (config, attached) =
+            lora::attach(self.family.as_mut(), &mut self.parameters, spec, &self.device)?;
+        self.adapter = Some(config);
+        Ok(attached)
+    }
+
+    /// Adds the low-rank branches of a PEFT adapter and freezes all other weights.
+    pub fn load_adapter(
+        &mut self,
+        config: &AdapterConfig,
+        tensors: Vec<NamedTensor>,
+    ) -> Result<LoraAttached> {
+        self.require_no_adapter()?;
+        let attached =
+            lora::attach_loaded(self.family.as_mut(), &mut self.parameters, config, tensors, &self.device)?;
+        self.adapter = Some(AdapterConfig { inference_mode: true, ..config.clone() });
+        Ok(attached)
+    }
+
+    /// Whether an adapter is attached.
+    pub fn has_adapter(&self) -> bool {
+        self.adapter.is_some()
+    }
+
+    /// The attached adapter's settings as PEFT writes them. A fresh adapter does not know
+    /// `base_model_name_or_path`; the caller sets it.
+    pub fn adapter_config(&self) -> Result<AdapterConfig> {
+        self.adapter.clone().ok_or(ModelError::AdapterAbsent)
+    }
+
+    /// The attached adapter's weights under PEFT's names.
+    pub fn adapter_tensors(&self) -> Result<Vec<NamedTensor>> {
+        match self.adapter {
+            Some(_) => lora::adapter_tensors(self.family.as_ref(), &self.parameters),
+            None => Err(ModelError::AdapterAbsent),
+        }
+    }
+
+    /// The base model's weights in hub names and layouts with the adapter folded in (W + s·B·A), one at a time.
+    pub fn merged_tensors(&self) -> impl Iterator<Item = Result<NamedTensor>> + '_ {
+        merge::merged_tensors(self.family.as_ref(), &self.parameters)
+    }
+
+    /// Output of the last normalisation, [N,C], without a graph. A `dropout_key` applies the adapter's dropout as a
+    /// training step of that key does.
+    pub fn hidden(&self, tokens: &TokenBatch<'_>, dropout_key: Option<u64>) -> Result<Tensor<2>> {
+        self.check(tokens)?;
+        let mut pass = Pass::plain(&self.parameters, *tokens, dropout_key);
+        let x = self.run_blocks(&mut pass);
+        Ok(self.family.final_norm(x, &mut pass))
+    }
+
+    /// The same for tokens that continue the sequences of a cache (one segment for each), which is extended by them.
+    /// Positions count on from the cache's lengths.
+    pub fn hidden_cached(&self, tokens: &TokenBatch<'_>, cache: &mut KvCache) -> Result<Tensor<2>> {
+        self.check(tokens)?;
+        let n_sequences = cache.lengths().len();
+        if tokens.segments.len() != n_sequences {
+            return Err(ModelError::Batch {
+                reason: format!("{} segments for a cache of {n_sequences} sequences", tokens.segments.len()),
+            });
+        }
+        let mut pass = Pass::cached(&self.parameters, *tokens, cache);
+        let x = self.run_blocks(&mut pass);
+        Ok(self.family.final_norm(x, &mut pass))
+    }
+
+    /// Scores of the next token, [N,V], from the output of [`Self::hidden`], without a graph.
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        let nothing = tunesmith_ops::Segments::new(&[]);
+        let tokens = TokenBatch { ids: &[], positions: &[], segments: &nothing };
+        let mut pass = Pass::plain(&self.parameters, tokens, None);
+        linear(hidden, self.family.head(&mut pass), None)
+    }
+
+    /// Cross-entropy of the labels (at t the id that should come after token t, or -100), without a graph or dropout.
+    pub fn losses(&self, tokens: &TokenBatch<'_>, labels: &[i64], weights: &[f32]) -> Result<CrossEntropy> {
+        self.check(tokens)?;
+        step::check_labels(tokens.ids.len(), labels, weights, self.config.vocab_size)?;
+        let mut pass = Pass::plain(&self.parameters, *tokens, None);
+        let x = self.run_blocks(&mut pass);
+        Ok(step::losses_of(self, x, &mut pass, labels, weights))
+    }
+
+    /// The loss Σ weight·cross-entropy and its gradients with respect to all trainable parameters.
+    pub fn loss_and_gradients(
+        &self,
+        tokens: &TokenBatch<'_>,
+        labels: &[i64],
+        weights: &[f32],
+        options: &StepOptions,
+    ) -> Result<StepResult> {
+        self.check(tokens)?;
+        step::check_labels(tokens.ids.len(), labels, weights, self.config.vocab_size)?;
+        step::loss_and_gradients(self, *tokens, labels, weights, options)
+    }
+
+    pub(crate) fn family(&self) -> &dyn Family {
+        self.family.as_ref()
+    }
+
+    fn require_no_adapter(&self) -> Result<()> {
+        if self.adapter.is_some() { Err(ModelError::AdapterPresent) } else { Ok(()) }
+    }
+
+    fn check(&self, tokens: &TokenBatch<'_>) -> Result<()> {
+        tokens.check(self.config.vocab_size, self.context_length())
+    }
+
+    fn run_blocks(&self, pass: &mut Pass<'_>) -> Tensor<2> {
+        let x = self.family.embed(pass);
+        (0..self.family.n_blocks()).fold(x, |x, block_idx| self.family.block(block_idx, x, pass))
+    }
+}

@@ -1,0 +1,156 @@
+//! One run through a model: the tokens, the weights as this run sees them, and where attention finds its keys.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Gradients, Tensor};
+use tunesmith_ops::{AttentionOptions, Dropout, KvCache, Segments, attention, attention_cached};
+
+use crate::counter::mix;
+use crate::error::{ModelError, Result};
+use crate::parameters::ParameterStore;
+
+/// N tokens laid end to end: no padding, no batch dimension.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenBatch<'a> {
+    /// [N] token ids, each below V.
+    pub ids: &'a [u32],
+    /// [N] position of each token in its own sequence, counted from 0.
+    pub positions: &'a [u32],
+    /// Where each sequence begins and ends; attention never crosses a border.
+    pub segments: &'a Segments,
+}
+
+impl TokenBatch<'_> {
+    /// Checks the lengths against each other and the values against the model's limits.
+    pub(crate) fn check(&self, vocab_size: usize, context: usize) -> Result<()> {
+        let n_tokens = self.ids.len();
+        if n_tokens == 0 {
+            return Err(ModelError::Batch { reason: "it has no tokens".to_owned() });
+        }
+        if self.positions.len() != n_tokens || self.segments.n_tokens() != n_tokens {
+            return Err(ModelError::Batch {
+                reason: format!(
+                    "{n_tokens} ids, {} positions and segments of {} tokens",
+                    self.positions.len(),
+                    self.segments.n_tokens()
+                ),
+            });
+        }
+        if let Some((place, &id)) = self.ids.iter().enumerate().find(|&(_, &id)| id as usize >= vocab_size) {
+            return Err(ModelError::TokenId { id, place, vocab_size });
+        }
+        match self.positions.iter().max() {
+            Some(&last) if last as usize >= context => {
+                Err(ModelError::TooLong { n_tokens: last as usize + 1, context })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What the layers of a family ask for while they run.
+pub(crate) struct Pass<'a> {
+    pub(crate) tokens: TokenBatch<'a>,
+    parameters: &'a ParameterStore,
+    /// With gradients: the tracked leaf of every trainable parameter used so far.
+    leaves: Option<BTreeMap<usize, Tensor<1>>>,
+    /// `None` switches dropout off.
+    dropout_key: Option<u64>,
+    cache: Option<&'a mut KvCache>,
+    has_used_trainable: bool,
+}
+
+impl<'a> Pass<'a> {
+    /// A pass without a graph.
+    pub(crate) fn plain(
+        parameters: &'a ParameterStore,
+        tokens: TokenBatch<'a>,
+        dropout_key: Option<u64>,
+    ) -> Self {
+        Self { tokens, parameters, leaves: None, dropout_key, cache: None, has_used_trainable: false }
+    }
+
+    /// A pass that can be differentiated with respect to the trainable parameters.
+    pub(crate) fn tracked(
+        parameters: &'a ParameterStore,
+        tokens: TokenBatch<'a>,
+        dropout_key: Option<u64>,
+    ) -> Self {
+        Self { leaves: Some(BTreeMap::new()), ..Self::plain(parameters, tokens, dropout_key) }
+    }
+
+    /// A pass without a graph whose tokens continue the sequences of a cache.
+    pub(crate) fn cached(
+        parameters: &'a ParameterStore,
+        tokens: TokenBatch<'a>,
+        cache: &'a mut KvCache,
+    ) -> Self {
+        Self { cache: Some(cache), ..Self::plain(parameters, tokens, None) }
+    }
+
+    /// A parameter as a flat tensor. Indices are those the family declared, so they are in the store.
+    pub(crate) fn vector(&mut self, parameter_idx: usize) -> Tensor<1> {
+        self.value_and_shape(parameter_idx).0
+    }
+
+    /// A two-dimensional parameter in its stored layout.
+    pub(crate) fn matrix(&mut self, parameter_idx: usize) -> Tensor<2> {
+        let (value, shape) = self.value_and_shape(parameter_idx);
+        value.reshape([shape[0], shape[1]])
+    }
+
+    /// Causal attention of q [N,H,D] over k and v [N,K,D] within each segment, or over the cache and them.
+    pub(crate) fn attention(
+        &mut self,
+        block_idx: usize,
+        q: Tensor<3>,
+        k: Tensor<3>,
+        v: Tensor<3>,
+        options: AttentionOptions,
+    ) -> Tensor<3> {
+        match self.cache.as_deref_mut() {
+            None => attention(q, k, v, self.tokens.segments, options),
+            Some(cache) => attention_cached(q, k, v, self.tokens.segments, cache, block_idx, options),
+        }
+    }
+
+    /// Dropout for the low-rank branch of a module, the same every time this pass is repeated.
+    pub(crate) fn dropout(&self, probability: f32, module_idx: usize) -> Option<Dropout> {
+        let key = self.dropout_key.filter(|_| probability > 0.0)?;
+        Some(Dropout { probability, key: mix(key, module_idx as u64) })
+    }
+
+    /// Whether anything computed so far depends on a trainable parameter.
+    pub(crate) fn has_used_trainable(&self) -> bool {
+        self.has_used_trainable
+    }
+
+    /// Adds the gradients of the parameters used in this pass to `sums`, by parameter index.
+    pub(crate) fn collect_gradients(self, gradients: &mut Gradients, sums: &mut BTreeMap<usize, Tensor<1>>) {
+        for (parameter_idx, leaf) in self.leaves.unwrap_or_default() {
+            if let Some(gradient) = leaf.grad_remove(gradients) {
+                let sum = match sums.remove(&parameter_idx) {
+                    Some(sum) => sum + gradient,
+                    None => gradient,
+                };
+                sums.insert(parameter_idx, sum);
+            }
+        }
+    }
+
+    fn value_and_shape(&mut self, parameter_idx: usize) -> (Tensor<1>, &'a [usize]) {
+        let parameters = self.parameters;
+        let Some(parameter) = parameters.get(parameter_idx) else {
+            unreachable!("a family uses only parameters it has declared")
+        };
+        self.has_used_trainable |= parameter.trainable;
+        let value = match &mut self.leaves {
+            Some(leaves) if parameter.trainable => leaves
+                .entry(parameter_idx)
+                .or_insert_with(|| parameter.value.clone().autodiff().require_grad())
+                .clone(),
+            _ => parameter.value.clone(),
+        };
+        (value, &parameter.shape)
+    }
+}

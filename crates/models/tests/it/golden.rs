@@ -1,0 +1,185 @@
+//! Logits, losses, gradients and five optimizer steps of tiny models, as transformers and peft compute them.
+
+use tunesmith_models::{CausalLm, StepOptions, read_back};
+use tunesmith_ops::{Rule, sum_of_squares, update};
+
+use crate::support::*;
+
+/// The largest differences that were seen, with some room for other machines: see the printed ones.
+const LOGITS: f32 = 2e-5;
+const LOSS: f64 = 2e-6;
+const GRADIENT: f64 = 1e-5;
+const TRAIN_LOSS: f64 = 5e-6;
+
+#[track_caller]
+fn check(name: &str) {
+    let model = if name.ends_with("-lora") { load_with_adapter(name) } else { load(name) };
+    check_model(name, model);
+}
+
+#[track_caller]
+fn check_model(name: &str, mut model: CausalLm) {
+    let golden = golden_json(name);
+    let expected = tensors(&golden_dir().join(name).join("golden.safetensors"));
+    let packed = Packed::of_golden(&golden);
+
+    let expected_logits = (0..3).flat_map(|i| expected[&format!("logits.{i}")].data.clone());
+    let logits_difference = worst_difference(&logits(&model, &packed), &expected_logits.collect::<Vec<_>>());
+    println!("{name}: logits {logits_difference:.1e}");
+    assert!(logits_difference < LOGITS, "{name}: logits differ by {logits_difference}");
+    if golden["loss"].is_null() {
+        return;
+    }
+
+    let loss_of = |model: &CausalLm, weights: &[f32]| {
+        let losses = model.losses(&packed.batch(), &packed.labels, weights).unwrap();
+        f64::from(losses.weighted_sum.into_scalar::<f32>())
+    };
+    let by_token = (loss_of(&model, &packed.token_average()) - golden["loss"].as_f64().unwrap()).abs();
+    let by_sample = golden["loss_sample_average"].as_f64().unwrap();
+    let by_sample = (loss_of(&model, &packed.sample_average()) - by_sample).abs();
+    assert!(by_token < LOSS && by_sample < LOSS, "{name}: losses differ by {by_token} and {by_sample}");
+
+    let (mut worst, mut worst_name) = (0.0, String::new());
+    let step = step(&model, &packed, StepOptions::default());
+    let trainable = model.parameters().iter().filter(|p| p.trainable).count();
+    assert_eq!(step.gradients.len(), trainable);
+    assert_eq!(expected.keys().filter(|key| key.starts_with("grad.")).count(), trainable);
+    for (parameter_idx, gradient) in step.gradients {
+        let parameter = model.parameters().get(parameter_idx).unwrap();
+        let prefix = if model.has_adapter() { "base_model.model." } else { "" };
+        let expected = &expected[&format!("grad.{prefix}{}", parameter.name)];
+        assert_eq!(expected.shape, parameter.shape, "{name}: {}", parameter.name);
+        let difference = relative_difference(&read_back(gradient, "").unwrap(), &expected.data);
+        if difference > worst {
+            (worst, worst_name) = (difference, parameter.name.clone());
+        }
+    }
+    println!(
+        "{name}: loss {by_token:.1e}, sample average {by_sample:.1e}, gradients {worst:.1e} ({worst_name})"
+    );
+    assert!(worst < GRADIENT, "{name}: gradient of {worst_name} differs by {worst}");
+
+    check_training(name, &mut model, &packed, &golden);
+}
+
+/// Five steps of AdamW.
+#[track_caller]
+fn check_training(name: &str, model: &mut CausalLm, packed: &Packed, golden: &serde_json::Value) {
+    let rule = Rule::AdamW {
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay: golden["weight_decay"].as_f64().unwrap(),
+    };
+    let lr = golden["train_lr"].as_f64().unwrap() as f32;
+    let mut states: Vec<_> = model.parameters().iter().map(|p| rule.initial_state(&p.value)).collect();
+    let mut worst = 0.0f64;
+    for (step_idx, expected) in golden["train_losses"].as_array().unwrap().iter().enumerate() {
+        let result = step(model, packed, StepOptions { recompute: step_idx % 2 == 1, dropout_key: 0 });
+        worst = worst.max((result.loss - expected.as_f64().unwrap()).abs());
+        for (parameter_idx, gradient) in result.gradients {
+            let state = std::mem::take(&mut states[parameter_idx]);
+            let mut new_state = vec![];
+            model
+                .parameters_mut()
+                .update_value(parameter_idx, |value| {
+                    let (value, state) = update(&rule, lr, step_idx as u64 + 1, value, gradient, state);
+                    new_state = state;
+                    value
+                })
+                .unwrap();
+            states[parameter_idx] = new_state;
+        }
+    }
+    let trained = model.parameters().iter().filter(|p| p.trainable);
+    let l2 = trained.map(|p| sum_of_squares(&p.value)).sum::<f64>().sqrt();
+    let expected_l2 = golden["params_l2_after"].as_f64().unwrap();
+    println!("{name}: training losses {worst:.1e}, L2 norm after {:.1e}", (l2 - expected_l2).abs());
+    assert!(worst < TRAIN_LOSS, "{name}: training losses differ by {worst}");
+    // Relative: some gradients of GPT-2 are rounding noise that AdamW turns into moves of the learning rate.
+    assert!((l2 / expected_l2 - 1.0).abs() < 1e-4, "{name}: norm {l2}, expected {expected_l2}");
+}
+
+pub(crate) fn step(model: &CausalLm, packed: &Packed, options: StepOptions) -> tunesmith_models::StepResult {
+    model.loss_and_gradients(&packed.batch(), &packed.labels, &packed.token_average(), &options).unwrap()
+}
+
+#[test]
+fn llama_with_all_heads() {
+    check("llama-mha");
+}
+
+#[test]
+fn llama_with_llama3_rotary_scaling() {
+    check("llama3-rope");
+}
+
+#[test]
+fn llama_with_linear_rotary_scaling() {
+    check("llama-linear-rope");
+}
+
+#[test]
+fn llama_with_biases() {
+    check("llama-bias");
+}
+
+#[test]
+fn mistral_with_a_window() {
+    check("mistral-window");
+}
+
+#[test]
+fn gpt2() {
+    check("gpt2");
+}
+
+#[test]
+fn llama_in_shards() {
+    check("llama-sharded");
+}
+
+#[test]
+fn llama_with_lora() {
+    check("llama-mha-lora");
+}
+
+#[test]
+fn llama_with_rank_stabilised_lora() {
+    check("llama3-rope-lora");
+}
+
+#[test]
+fn gpt2_with_lora() {
+    check("gpt2-lora");
+}
+
+#[test]
+fn configurations_in_the_older_spelling_mean_the_same() {
+    for name in ["llama3-rope", "llama-linear-rope", "llama-bias", "mistral-window", "gpt2"] {
+        let folder = tempfile::tempdir().unwrap();
+        let from = golden_dir().join(name);
+        std::fs::copy(from.join("config.v4.json"), folder.path().join("config.json")).unwrap();
+        std::fs::copy(from.join("model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+        let packed = Packed::of_golden(&golden_json(name));
+        assert_eq!(logits(&load_path(folder.path()), &packed), logits(&load(name), &packed), "{name}");
+    }
+}
+
+#[test]
+fn gguf_files() {
+    for name in ["llama-tiny", "llama3-tiny", "gpt2-tiny"] {
+        let file = |ending: &str| golden_dir().join("gguf").join(format!("{name}.{ending}"));
+        let json: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(file("json")).unwrap()).unwrap();
+        let ids: Vec<u32> =
+            json["ids"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect();
+        let labels = vec![-100; ids.len()];
+        let packed = Packed::new(&[(ids, labels)]);
+        let found = logits(&load_path(&file("gguf")), &packed);
+        let difference = worst_difference(&found, &tensors(&file("safetensors"))["logits"].data);
+        println!("{name}: logits {difference:.1e}");
+        assert!(difference < LOGITS, "{name}: logits differ by {difference}");
+    }
+}

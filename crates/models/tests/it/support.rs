@@ -1,0 +1,156 @@
+//! Reading the goldens, running models, comparing numbers.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use tunesmith_formats::model_source::ModelSource;
+use tunesmith_formats::peft::read_adapter;
+use tunesmith_formats::safetensors_io::{NamedTensor, read_safetensors_f32};
+use tunesmith_models::{CausalLm, TokenBatch, read_back};
+use tunesmith_ops::{KvCache, Segments, open_device};
+
+pub(crate) fn golden_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden")
+}
+
+pub(crate) fn device() -> Device {
+    open_device("cpu").unwrap()
+}
+
+pub(crate) fn load(name: &str) -> CausalLm {
+    load_path(&golden_dir().join(name))
+}
+
+pub(crate) fn load_path(path: &Path) -> CausalLm {
+    CausalLm::load(&ModelSource::open(path).unwrap(), &device()).unwrap()
+}
+
+/// The base model with the golden adapter of that name.
+pub(crate) fn load_with_adapter(name: &str) -> CausalLm {
+    let mut model = load(name.strip_suffix("-lora").unwrap());
+    let (config, tensors) = read_adapter(&golden_dir().join(name)).unwrap();
+    model.load_adapter(&config, tensors).unwrap();
+    model
+}
+
+pub(crate) fn golden_json(name: &str) -> serde_json::Value {
+    let path = golden_dir().join(name).join("golden.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+pub(crate) fn tensors(path: &Path) -> BTreeMap<String, NamedTensor> {
+    read_safetensors_f32(path).unwrap().into_iter().map(|t| (t.name.clone(), t)).collect()
+}
+
+/// Several sequences as one batch.
+#[derive(Clone)]
+pub(crate) struct Packed {
+    pub(crate) ids: Vec<u32>,
+    pub(crate) positions: Vec<u32>,
+    /// Shifted: the label at t is the id to come after t.
+    pub(crate) labels: Vec<i64>,
+    pub(crate) segments: Segments,
+}
+
+impl Packed {
+    /// `labels` stand at their own tokens' places.
+    pub(crate) fn new(sequences: &[(Vec<u32>, Vec<i64>)]) -> Self {
+        let mut packed =
+            Self { ids: vec![], positions: vec![], labels: vec![], segments: Segments::new(&[]) };
+        for (ids, labels) in sequences {
+            packed.ids.extend(ids);
+            packed.positions.extend(0..ids.len() as u32);
+            packed.labels.extend(&labels[1..]);
+            packed.labels.push(-100);
+        }
+        packed.segments = Segments::new(&sequences.iter().map(|(ids, _)| ids.len()).collect::<Vec<_>>());
+        packed
+    }
+
+    /// The three sequences of a golden, as one batch.
+    pub(crate) fn of_golden(golden: &serde_json::Value) -> Self {
+        Self::new(&sequences(golden))
+    }
+
+    pub(crate) fn batch(&self) -> TokenBatch<'_> {
+        TokenBatch { ids: &self.ids, positions: &self.positions, segments: &self.segments }
+    }
+
+    /// The mean over all labelled tokens.
+    pub(crate) fn token_average(&self) -> Vec<f32> {
+        let n_labelled = self.labels.iter().filter(|label| **label >= 0).count();
+        self.labels.iter().map(|&label| if label >= 0 { 1.0 / n_labelled as f32 } else { 0.0 }).collect()
+    }
+
+    /// The mean over the sequences' own means.
+    pub(crate) fn sample_average(&self) -> Vec<f32> {
+        let mut weights = vec![0.0; self.labels.len()];
+        for range in self.segments.ranges() {
+            let places: Vec<usize> = range.filter(|&t| self.labels[t] >= 0).collect();
+            for &t in &places {
+                weights[t] = 1.0 / (places.len() * self.segments.len()) as f32;
+            }
+        }
+        weights
+    }
+}
+
+pub(crate) fn sequences(golden: &serde_json::Value) -> Vec<(Vec<u32>, Vec<i64>)> {
+    golden["sequences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| {
+            let numbers = |key: &str| s[key].as_array().unwrap().iter().map(|v| v.as_i64().unwrap());
+            (numbers("ids").map(|v| v as u32).collect(), numbers("labels").collect())
+        })
+        .collect()
+}
+
+/// [N·V] scores without a graph.
+pub(crate) fn logits(model: &CausalLm, packed: &Packed) -> Vec<f32> {
+    let hidden = model.hidden(&packed.batch(), None).unwrap();
+    read_back(model.logits(hidden), "logits").unwrap()
+}
+
+/// The scores of all tokens when they are fed to a cache in portions; `portions[i][s]` is the number of tokens of
+/// sequence s in pass i. In the order of [`logits`].
+pub(crate) fn logits_cached(model: &CausalLm, packed: &Packed, portions: &[Vec<usize>]) -> Vec<f32> {
+    let n_sequences = packed.segments.len();
+    let mut cache = KvCache::new(model.n_layers(), n_sequences);
+    let mut rows: Vec<Vec<f32>> = vec![vec![]; n_sequences];
+    for portion in portions {
+        let (mut ids, mut positions) = (vec![], vec![]);
+        for ((range, &n_taken), known) in packed.segments.ranges().zip(portion).zip(cache.lengths()) {
+            let places = range.start + known..range.start + known + n_taken;
+            assert!(places.end <= range.end);
+            ids.extend(&packed.ids[places.clone()]);
+            positions.extend(&packed.positions[places]);
+        }
+        let segments = Segments::new(portion);
+        let tokens = TokenBatch { ids: &ids, positions: &positions, segments: &segments };
+        let hidden = model.hidden_cached(&tokens, &mut cache).unwrap();
+        let values = read_back(model.logits(hidden), "logits").unwrap();
+        let mut values = values.chunks(model.config().vocab_size);
+        for (row, n_taken) in rows.iter_mut().zip(portion) {
+            (0..*n_taken).for_each(|_| row.extend(values.next().unwrap()));
+        }
+    }
+    rows.concat()
+}
+
+#[track_caller]
+pub(crate) fn worst_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// ‖a − b‖ / ‖b‖
+#[track_caller]
+pub(crate) fn relative_difference(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let difference = norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)));
+    difference / norm(&mut b.iter().map(|b| f64::from(*b))).max(1e-30)
+}
