@@ -1,0 +1,276 @@
+//! Continuing prompts, many at once.
+//!
+//! A pass takes from every sequence the tokens that its cache does not hold yet: a piece of the prompt at first, later
+//! the one token that was just chosen. The sequences whose last token is in the pass get their next token from it. So
+//! a long prompt is fed in pieces while others are decoded already, and no pass is larger than [`N_PASS_TOKENS`].
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use burn::tensor::{Int, Tensor, TensorData};
+use tunesmith_formats::tokenizer::Tokenizer;
+use tunesmith_models::{CausalLm, TokenBatch};
+use tunesmith_ops::{KvCache, Segments};
+
+use crate::error::{GenerateError, Result};
+use crate::sampling::Sampler;
+use crate::settings::GenerationSettings;
+use crate::stopping::{StopTexts, StopWatch, clean_text};
+
+/// Most tokens of a pass; bounds the memory for activations.
+const N_PASS_TOKENS: usize = 2048;
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model ended it.
+    EndOfText,
+    /// A stop text appeared.
+    StopText,
+    /// `max_new_tokens` were generated.
+    MaxNewTokens,
+    /// The model's context is full.
+    ContextFull,
+    /// `max_time_secs` have passed.
+    MaxTime,
+    /// The caller's callback broke off.
+    Cancelled,
+}
+
+/// The answer to one prompt.
+#[derive(Debug, Clone)]
+pub struct Generated {
+    /// The generated tokens, including the one that ended the text or those of a stop text.
+    pub ids: Vec<u32>,
+    /// The answer without special tokens, cut before stop texts, stripped.
+    pub text: String,
+    /// Why it ended.
+    pub finish: FinishReason,
+    /// Tokens of the prompt.
+    pub n_prompt: usize,
+    /// From the call to the end of this answer.
+    pub secs: f64,
+    /// From the call to its first token.
+    pub first_token_secs: f64,
+}
+
+/// Continues all prompts together. `on_token` gets the prompt's index and each token as it is chosen, and may break
+/// off the whole call; what was generated so far is returned then.
+///
+/// The number of prompts bounds the memory of the cache, so a caller with many prompts passes them in portions.
+pub fn generate(
+    model: &CausalLm,
+    tokenizer: &Tokenizer,
+    prompts: &[Vec<u32>],
+    settings: &GenerationSettings,
+    on_token: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
+) -> Result<Vec<Generated>> {
+    let mut cache = KvCache::new(model.n_layers(), prompts.len());
+    continue_prompts(model, tokenizer, &mut cache, prompts, settings, on_token)
+}
+
+/// [`generate`] on a cache that may hold the beginnings of the prompts already. Afterwards the cache holds those
+/// sequences that were not finished before the last pass; with a single prompt that is the one.
+pub(crate) fn continue_prompts(
+    model: &CausalLm,
+    tokenizer: &Tokenizer,
+    cache: &mut KvCache,
+    prompts: &[Vec<u32>],
+    settings: &GenerationSettings,
+    on_token: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
+) -> Result<Vec<Generated>> {
+    let start = Instant::now();
+    settings.check()?;
+    let context = model.context_length();
+    let stops = StopTexts::new(settings, tokenizer)?;
+    let end_ids = end_ids(model, tokenizer, settings);
+    let mut rows = Vec::with_capacity(prompts.len());
+    let mut occurrences: BTreeMap<&[u32], u64> = BTreeMap::new();
+    for (prompt_idx, prompt) in prompts.iter().enumerate() {
+        if prompt.is_empty() {
+            return Err(GenerateError::EmptyPrompt { prompt_idx });
+        }
+        if prompt.len() > context {
+            return Err(GenerateError::PromptTooLong { prompt_idx, n_tokens: prompt.len(), context });
+        }
+        let occurrence = occurrences.entry(prompt).or_insert(0);
+        rows.push(Row {
+            prompt,
+            new_ids: Vec::new(),
+            sampler: Sampler::new(settings, prompt, *occurrence, model.config().vocab_size),
+            watch: StopWatch::new(&stops, tokenizer),
+            finish: None,
+            secs: 0.0,
+            first_token_secs: 0.0,
+        });
+        *occurrence += 1;
+    }
+
+    // Indices of the unfinished rows, in the order of the cache's sequences.
+    let mut active: Vec<usize> = (0..rows.len()).collect();
+    while !active.is_empty() {
+        let portions = next_portions(&rows, &active, &cache.lengths());
+        let scores = scores_after(model, &rows, &active, &portions, cache)?;
+        for (row_idx, mut logits) in scores {
+            let row = &mut rows[row_idx];
+            let n_new = row.new_ids.len();
+            let id = row
+                .sampler
+                .choose(settings, &mut logits, n_new, &end_ids)
+                .ok_or(GenerateError::NotFinite { prompt_idx: row_idx, n_new })?;
+            row.new_ids.push(id);
+            row.secs = start.elapsed().as_secs_f64();
+            if n_new == 0 {
+                row.first_token_secs = row.secs;
+            }
+            row.finish = row.finish_reason(id, settings, &end_ids, context);
+            if on_token(row_idx, id).is_break() {
+                finish_all(&mut rows, FinishReason::Cancelled, start);
+                break;
+            }
+        }
+        if settings.max_time_secs > 0.0 && start.elapsed().as_secs_f64() >= settings.max_time_secs {
+            finish_all(&mut rows, FinishReason::MaxTime, start);
+        }
+        let kept: Vec<usize> = (0..active.len()).filter(|&i| rows[active[i]].finish.is_none()).collect();
+        if kept.len() < active.len() && !kept.is_empty() {
+            cache.keep(&kept);
+        }
+        active = kept.into_iter().map(|i| active[i]).collect();
+    }
+
+    let answers = rows.into_iter().map(|row| {
+        let text = clean_text(&tokenizer.decode(&row.new_ids, true)?, &stops.texts);
+        Ok(Generated {
+            text,
+            finish: row.finish.unwrap_or(FinishReason::Cancelled),
+            n_prompt: row.prompt.len(),
+            secs: row.secs,
+            first_token_secs: row.first_token_secs,
+            ids: row.new_ids,
+        })
+    });
+    answers.collect()
+}
+
+/// One prompt and its answer so far.
+struct Row<'a> {
+    prompt: &'a [u32],
+    new_ids: Vec<u32>,
+    sampler: Sampler,
+    watch: StopWatch<'a>,
+    finish: Option<FinishReason>,
+    secs: f64,
+    first_token_secs: f64,
+}
+
+impl Row<'_> {
+    fn n_tokens(&self) -> usize {
+        self.prompt.len() + self.new_ids.len()
+    }
+
+    /// The token at a place of prompt and answer.
+    fn token(&self, place: usize) -> Option<u32> {
+        let in_answer = || self.new_ids.get(place.checked_sub(self.prompt.len())?);
+        self.prompt.get(place).or_else(in_answer).copied()
+    }
+
+    /// Whether the token just appended ends the answer.
+    fn finish_reason(
+        &mut self,
+        id: u32,
+        settings: &GenerationSettings,
+        end_ids: &[u32],
+        context: usize,
+    ) -> Option<FinishReason> {
+        if end_ids.contains(&id) {
+            Some(FinishReason::EndOfText)
+        } else if self.watch.is_stopped_by(&self.new_ids) {
+            Some(FinishReason::StopText)
+        } else if self.new_ids.len() >= settings.max_new_tokens {
+            Some(FinishReason::MaxNewTokens)
+        } else if self.n_tokens() > context {
+            Some(FinishReason::ContextFull)
+        } else {
+            None
+        }
+    }
+}
+
+/// How many tokens of each active row the next pass takes.
+fn next_portions(rows: &[Row<'_>], active: &[usize], cached: &[usize]) -> Vec<usize> {
+    let mut n_left = N_PASS_TOKENS.max(active.len());
+    // Every row that needs one token gets it; what is left goes to prompts, first come, first served.
+    let pending: Vec<usize> =
+        active.iter().zip(cached).map(|(&row_idx, cached)| rows[row_idx].n_tokens() - cached).collect();
+    n_left -= pending.iter().filter(|&&n| n == 1).count();
+    pending
+        .into_iter()
+        .map(|n_pending| {
+            if n_pending == 1 {
+                return 1;
+            }
+            let n_taken = n_pending.min(n_left);
+            n_left -= n_taken;
+            n_taken
+        })
+        .collect()
+}
+
+/// Runs a pass over the portions; gives the scores [V] of the next token for each row whose tokens are all known now.
+fn scores_after(
+    model: &CausalLm,
+    rows: &[Row<'_>],
+    active: &[usize],
+    portions: &[usize],
+    cache: &mut KvCache,
+) -> Result<Vec<(usize, Vec<f32>)>> {
+    let (mut ids, mut positions) = (Vec::new(), Vec::new());
+    let (mut last_places, mut complete) = (Vec::new(), Vec::new());
+    for ((&row_idx, &n_taken), cached) in active.iter().zip(portions).zip(cache.lengths()) {
+        let row = &rows[row_idx];
+        for place in cached..cached + n_taken {
+            ids.extend(row.token(place));
+            positions.push(place as u32);
+        }
+        if n_taken > 0 && cached + n_taken == row.n_tokens() {
+            last_places.push(ids.len() as i64 - 1);
+            complete.push(row_idx);
+        }
+    }
+    let segments = Segments::new(portions);
+    let tokens = TokenBatch { ids: &ids, positions: &positions, segments: &segments };
+    let hidden = model.hidden_cached(&tokens, cache)?;
+    if complete.is_empty() {
+        return Ok(Vec::new());
+    }
+    let n_complete = complete.len();
+    let hidden = if n_complete == ids.len() {
+        hidden
+    } else {
+        let places = TensorData::new(last_places, [n_complete]);
+        hidden.select(0, Tensor::<1, Int>::from_data(places, model.device()))
+    };
+    let logits = model.logits(hidden);
+    let [_, vocab_size] = logits.dims();
+    let values = tunesmith_models::read_back(logits, "the scores of the next tokens")?;
+    Ok(complete.into_iter().zip(values.chunks(vocab_size).map(<[f32]>::to_vec)).collect())
+}
+
+fn finish_all(rows: &mut [Row<'_>], reason: FinishReason, start: Instant) {
+    for row in rows.iter_mut().filter(|row| row.finish.is_none()) {
+        row.finish = Some(reason);
+        row.secs = start.elapsed().as_secs_f64();
+    }
+}
+
+/// All tokens that end a text: the model's, the tokenizer's, and the caller's.
+fn end_ids(model: &CausalLm, tokenizer: &Tokenizer, settings: &GenerationSettings) -> Vec<u32> {
+    let mut ids = model.config().eos_ids.clone();
+    ids.push(tokenizer.eos_id());
+    ids.extend(&settings.stop_ids);
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}

@@ -1,0 +1,10 @@
+//! Generation against reference continuations, against itself computed otherwise, and on a real model.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a failed test is told by a panic")]
+
+mod batches;
+mod chat;
+mod golden;
+mod smollm2;
+mod stopping;
+mod support;
