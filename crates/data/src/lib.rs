@@ -3,6 +3,7 @@
 //! The way of the data: [`table`] reads a file, [`load`] lays its rows out as [`conversation`]s and splits them,
 //! `sample` turns a conversation into tokens with a mask, `batch` puts samples into micro-batches.
 
+pub mod batch;
 mod chains;
 mod columns;
 pub mod conversation;
@@ -13,17 +14,31 @@ pub mod legacy_random;
 pub mod load;
 mod messages;
 mod personalize;
+pub mod preview;
+pub mod preview_render;
+pub mod sample;
+mod sample_cache;
+mod sample_template;
+pub mod samples;
 mod sanity;
+mod shuffle;
 mod split;
 pub mod table;
 mod table_delimited;
 mod table_json;
 mod table_parquet;
+#[cfg(test)]
+mod test_support;
 mod text_file;
 mod trees;
 
+pub use batch::{BatchOptions, BatchPlan, IGNORED_LABEL, MicroBatch, plan_epoch, token_weights};
 pub use conversation::{Conversation, Round};
 pub use error::{DataError, Place, Result};
 pub use escapes::unescape;
 pub use load::{Splits, load_splits};
+pub use preview::{Preview, PreviewOptions};
+pub use preview_render::RenderOptions;
+pub use sample::{Assembler, SampleNotes, TRAINING_CLOCK_UNIX_SECS, TokenSample, training_tokenizer};
+pub use samples::{SampleSet, TokenizeReport, tokenize};
 pub use table::{Cell, Table, read_table};

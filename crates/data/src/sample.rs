@@ -1,0 +1,380 @@
+//! From a conversation to token ids with a mask of the ones to learn.
+//!
+//! With marker texts (H2O LLM Studio's assembly) each part is text of its own:
+//!
+//! ```text
+//! [system start + system (+ EOS)] [prompt start + prompt (+ EOS) + answer separator] [answer (+ EOS)]
+//! ```
+//!
+//! System text only in front of the first prompt. Parts are encoded separately, a system text and an answer keep
+//! their first `max_length` tokens, a prompt its last, and the whole keeps its last. With a chat template
+//! ([`crate::sample_template`]) the parts are what the template writes up to and including each answer; they are
+//! encoded separately, too, because generation starts from exactly such a prompt.
+//!
+//! No token is added by the tokenizer itself, so a beginning-of-text token is there only if a template writes it.
+
+use tunesmith_config::{ExperimentConfig, TextFormat};
+use tunesmith_formats::chat_template::{ChatMessage, ChatTemplate};
+use tunesmith_formats::tokenizer::Tokenizer;
+
+use crate::conversation::{Conversation, Round};
+use crate::error::{DataError, Result};
+use crate::escapes::unescape;
+use crate::sample_template::{Turns, turns};
+
+/// What `strftime_now` in a chat template calls now while training data are made: noon of 26 July 2024, UTC, the
+/// date that published templates use where there is no clock. With the real one a run resumed tomorrow would
+/// train on other tokens.
+pub const TRAINING_CLOCK_UNIX_SECS: u64 = 1_721_995_200;
+
+/// A conversation as tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenSample {
+    /// The conversation's row: the id of the sample.
+    pub row: usize,
+    /// Token ids, at most `max_length`.
+    pub ids: Vec<u32>,
+    /// One for each id: whether the model is to learn to produce it.
+    pub trained: Vec<bool>,
+    /// Tokens that did not fit.
+    pub n_cut: usize,
+}
+
+impl TokenSample {
+    /// Number of tokens that give a loss when the sample is used on its own: trained ones except the first, which
+    /// nothing precedes.
+    pub fn n_labels(&self) -> usize {
+        self.trained.iter().skip(1).filter(|trained| **trained).count()
+    }
+}
+
+/// What is worth knowing about a sample besides its tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SampleNotes {
+    /// Tokens of system texts and prompts that did not fit.
+    pub n_prompt_cut: usize,
+    /// Tokens of answers that did not fit.
+    pub n_answer_cut: usize,
+    /// Tokens standing for what the vocabulary cannot express.
+    pub n_unknown: usize,
+    /// The last answer does not end with a special token, so the model does not learn to stop there.
+    pub lacks_end: bool,
+    /// The beginning-of-text token stands there twice.
+    pub doubled_bos: bool,
+    /// The chat template changes earlier turns when later ones follow, so only the last answer is learned.
+    pub last_turn_only: bool,
+    /// The answers had tokens to learn before cutting.
+    pub had_labels: bool,
+}
+
+/// Everything that decides how conversations become tokens. Its `Debug` text is part of the token cache's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AssemblyOptions {
+    format: TextFormat,
+    system_start: String,
+    prompt_start: String,
+    answer_separator: String,
+    eos_after_system: bool,
+    eos_after_prompt: bool,
+    eos_after_answer: bool,
+    mask_prompt: bool,
+    only_last_answer: bool,
+    max_length: usize,
+}
+
+/// Turns conversations into samples and prompts.
+#[derive(Debug, Clone)]
+pub struct Assembler {
+    options: AssemblyOptions,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    stop_texts: Vec<String>,
+}
+
+impl Assembler {
+    /// Takes the settings of `dataset`, `tokenizer` and `prediction.stop_tokens`.
+    ///
+    /// # Errors
+    /// [`DataError::Setting`] when the tokenizer has no usable chat template but one is asked for, or
+    /// `tokenizer.tokenizer_kwargs` cannot be met.
+    pub fn new(config: &ExperimentConfig, tokenizer: &Tokenizer) -> Result<Self> {
+        let dataset = &config.dataset;
+        let options = AssemblyOptions {
+            format: dataset.text_format,
+            system_start: unescape(&dataset.text_system_start),
+            prompt_start: unescape(&dataset.text_prompt_start),
+            answer_separator: unescape(&dataset.text_answer_separator),
+            eos_after_system: dataset.add_eos_token_to_system,
+            eos_after_prompt: dataset.add_eos_token_to_prompt,
+            eos_after_answer: dataset.add_eos_token_to_answer,
+            mask_prompt: dataset.mask_prompt_labels,
+            only_last_answer: dataset.only_last_answer,
+            max_length: config.tokenizer.max_length,
+        };
+        let template = match options.format {
+            TextFormat::Markers => None,
+            TextFormat::ChatTemplate => {
+                Some(usable_template(tokenizer)?.with_clock(TRAINING_CLOCK_UNIX_SECS))
+            }
+        };
+        let stop_texts = stop_texts(&config.prediction.stop_tokens, &options);
+        Ok(Self { options, tokenizer: training_tokenizer(config, tokenizer)?, template, stop_texts })
+    }
+
+    /// The tokens of `conversation`, cut to `max_length`, with their mask.
+    ///
+    /// # Errors
+    /// [`DataError::Sample`] when the chat template refuses the conversation or its answer cannot be told from
+    /// the rest, [`DataError::Tokenizer`] when encoding fails.
+    pub fn sample(&self, conversation: &Conversation) -> Result<TokenSample> {
+        self.sample_with_notes(conversation).map(|(sample, _)| sample)
+    }
+
+    /// As [`Assembler::sample`], with what is worth knowing about it.
+    ///
+    /// # Errors
+    /// As [`Assembler::sample`].
+    pub fn sample_with_notes(&self, conversation: &Conversation) -> Result<(TokenSample, SampleNotes)> {
+        let (parts, mut notes) = self.parts(conversation)?;
+        let last_idx = parts.len().saturating_sub(1);
+        let mut ids = Vec::new();
+        let mut trained = Vec::new();
+        let mut is_answer = Vec::new();
+        for (part_idx, part) in parts.iter().enumerate() {
+            ids.extend_from_slice(&part.ids);
+            let learn = match part.is_answer {
+                true => !self.options.only_last_answer || part_idx == last_idx,
+                false => !self.options.mask_prompt && !self.options.only_last_answer,
+            };
+            trained.resize(ids.len(), learn);
+            is_answer.resize(ids.len(), part.is_answer);
+            match part.is_answer {
+                true => notes.n_answer_cut += part.n_cut,
+                false => notes.n_prompt_cut += part.n_cut,
+            }
+        }
+        notes.had_labels = trained.iter().skip(1).any(|trained| *trained);
+        let n_over = ids.len().saturating_sub(self.options.max_length);
+        let n_answer_over = is_answer.iter().take(n_over).filter(|is_answer| **is_answer).count();
+        notes.n_answer_cut += n_answer_over;
+        notes.n_prompt_cut += n_over - n_answer_over;
+        ids.drain(..n_over);
+        trained.drain(..n_over);
+
+        notes.lacks_end = self.end_of(parts.last().map_or(&[], |part| &part.ids)).is_none();
+        let unknown_id = self.unknown_id();
+        notes.n_unknown = ids.iter().filter(|id| Some(**id) == unknown_id).count();
+        notes.doubled_bos = matches!((ids.as_slice(), self.tokenizer.bos_id()),
+            ([first, second, ..], Some(bos)) if *first == bos && *second == bos);
+        let n_cut = notes.n_prompt_cut + notes.n_answer_cut;
+        Ok((TokenSample { row: conversation.row, ids, trained, n_cut }, notes))
+    }
+
+    /// The tokens of everything before the last answer, cut to the last `max_length`: what generation starts from.
+    ///
+    /// # Errors
+    /// As [`Assembler::sample`].
+    pub fn prompt_ids(&self, conversation: &Conversation) -> Result<Vec<u32>> {
+        let (mut parts, _) = self.parts(conversation)?;
+        parts.pop();
+        let mut ids: Vec<u32> = parts.into_iter().flat_map(|part| part.ids).collect();
+        ids.drain(..ids.len().saturating_sub(self.options.max_length));
+        Ok(ids)
+    }
+
+    /// Texts that end an answer: the user's list and, with markers, the marker texts without the white space
+    /// around them.
+    pub fn stop_texts(&self) -> &[String] {
+        &self.stop_texts
+    }
+
+    /// Tokens that end an answer: end of text and, with a chat template, what the template puts after an answer.
+    pub fn stop_ids(&self) -> Vec<u32> {
+        let mut stop_ids = vec![self.tokenizer.eos_id()];
+        let round = Round { system: String::new(), prompt: "?".into(), answer: "!".into(), row: 0 };
+        if self.template.is_some()
+            && let Some(example) = Conversation::new(vec![round])
+            && let Ok((parts, _)) = self.parts(&example)
+        {
+            let answer = parts.last().map_or(&[][..], |part| &part.ids);
+            stop_ids.extend(self.end_of(answer));
+            stop_ids.dedup();
+        }
+        stop_ids
+    }
+
+    /// The tokenizer as training uses it; see [`training_tokenizer`].
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Largest number of tokens of a sample.
+    pub fn max_length(&self) -> usize {
+        self.options.max_length
+    }
+
+    /// Whether samples depend on today's date being replaced by a fixed one.
+    pub fn fixes_the_date(&self) -> bool {
+        self.template.as_ref().is_some_and(ChatTemplate::uses_clock)
+    }
+
+    pub(crate) fn options(&self) -> &AssemblyOptions {
+        &self.options
+    }
+
+    /// Prompt and answer of each round, encoded; with a chat template that changes earlier turns of the last only.
+    fn parts(&self, conversation: &Conversation) -> Result<(Vec<Part>, SampleNotes)> {
+        match &self.template {
+            Some(template) => self.template_parts(template, conversation),
+            None => Ok((self.marker_parts(conversation)?, SampleNotes::default())),
+        }
+    }
+
+    fn marker_parts(&self, conversation: &Conversation) -> Result<Vec<Part>> {
+        let options = &self.options;
+        let max_length = options.max_length;
+        let eos = |wanted: bool| if wanted { self.tokenizer.eos_token() } else { "" };
+        let mut parts = Vec::with_capacity(2 * conversation.rounds.len());
+        for (round_idx, round) in conversation.rounds.iter().enumerate() {
+            let text = format!(
+                "{}{}{}{}",
+                options.prompt_start,
+                round.prompt,
+                eos(options.eos_after_prompt),
+                options.answer_separator
+            );
+            let mut prompt = Part::new(false, self.tokenizer.encode(&text)?).keep_last(max_length);
+            if round_idx == 0 && !round.system.is_empty() {
+                let text =
+                    format!("{}{}{}", options.system_start, round.system, eos(options.eos_after_system));
+                let system = Part::new(false, self.tokenizer.encode(&text)?).keep_first(max_length);
+                prompt = system.followed_by(prompt);
+            }
+            parts.push(prompt);
+            let text = format!("{}{}", round.answer, eos(options.eos_after_answer));
+            parts.push(Part::new(true, self.tokenizer.encode(&text)?).keep_first(max_length));
+        }
+        Ok(parts)
+    }
+
+    fn template_parts(
+        &self,
+        template: &ChatTemplate,
+        conversation: &Conversation,
+    ) -> Result<(Vec<Part>, SampleNotes)> {
+        let (bos, eos) = (self.tokenizer.bos_token().unwrap_or(""), self.tokenizer.eos_token());
+        let render = |messages: &[ChatMessage], add_generation_prompt: bool| {
+            template
+                .render(messages, add_generation_prompt, bos, eos)
+                .map_err(|error| DataError::Sample { row: conversation.row, reason: error.to_string() })
+        };
+        let Turns { texts, last_turn_only } = turns(conversation, &render)?;
+        let mut parts = Vec::with_capacity(2 * texts.len());
+        let mut previous = None;
+        for (prompt, answer) in texts {
+            for (text, is_answer) in [(prompt, false), (answer, true)] {
+                let ids = self.tokenizer.encode_continuation(&text, previous)?;
+                previous = ids.last().copied().or(previous);
+                parts.push(Part::new(is_answer, ids));
+            }
+        }
+        Ok((parts, SampleNotes { last_turn_only, ..SampleNotes::default() }))
+    }
+
+    /// The special token that ends an answer; white space may follow it: templates put a line end there.
+    fn end_of(&self, answer: &[u32]) -> Option<u32> {
+        let is_blank = |id: u32| self.tokenizer.token_text(id).trim().is_empty();
+        let last = answer.iter().rev().copied().find(|id| !is_blank(*id))?;
+        (self.tokenizer.is_special(last) && Some(last) != self.unknown_id()).then_some(last)
+    }
+
+    /// The unknown token, unless it is the one that ends a text: then it says nothing.
+    fn unknown_id(&self) -> Option<u32> {
+        self.tokenizer.unk_id().filter(|id| *id != self.tokenizer.eos_id())
+    }
+}
+
+/// The tokenizer as training uses it: with markers, `add_prefix_space` of `tokenizer.tokenizer_kwargs` applies (H2O
+/// LLM Studio's default is false, so that SentencePiece tokenizers put no space before each part). With a chat
+/// template the model's own rules stay, because it was trained with them. A model exported after training needs
+/// this tokenizer.
+///
+/// # Errors
+/// [`DataError::Setting`] when the options are no JSON object or the tokenizer cannot be changed that way.
+pub fn training_tokenizer(config: &ExperimentConfig, tokenizer: &Tokenizer) -> Result<Tokenizer> {
+    if config.dataset.text_format == TextFormat::ChatTemplate {
+        return Ok(tokenizer.clone());
+    }
+    let setting = |reason: String| DataError::Setting { field: "tokenizer.tokenizer_kwargs", reason };
+    let text = &config.tokenizer.tokenizer_kwargs;
+    let options: serde_json::Map<String, serde_json::Value> = match text.trim() {
+        "" => serde_json::Map::new(),
+        text => serde_json::from_str(text).map_err(|error| setting(format!("{text:?}: {error}")))?,
+    };
+    match options.get("add_prefix_space").and_then(serde_json::Value::as_bool) {
+        None => Ok(tokenizer.clone()),
+        Some(wanted) => {
+            tokenizer.clone().with_prefix_space(wanted).map_err(|error| setting(error.to_string()))
+        }
+    }
+}
+
+/// A part of a sample: all that stands before an answer, or an answer.
+struct Part {
+    is_answer: bool,
+    ids: Vec<u32>,
+    n_cut: usize,
+}
+
+impl Part {
+    fn new(is_answer: bool, ids: Vec<u32>) -> Self {
+        Self { is_answer, ids, n_cut: 0 }
+    }
+
+    fn keep_first(mut self, max_length: usize) -> Self {
+        self.n_cut += self.ids.len().saturating_sub(max_length);
+        self.ids.truncate(max_length);
+        self
+    }
+
+    fn keep_last(mut self, max_length: usize) -> Self {
+        let n_over = self.ids.len().saturating_sub(max_length);
+        self.n_cut += n_over;
+        self.ids.drain(..n_over);
+        self
+    }
+
+    fn followed_by(mut self, next: Self) -> Self {
+        self.ids.extend(next.ids);
+        self.n_cut += next.n_cut;
+        self
+    }
+}
+
+fn usable_template(tokenizer: &Tokenizer) -> Result<ChatTemplate> {
+    let setting = |reason: String| DataError::Setting { field: "dataset.text_format", reason };
+    let template = tokenizer.chat_template().ok_or_else(|| {
+        let origin = tokenizer.origin().display();
+        setting(format!("chat_template is asked for, but the tokenizer of {origin} has none; use markers"))
+    })?;
+    template.check().map_err(|error| setting(error.to_string()))?;
+    Ok(template.clone())
+}
+
+fn stop_texts(stop_tokens: &str, options: &AssemblyOptions) -> Vec<String> {
+    let mut texts: Vec<String> =
+        stop_tokens.split(',').filter(|text| !text.is_empty()).map(str::to_owned).collect();
+    if options.format == TextFormat::Markers {
+        let markers = [&options.prompt_start, &options.answer_separator, &options.system_start];
+        texts.extend(
+            markers.into_iter().map(|marker| marker.trim().to_owned()).filter(|text| !text.is_empty()),
+        );
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    texts.retain(|text| seen.insert(text.clone()));
+    texts
+}
+
+#[cfg(test)]
+#[path = "sample_tests.rs"]
+mod tests;

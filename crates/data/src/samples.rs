@@ -1,0 +1,226 @@
+//! All conversations of a set as samples, made in parallel and kept on the disk for the next run.
+
+use std::path::Path;
+use std::thread;
+
+use tunesmith_config::{ExperimentConfig, Packing};
+use tunesmith_formats::tokenizer::Tokenizer;
+
+use crate::conversation::Conversation;
+use crate::error::Result;
+use crate::preview_render::count;
+use crate::sample::{Assembler, SampleNotes, TokenSample};
+use crate::sample_cache;
+
+/// Samples in the order of their conversations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SampleSet {
+    /// Those with something to learn.
+    pub samples: Vec<TokenSample>,
+}
+
+/// What happened on the way from conversations to samples.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenizeReport {
+    /// Whether the tokens of an earlier run were used.
+    pub from_cache: bool,
+    /// Conversations given.
+    pub n_conversations: usize,
+    /// Tokens of the samples kept.
+    pub n_tokens: usize,
+    /// Those of them that are learned.
+    pub n_trained_tokens: usize,
+    /// Samples kept that lost tokens because they are longer than `tokenizer.max_length`.
+    pub n_cut: usize,
+    /// Tokens they lost.
+    pub n_cut_tokens: usize,
+    /// Of those samples, the ones that lost part of an answer.
+    pub n_answers_cut: usize,
+    /// Conversations left out because no token of them is to be learned.
+    pub n_fully_masked: usize,
+    /// Of those, the ones that had tokens to learn before they were cut.
+    pub n_masked_by_cutting: usize,
+    /// Samples kept whose last answer does not end with a special token.
+    pub n_without_end: usize,
+    /// Samples kept with the beginning-of-text token twice.
+    pub n_doubled_bos: usize,
+    /// Tokens that the vocabulary cannot express.
+    pub n_unknown: usize,
+    /// Samples kept of which the chat template lets only the last answer be learned.
+    pub n_last_turn_only: usize,
+    /// What the user should know, in sentences.
+    pub warnings: Vec<String>,
+}
+
+/// Turns `conversations` into samples, with the tokens of an earlier run when `cache_dir` has them for the same
+/// conversations, tokenizer and settings.
+///
+/// # Errors
+/// The first conversation (in their order) that cannot become a sample decides the error. The cache never fails a
+/// run: one that cannot be read is made anew, one that cannot be written is a warning.
+pub fn tokenize(
+    config: &ExperimentConfig,
+    tokenizer: &Tokenizer,
+    conversations: &[Conversation],
+    cache_dir: Option<&Path>,
+) -> Result<(SampleSet, TokenizeReport)> {
+    let assembler = Assembler::new(config, tokenizer)?;
+    let key = sample_cache::key(&assembler, conversations);
+    let cached = cache_dir.and_then(|dir| sample_cache::read(dir, &key, conversations.len()));
+    let from_cache = cached.is_some();
+    let mut cache_failure = None;
+    let samples = match cached {
+        Some(samples) => samples,
+        None => {
+            let samples = assemble_all(&assembler, conversations, config.environment.threads)?;
+            cache_failure = cache_dir.and_then(|dir| sample_cache::write(dir, &key, &samples).err());
+            samples
+        }
+    };
+    // In wrapped rows a sample without anything to learn is still context for the next one.
+    let keeps_context = config.training.packing == Packing::Wrapped;
+    let mut report =
+        TokenizeReport { from_cache, n_conversations: conversations.len(), ..TokenizeReport::default() };
+    let mut set = SampleSet::default();
+    for (sample, notes) in samples {
+        let is_kept = if keeps_context { !sample.ids.is_empty() } else { sample.n_labels() > 0 };
+        report.count(&sample, &notes, is_kept);
+        if is_kept {
+            set.samples.push(sample);
+        }
+    }
+    report.warnings = warnings(&report, set.samples.len(), &assembler);
+    report
+        .warnings
+        .extend(cache_failure.map(|error| format!("{error}; the next run will make the tokens again")));
+    Ok((set, report))
+}
+
+impl TokenizeReport {
+    fn count(&mut self, sample: &TokenSample, notes: &SampleNotes, is_kept: bool) {
+        if sample.n_labels() == 0 && !is_kept {
+            self.n_fully_masked += 1;
+            self.n_masked_by_cutting += usize::from(notes.had_labels);
+        }
+        if !is_kept {
+            return;
+        }
+        self.n_tokens += sample.ids.len();
+        self.n_trained_tokens += sample.trained.iter().filter(|trained| **trained).count();
+        self.n_cut += usize::from(sample.n_cut > 0);
+        self.n_cut_tokens += sample.n_cut;
+        self.n_answers_cut += usize::from(notes.n_answer_cut > 0);
+        self.n_without_end += usize::from(notes.lacks_end);
+        self.n_doubled_bos += usize::from(notes.doubled_bos);
+        self.n_unknown += notes.n_unknown;
+        self.n_last_turn_only += usize::from(notes.last_turn_only);
+    }
+}
+
+/// Sentences for what the counts say.
+fn warnings(report: &TokenizeReport, n_samples: usize, assembler: &Assembler) -> Vec<String> {
+    let max_length = assembler.max_length();
+    let mut out = Vec::new();
+    let mut warn = |n: usize, text: String| {
+        if n > 0 {
+            out.push(text);
+        }
+    };
+    let of = |n: usize| share(n, n_samples);
+    let dropped = report.n_fully_masked;
+    warn(
+        dropped,
+        format!(
+            "{} left out because nothing in them is learned{}",
+            share(dropped, report.n_conversations),
+            match report.n_masked_by_cutting {
+                0 => String::new(),
+                n if n == dropped => format!(": labels empty after cutting to {max_length} tokens"),
+                n => format!(", {n} of them: labels empty after cutting to {max_length} tokens"),
+            }
+        ),
+    );
+    warn(
+        report.n_cut,
+        format!(
+            "{} longer than tokenizer.max_length ({max_length}) and cut, {} in all",
+            of(report.n_cut),
+            count(report.n_cut_tokens, "token")
+        ),
+    );
+    warn(report.n_answers_cut, format!("{} lost part of an answer to the cut", of(report.n_answers_cut)));
+    warn(
+        report.n_without_end,
+        format!(
+            "{} do not end with a special token: the model does not learn there when to stop",
+            of(report.n_without_end)
+        ),
+    );
+    warn(
+        report.n_doubled_bos,
+        format!("{} begin with the beginning-of-text token twice", of(report.n_doubled_bos)),
+    );
+    warn(report.n_unknown, unknown_text(report.n_unknown));
+    warn(
+        report.n_last_turn_only,
+        format!(
+            "{} learn only the last answer: the chat template writes earlier turns differently once later ones follow",
+            of(report.n_last_turn_only)
+        ),
+    );
+    out
+}
+
+/// What a number of unknown tokens means.
+pub(crate) fn unknown_text(n_unknown: usize) -> String {
+    match n_unknown {
+        1 => "1 token stands for something the vocabulary lacks".to_owned(),
+        n => format!("{n} tokens stand for something the vocabulary lacks"),
+    }
+}
+
+/// "3 of 10 samples", or "all 10 samples".
+fn share(n: usize, total: usize) -> String {
+    match (n, total) {
+        (1, 1) => "the only sample".to_owned(),
+        (n, total) if n == total => format!("all {total} samples"),
+        (n, total) => format!("{n} of {total} samples"),
+    }
+}
+
+type Noted = (TokenSample, SampleNotes);
+
+/// Splits the conversations among threads; the order of the results does not depend on their number.
+fn assemble_all(
+    assembler: &Assembler,
+    conversations: &[Conversation],
+    n_threads: usize,
+) -> Result<Vec<Noted>> {
+    let n_available = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let n_threads = if n_threads == 0 { n_available } else { n_threads };
+    let chunk = conversations.len().div_ceil(n_threads.max(1)).max(MIN_PER_THREAD);
+    let assemble = |part: &[Conversation]| -> Result<Vec<Noted>> {
+        part.iter().map(|conversation| assembler.sample_with_notes(conversation)).collect()
+    };
+    let parts: Vec<&[Conversation]> = conversations.chunks(chunk).collect();
+    let Some((first, others)) = parts.split_first() else { return Ok(Vec::new()) };
+    thread::scope(|scope| {
+        let assemble = &assemble;
+        let running: Vec<_> = others.iter().map(|part| scope.spawn(move || assemble(part))).collect();
+        let mut samples = assemble(first)?;
+        for thread in running {
+            match thread.join() {
+                Ok(part) => samples.extend(part?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(samples)
+    })
+}
+
+/// Below this many conversations a thread of its own does not pay.
+const MIN_PER_THREAD: usize = 64;
+
+#[cfg(test)]
+#[path = "samples_tests.rs"]
+mod tests;
