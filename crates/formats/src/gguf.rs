@@ -80,6 +80,11 @@ impl GgufFile {
         self.tensors.get(name)
     }
 
+    /// The stored bytes of `tensor`, which must be one of this file's.
+    pub fn bytes(&self, tensor: &GgufTensor) -> &[u8] {
+        self.map.get(tensor.start..tensor.start.saturating_add(tensor.n_bytes)).unwrap_or_default()
+    }
+
     /// Shape and dequantised values of the tensor called `name` in the file.
     ///
     /// # Errors
@@ -90,11 +95,8 @@ impl GgufFile {
             path: self.path().to_owned(),
             name: name.to_owned(),
         })?;
-        let values = self
-            .map
-            .get(tensor.start..tensor.start + tensor.n_bytes)
-            .and_then(|bytes| tensor.dtype.decode(bytes))
-            .ok_or_else(|| FormatError::UnsupportedDtype {
+        let values =
+            tensor.dtype.decode(self.bytes(tensor)).ok_or_else(|| FormatError::UnsupportedDtype {
                 path: self.path().to_owned(),
                 name: name.to_owned(),
                 dtype: tensor.dtype.name().to_owned(),

@@ -1,0 +1,331 @@
+//! A base model on the disk, whatever its format: configuration, tensors under hub names, tokenizer.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::error::{FormatError, Result};
+use crate::gguf::GgufFile;
+use crate::gguf_config::{ROPE_DIVISORS, is_tied, model_config};
+use crate::gguf_names::{Layout, block_idx, hub_name, to_hub_layout};
+use crate::model_config::{Architecture, ModelConfig};
+use crate::safetensors_io::SafetensorsFile;
+pub use crate::safetensors_io::TensorInfo;
+use crate::tokenizer::Tokenizer;
+
+/// Bytes of a tensor that go into the fingerprint, at its start, middle and end.
+const SAMPLE_BYTES: usize = 64;
+
+/// An open model: a folder in Hugging Face layout or a GGUF file. Weights stay on the disk until read.
+#[derive(Debug)]
+pub struct ModelSource {
+    path: PathBuf,
+    config: ModelConfig,
+    tensors: Vec<TensorInfo>,
+    store: Store,
+}
+
+/// Where the tensors are, by hub name.
+#[derive(Debug)]
+enum Store {
+    Folder { files: Vec<SafetensorsFile>, places: BTreeMap<String, (usize, String)> },
+    Gguf { file: Box<GgufFile>, places: BTreeMap<String, (String, Layout)> },
+}
+
+impl ModelSource {
+    /// Opens the model at `path`: a `.gguf` file, or a folder with `config.json` and `model.safetensors` or
+    /// shards with `model.safetensors.index.json`, or a folder with a single `.gguf` file.
+    ///
+    /// # Errors
+    /// [`FormatError::NotAModel`] saying what is missing; whatever the configuration's and the weights'
+    /// readers refuse; [`FormatError::UnknownTensor`] for a GGUF tensor without a place in the model.
+    pub fn open(path: &Path) -> Result<Self> {
+        let not_a_model = |reason: String| FormatError::NotAModel { path: path.to_owned(), reason };
+        if path.is_file() {
+            return match path.extension() {
+                Some(extension) if extension.eq_ignore_ascii_case("gguf") => Self::open_gguf(path, path),
+                _ => Err(not_a_model("it is neither a folder nor a .gguf file".into())),
+            };
+        }
+        if !path.is_dir() {
+            return Err(not_a_model("there is no such file or folder".into()));
+        }
+        let has = |name: &str| path.join(name).is_file();
+        if has("model.safetensors") || has("model.safetensors.index.json") {
+            return Self::open_folder(path);
+        }
+        let names = file_names(path)?;
+        let with = |extension: &str| -> Vec<&String> {
+            names.iter().filter(|name| name.to_lowercase().ends_with(extension)).collect()
+        };
+        match with(".gguf")[..] {
+            [name] => return Self::open_gguf(path, &path.join(name)),
+            [] => {}
+            [first, second, ..] => {
+                let reason =
+                    format!("it holds several .gguf files ({first}, {second}, …); give the path of one");
+                return Err(not_a_model(reason));
+            }
+        }
+        Err(not_a_model(if has("adapter_config.json") {
+            "it holds a PEFT adapter, not a whole model".into()
+        } else if !with(".bin").is_empty() || !with(".pth").is_empty() {
+            "its weights are pickled (.bin, .pth), a format that can run code when opened; convert them to \
+             safetensors"
+                .into()
+        } else if let [name, ..] = with(".safetensors")[..] {
+            format!("its weights ({name}) are not called model.safetensors, and there is no index of shards")
+        } else {
+            "it holds neither model.safetensors nor a .gguf file".into()
+        }))
+    }
+
+    /// What was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the weights are in a GGUF file.
+    pub fn is_gguf(&self) -> bool {
+        matches!(self.store, Store::Gguf { .. })
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// All weights under their hub names, sorted. Buffers that old files hold beside the weights (GPT-2's
+    /// attention masks, Llama's rotary frequencies) are left out.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// Whether there is a tensor of this hub name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.info(name).is_some()
+    }
+
+    /// Shape and values of a tensor by hub name, in the hub's layout: linear layers [out, in], GPT-2's
+    /// `Conv1D` [in, out].
+    ///
+    /// # Errors
+    /// [`FormatError::NoSuchTensor`], [`FormatError::UnsupportedDtype`], [`FormatError::Shape`].
+    pub fn read_f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        let missing = || FormatError::NoSuchTensor { path: self.path.clone(), name: name.to_owned() };
+        match &self.store {
+            Store::Folder { files, places } => {
+                let (file_idx, stored_name) = places.get(name).ok_or_else(missing)?;
+                let file = files.get(*file_idx).ok_or_else(missing)?;
+                let shape = file.tensor(stored_name).ok_or_else(missing)?.shape.clone();
+                Ok((shape, file.read_f32(stored_name)?))
+            }
+            Store::Gguf { file, places } => {
+                let (stored_name, layout) = places.get(name).ok_or_else(missing)?;
+                let (mut shape, values) = file.read_f32(stored_name)?;
+                let values =
+                    to_hub_layout(*layout, &mut shape, values).ok_or_else(|| FormatError::Shape {
+                        path: self.path.clone(),
+                        name: name.to_owned(),
+                        expected: vec![self.config.n_heads * self.config.head_dim, self.config.hidden_size],
+                        actual: shape.clone(),
+                    })?;
+                Ok((shape, values))
+            }
+        }
+    }
+
+    /// The model's own tokenizer.
+    ///
+    /// # Errors
+    /// [`FormatError::Tokenizer`], [`FormatError::Missing`].
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        match &self.store {
+            Store::Folder { .. } => Tokenizer::from_folder(&self.path),
+            Store::Gguf { file, .. } => Tokenizer::from_gguf(file.metadata()),
+        }
+    }
+
+    /// The content of `generation_config.json`; without that file, one with the special tokens.
+    ///
+    /// # Errors
+    /// [`FormatError::Json`] or [`FormatError::Io`] when the file is there and cannot be read.
+    pub fn generation_config(&self) -> Result<Value> {
+        let path = self.path.join("generation_config.json");
+        if path.is_file() {
+            let text = fs::read(&path).map_err(FormatError::io(&path, "read"))?;
+            return serde_json::from_slice(&text).map_err(FormatError::json(&path));
+        }
+        let eos = match self.config.eos_ids[..] {
+            [] => Value::Null,
+            [id] => json!(id),
+            _ => json!(self.config.eos_ids),
+        };
+        let mut ids = json!({ "bos_token_id": self.config.bos_id, "eos_token_id": eos });
+        if let Some(pad_id) = self.config.pad_id {
+            ids["pad_token_id"] = json!(pad_id);
+        }
+        Ok(ids)
+    }
+
+    /// SHA-256 in hexadecimal of configuration, tensor table, file sizes and a few bytes of every tensor:
+    /// tells models of the same shape apart without reading them whole.
+    ///
+    /// # Errors
+    /// None at present; reading lazily may fail in other stores.
+    pub fn fingerprint(&self) -> Result<String> {
+        let mut hash = Sha256::new();
+        hash.update(self.config.raw.to_string());
+        for tensor in &self.tensors {
+            hash.update(format!("\n{} {:?} {} {} ", tensor.name, tensor.shape, tensor.dtype, tensor.n_bytes));
+            let bytes = self.stored_bytes(&tensor.name);
+            let last = bytes.len().saturating_sub(SAMPLE_BYTES);
+            for start in [0, last / 2, last] {
+                hash.update(bytes.get(start..(start + SAMPLE_BYTES).min(bytes.len())).unwrap_or_default());
+            }
+        }
+        if let Store::Folder { files, .. } = &self.store {
+            files.iter().for_each(|file| hash.update(format!("\n{}", file.n_bytes())));
+        }
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    fn info(&self, name: &str) -> Option<&TensorInfo> {
+        let found = self.tensors.binary_search_by(|info| info.name.as_str().cmp(name)).ok()?;
+        self.tensors.get(found)
+    }
+
+    fn stored_bytes(&self, name: &str) -> &[u8] {
+        match &self.store {
+            Store::Folder { files, places } => places
+                .get(name)
+                .and_then(|(file_idx, stored_name)| files.get(*file_idx)?.bytes(stored_name))
+                .unwrap_or_default(),
+            Store::Gguf { file, places } => places
+                .get(name)
+                .and_then(|(stored_name, _)| file.tensor(stored_name))
+                .map(|tensor| file.bytes(tensor))
+                .unwrap_or_default(),
+        }
+    }
+
+    fn open_folder(path: &Path) -> Result<Self> {
+        let config = ModelConfig::read(&path.join("config.json"))?;
+        let files = match path.join("model.safetensors") {
+            file if file.is_file() => vec![SafetensorsFile::open(&file)?],
+            _ => open_shards(&path.join("model.safetensors.index.json"))?,
+        };
+        // A checkpoint of the model without its head has names without the model's own prefix.
+        let prefix = config.architecture.base_prefix();
+        let is_bare =
+            !files.iter().flat_map(SafetensorsFile::tensors).any(|info| info.name.starts_with(prefix));
+        let (mut places, mut tensors) = (BTreeMap::new(), Vec::new());
+        for (file_idx, file) in files.iter().enumerate() {
+            for info in file.tensors().filter(|info| !is_buffer(config.architecture, &info.name)) {
+                let name = match is_bare && !info.name.starts_with("lm_head.") {
+                    true => format!("{prefix}{}", info.name),
+                    false => info.name.clone(),
+                };
+                if places.insert(name.clone(), (file_idx, info.name.clone())).is_some() {
+                    return Err(FormatError::Malformed {
+                        path: file.path().to_owned(),
+                        format: "safetensors",
+                        reason: format!("tensor {name:?} is in another shard, too"),
+                    });
+                }
+                tensors.push(TensorInfo { name, ..info.clone() });
+            }
+        }
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Self { path: path.to_owned(), config, tensors, store: Store::Folder { files, places } })
+    }
+
+    fn open_gguf(path: &Path, file_path: &Path) -> Result<Self> {
+        let file = GgufFile::open(file_path)?;
+        let config = model_config(&file)?;
+        let drops_head = is_tied(&file);
+        let (mut places, mut tensors) = (BTreeMap::new(), Vec::new());
+        for tensor in file.tensors() {
+            if tensor.name == ROPE_DIVISORS || (drops_head && tensor.name == "output.weight") {
+                continue;
+            }
+            let (name, layout) =
+                hub_name(config.architecture, config.n_heads, config.n_kv_heads, &tensor.name)
+                    .filter(|_| block_idx(&tensor.name).is_none_or(|idx| idx < config.n_layers))
+                    .ok_or_else(|| FormatError::UnknownTensor {
+                        path: file_path.to_owned(),
+                        name: tensor.name.clone(),
+                        architecture: config.architecture.model_type().to_owned(),
+                    })?;
+            let mut shape = tensor.shape.clone();
+            if layout == Layout::Transposed {
+                shape.reverse();
+            }
+            places.insert(name.clone(), (tensor.name.clone(), layout));
+            tensors.push(TensorInfo { name, shape, dtype: tensor.dtype, n_bytes: tensor.n_bytes });
+        }
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        let store = Store::Gguf { file: Box::new(file), places };
+        Ok(Self { path: path.to_owned(), config, tensors, store })
+    }
+}
+
+/// Opens the shards that the index at `path` names and checks that they hold what it promises.
+fn open_shards(path: &Path) -> Result<Vec<SafetensorsFile>> {
+    let text = fs::read(path).map_err(FormatError::io(path, "read"))?;
+    let index: Value = serde_json::from_slice(&text).map_err(FormatError::json(path))?;
+    let malformed =
+        |reason: String| FormatError::Malformed { path: path.to_owned(), format: "index", reason };
+    let weight_map = index
+        .get("weight_map")
+        .and_then(Value::as_object)
+        .ok_or_else(|| malformed("there is no object called weight_map".into()))?;
+    let mut shards: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (tensor, shard) in weight_map {
+        let shard = shard.as_str().filter(|shard| is_plain_name(shard)).ok_or_else(|| {
+            malformed(format!(
+                "weight_map places {tensor:?} in {shard}, which is not the name of a file beside it"
+            ))
+        })?;
+        shards.entry(shard).or_default().push(tensor);
+    }
+    let mut files = Vec::new();
+    for (shard, tensors) in shards {
+        let file = SafetensorsFile::open(&path.with_file_name(shard))?;
+        if let Some(missing) = tensors.iter().find(|name| file.tensor(name).is_none()) {
+            return Err(malformed(format!(
+                "weight_map places {missing:?} in {shard}, which does not hold it"
+            )));
+        }
+        files.push(file);
+    }
+    Ok(files)
+}
+
+/// A file name without any folder: an index must not reach outside its own.
+fn is_plain_name(name: &str) -> bool {
+    let mut components = Path::new(name).components();
+    matches!((components.next(), components.next()), (Some(Component::Normal(_)), None))
+        && !name.contains('\\')
+}
+
+/// Constants that old versions of `transformers` stored beside the weights.
+fn is_buffer(architecture: Architecture, name: &str) -> bool {
+    match architecture {
+        Architecture::Gpt2 => name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"),
+        Architecture::Llama | Architecture::Mistral => name.ends_with(".rotary_emb.inv_freq"),
+    }
+}
+
+fn file_names(folder: &Path) -> Result<Vec<String>> {
+    let failed = FormatError::io(folder, "list");
+    let entries =
+        fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>).map_err(failed)?;
+    let mut names: Vec<String> =
+        entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    Ok(names)
+}
