@@ -71,11 +71,8 @@ struct Piece {
 
 /// Plans the epoch `options.epoch` over `samples`.
 pub fn plan_epoch(samples: &SampleSet, options: &BatchOptions) -> BatchPlan {
+    let order = order(samples, options);
     let samples = &samples.samples;
-    let order: Vec<usize> = match options.shuffle {
-        true => permutation(samples.len(), options.seed, options.epoch as u64),
-        false => (0..samples.len()).collect(),
-    };
     let mut rows: Vec<Row> = match options.packing {
         Packing::Samples => order.into_iter().map(|idx| vec![vec![whole(samples, idx)]]).collect(),
         Packing::Rows => whole_samples_in_rows(samples, order, options.max_length),
@@ -192,6 +189,30 @@ fn label_owners(batch: &MicroBatch) -> Vec<Option<usize>> {
         .zip(next.chain([None]))
         .map(|(label, owner)| if *label == IGNORED_LABEL { None } else { owner })
         .collect()
+}
+
+/// Indices of the samples in the order of the epoch. Pieces of one conversation stay together when wrapped.
+fn order(samples: &SampleSet, options: &BatchOptions) -> Vec<usize> {
+    let n_samples = samples.samples.len();
+    let epoch = options.epoch as u64;
+    match (options.shuffle, options.packing) {
+        (false, _) => (0..n_samples).collect(),
+        (true, Packing::Samples | Packing::Rows) => permutation(n_samples, options.seed, epoch),
+        (true, Packing::Wrapped) => {
+            let mut start = 0;
+            let conversations: Vec<std::ops::Range<usize>> = samples
+                .samples
+                .chunk_by(|a, b| a.row == b.row)
+                .map(|pieces| {
+                    let range = start..start + pieces.len();
+                    start = range.end;
+                    range
+                })
+                .collect();
+            let order = permutation(conversations.len(), options.seed, epoch);
+            order.into_iter().filter_map(|idx| conversations.get(idx).cloned()).flatten().collect()
+        }
+    }
 }
 
 fn n_tokens(row: &Row) -> usize {

@@ -196,6 +196,19 @@ fn epochs_differ_and_repeat() {
     assert_eq!(sorted, (100..120).collect::<Vec<_>>());
 }
 
+#[test]
+fn pieces_of_a_conversation_stay_together() {
+    let samples: Vec<TokenSample> =
+        (0..30u32).map(|idx| sample(idx as usize / 3, &[idx, 100 + idx], &[1, 1])).collect();
+    let samples = SampleSet { samples };
+    let options = BatchOptions { packing: Packing::Wrapped, shuffle: true, max_length: 7, ..OPTIONS };
+    let ids: Vec<u32> = batches(&samples, &options).into_iter().flat_map(|batch| batch.ids).collect();
+    let in_order: Vec<u32> = samples.samples.iter().flat_map(|sample| sample.ids.clone()).collect();
+    assert_ne!(ids, in_order);
+    let conversations: std::collections::BTreeSet<&[u32]> = in_order.chunks(6).collect();
+    assert!(ids.chunks(6).all(|chunk| conversations.contains(chunk)), "{ids:?}");
+}
+
 proptest! {
     /// Whatever the packing: each token once, in order within its sample; segments, positions and labels agree.
     #[test]

@@ -76,7 +76,7 @@ pub struct PreviewToken {
 pub struct Statistics {
     /// Conversations given.
     pub n_conversations: usize,
-    /// Samples made of them.
+    /// Those that are trained on; each is one sample.
     pub n_samples: usize,
     /// Tokens of the samples, after cutting.
     pub n_tokens: usize,
@@ -160,7 +160,7 @@ impl Preview {
             .collect::<Result<_>>()?;
         Ok(Self {
             samples,
-            statistics: Statistics::of(&set, &report, assembler.max_length()),
+            statistics: Statistics::of(&report, assembler.max_length()),
             packing: PackingSummary::of(&set, config),
             warnings: warnings(&set, report, &assembler),
         })
@@ -218,9 +218,9 @@ impl PreviewSample {
 }
 
 impl Statistics {
-    fn of(set: &SampleSet, report: &TokenizeReport, max_length: usize) -> Self {
+    fn of(report: &TokenizeReport, max_length: usize) -> Self {
         let mut lengths: Vec<(usize, bool)> =
-            set.samples.iter().map(|sample| (sample.ids.len() + sample.n_cut, sample.n_cut > 0)).collect();
+            report.lengths.iter().map(|(length, n_cut)| (*length, *n_cut > 0)).collect();
         lengths.sort_unstable();
         // The smallest length that at least this share of the samples does not exceed.
         let quantile = |percent: usize| {
@@ -229,7 +229,7 @@ impl Statistics {
         };
         Self {
             n_conversations: report.n_conversations,
-            n_samples: set.samples.len(),
+            n_samples: lengths.len(),
             n_tokens: report.n_tokens,
             n_trained_tokens: report.n_trained_tokens,
             n_cut: report.n_cut,
@@ -283,10 +283,12 @@ fn find(conversations: &[Conversation], row: usize) -> Result<&Conversation> {
 
 fn warnings(set: &SampleSet, report: TokenizeReport, assembler: &Assembler) -> Vec<String> {
     let mut out = Vec::new();
-    if set.samples.is_empty() {
+    let has_labels = |sample: &TokenSample| sample.trained.contains(&true);
+    if !set.samples.iter().any(has_labels) {
         out.push("there is nothing to train on: no sample has a token to learn".to_owned());
     }
-    if report.n_without_end == set.samples.len() && !set.samples.is_empty() {
+    let n_kept = report.lengths.len();
+    if report.n_without_end == n_kept && n_kept > 0 {
         out.push(
             "no answer ends with an end-of-text token, so the model will not learn when to stop; with markers, set \
              dataset.add_eos_token_to_answer"

@@ -8,12 +8,14 @@
 //!
 //! System text only in front of the first prompt. Parts are encoded separately, a system text and an answer keep
 //! their first `max_length` tokens, a prompt its last, and the whole keeps its last. With a chat template
-//! ([`crate::sample_template`]) the parts are what the template writes up to and including each answer; they are
+//! (`sample_template.rs`) the parts are what the template writes up to and including each answer; they are
 //! encoded separately, too, because generation starts from exactly such a prompt.
+//!
+//! With packing `wrapped` nothing is cut: rows of `max_length` tokens are cut out of the stream of samples later.
 //!
 //! No token is added by the tokenizer itself, so a beginning-of-text token is there only if a template writes it.
 
-use tunesmith_config::{ExperimentConfig, TextFormat};
+use tunesmith_config::{ExperimentConfig, Packing, TextFormat};
 use tunesmith_formats::chat_template::{ChatMessage, ChatTemplate};
 use tunesmith_formats::tokenizer::Tokenizer;
 
@@ -32,7 +34,7 @@ pub const TRAINING_CLOCK_UNIX_SECS: u64 = 1_721_995_200;
 pub struct TokenSample {
     /// The conversation's row: the id of the sample.
     pub row: usize,
-    /// Token ids, at most `max_length`.
+    /// Token ids, at most `max_length` (any number with packing `wrapped`).
     pub ids: Vec<u32>,
     /// One for each id: whether the model is to learn to produce it.
     pub trained: Vec<bool>,
@@ -79,13 +81,15 @@ pub(crate) struct AssemblyOptions {
     eos_after_answer: bool,
     mask_prompt: bool,
     only_last_answer: bool,
-    max_length: usize,
+    /// Tokens a sample and each of its parts may have.
+    limit: usize,
 }
 
 /// Turns conversations into samples and prompts.
 #[derive(Debug, Clone)]
 pub struct Assembler {
     options: AssemblyOptions,
+    max_length: usize,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     stop_texts: Vec<String>,
@@ -99,6 +103,7 @@ impl Assembler {
     /// `tokenizer.tokenizer_kwargs` cannot be met.
     pub fn new(config: &ExperimentConfig, tokenizer: &Tokenizer) -> Result<Self> {
         let dataset = &config.dataset;
+        let max_length = config.tokenizer.max_length;
         let options = AssemblyOptions {
             format: dataset.text_format,
             system_start: unescape(&dataset.text_system_start),
@@ -109,7 +114,7 @@ impl Assembler {
             eos_after_answer: dataset.add_eos_token_to_answer,
             mask_prompt: dataset.mask_prompt_labels,
             only_last_answer: dataset.only_last_answer,
-            max_length: config.tokenizer.max_length,
+            limit: if config.training.packing == Packing::Wrapped { usize::MAX } else { max_length },
         };
         let template = match options.format {
             TextFormat::Markers => None,
@@ -118,10 +123,16 @@ impl Assembler {
             }
         };
         let stop_texts = stop_texts(&config.prediction.stop_tokens, &options);
-        Ok(Self { options, tokenizer: training_tokenizer(config, tokenizer)?, template, stop_texts })
+        Ok(Self {
+            options,
+            max_length,
+            tokenizer: training_tokenizer(config, tokenizer)?,
+            template,
+            stop_texts,
+        })
     }
 
-    /// The tokens of `conversation`, cut to `max_length`, with their mask.
+    /// The tokens of `conversation`, cut to `max_length` unless samples are wrapped, with their mask.
     ///
     /// # Errors
     /// [`DataError::Sample`] when the chat template refuses the conversation or its answer cannot be told from
@@ -154,7 +165,7 @@ impl Assembler {
             }
         }
         notes.had_labels = trained.iter().skip(1).any(|trained| *trained);
-        let n_over = ids.len().saturating_sub(self.options.max_length);
+        let n_over = ids.len().saturating_sub(self.options.limit);
         let n_answer_over = is_answer.iter().take(n_over).filter(|is_answer| **is_answer).count();
         notes.n_answer_cut += n_answer_over;
         notes.n_prompt_cut += n_over - n_answer_over;
@@ -178,7 +189,7 @@ impl Assembler {
         let (mut parts, _) = self.parts(conversation)?;
         parts.pop();
         let mut ids: Vec<u32> = parts.into_iter().flat_map(|part| part.ids).collect();
-        ids.drain(..ids.len().saturating_sub(self.options.max_length));
+        ids.drain(..ids.len().saturating_sub(self.max_length));
         Ok(ids)
     }
 
@@ -208,9 +219,9 @@ impl Assembler {
         &self.tokenizer
     }
 
-    /// Largest number of tokens of a sample.
+    /// `tokenizer.max_length`: tokens of a sample or prompt, or of a row with packing `wrapped`.
     pub fn max_length(&self) -> usize {
-        self.options.max_length
+        self.max_length
     }
 
     /// Whether samples depend on today's date being replaced by a fixed one.
@@ -232,7 +243,7 @@ impl Assembler {
 
     fn marker_parts(&self, conversation: &Conversation) -> Result<Vec<Part>> {
         let options = &self.options;
-        let max_length = options.max_length;
+        let limit = options.limit;
         let eos = |wanted: bool| if wanted { self.tokenizer.eos_token() } else { "" };
         let mut parts = Vec::with_capacity(2 * conversation.rounds.len());
         for (round_idx, round) in conversation.rounds.iter().enumerate() {
@@ -243,16 +254,16 @@ impl Assembler {
                 eos(options.eos_after_prompt),
                 options.answer_separator
             );
-            let mut prompt = Part::new(false, self.tokenizer.encode(&text)?).keep_last(max_length);
+            let mut prompt = Part::new(false, self.tokenizer.encode(&text)?).keep_last(limit);
             if round_idx == 0 && !round.system.is_empty() {
                 let text =
                     format!("{}{}{}", options.system_start, round.system, eos(options.eos_after_system));
-                let system = Part::new(false, self.tokenizer.encode(&text)?).keep_first(max_length);
+                let system = Part::new(false, self.tokenizer.encode(&text)?).keep_first(limit);
                 prompt = system.followed_by(prompt);
             }
             parts.push(prompt);
             let text = format!("{}{}", round.answer, eos(options.eos_after_answer));
-            parts.push(Part::new(true, self.tokenizer.encode(&text)?).keep_first(max_length));
+            parts.push(Part::new(true, self.tokenizer.encode(&text)?).keep_first(limit));
         }
         Ok(parts)
     }
@@ -331,14 +342,14 @@ impl Part {
         Self { is_answer, ids, n_cut: 0 }
     }
 
-    fn keep_first(mut self, max_length: usize) -> Self {
-        self.n_cut += self.ids.len().saturating_sub(max_length);
-        self.ids.truncate(max_length);
+    fn keep_first(mut self, limit: usize) -> Self {
+        self.n_cut += self.ids.len().saturating_sub(limit);
+        self.ids.truncate(limit);
         self
     }
 
-    fn keep_last(mut self, max_length: usize) -> Self {
-        let n_over = self.ids.len().saturating_sub(max_length);
+    fn keep_last(mut self, limit: usize) -> Self {
+        let n_over = self.ids.len().saturating_sub(limit);
         self.n_cut += n_over;
         self.ids.drain(..n_over);
         self

@@ -13,9 +13,12 @@ use crate::sample::{Assembler, SampleNotes, TokenSample};
 use crate::sample_cache;
 
 /// Samples in the order of their conversations.
+///
+/// One for each conversation with something to learn. With packing `wrapped` one for each conversation, or several
+/// of at most `tokenizer.max_length` tokens with the same row, one after the other, for a long one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SampleSet {
-    /// Those with something to learn.
+    /// The samples.
     pub samples: Vec<TokenSample>,
 }
 
@@ -48,6 +51,8 @@ pub struct TokenizeReport {
     pub n_unknown: usize,
     /// Samples kept of which the chat template lets only the last answer be learned.
     pub n_last_turn_only: usize,
+    /// Length of each conversation kept, in tokens before cutting, and how many of those were cut off.
+    pub lengths: Vec<(usize, usize)>,
     /// What the user should know, in sentences.
     pub warnings: Vec<String>,
 }
@@ -77,19 +82,21 @@ pub fn tokenize(
             samples
         }
     };
-    // In wrapped rows a sample without anything to learn is still context for the next one.
-    let keeps_context = config.training.packing == Packing::Wrapped;
+    let is_wrapped = config.training.packing == Packing::Wrapped;
     let mut report =
         TokenizeReport { from_cache, n_conversations: conversations.len(), ..TokenizeReport::default() };
     let mut set = SampleSet::default();
     for (sample, notes) in samples {
-        let is_kept = if keeps_context { !sample.ids.is_empty() } else { sample.n_labels() > 0 };
+        // In wrapped rows a sample without anything to learn is still context for the next one.
+        let is_kept = if is_wrapped { !sample.ids.is_empty() } else { sample.n_labels() > 0 };
         report.count(&sample, &notes, is_kept);
-        if is_kept {
-            set.samples.push(sample);
+        match (is_kept, is_wrapped) {
+            (false, _) => {}
+            (true, false) => set.samples.push(sample),
+            (true, true) => set.samples.extend(pieces(sample, assembler.max_length())),
         }
     }
-    report.warnings = warnings(&report, set.samples.len(), &assembler);
+    report.warnings = warnings(&report, &assembler);
     report
         .warnings
         .extend(cache_failure.map(|error| format!("{error}; the next run will make the tokens again")));
@@ -98,13 +105,12 @@ pub fn tokenize(
 
 impl TokenizeReport {
     fn count(&mut self, sample: &TokenSample, notes: &SampleNotes, is_kept: bool) {
-        if sample.n_labels() == 0 && !is_kept {
+        if !is_kept {
             self.n_fully_masked += 1;
             self.n_masked_by_cutting += usize::from(notes.had_labels);
-        }
-        if !is_kept {
             return;
         }
+        self.lengths.push((sample.ids.len() + sample.n_cut, sample.n_cut));
         self.n_tokens += sample.ids.len();
         self.n_trained_tokens += sample.trained.iter().filter(|trained| **trained).count();
         self.n_cut += usize::from(sample.n_cut > 0);
@@ -118,7 +124,7 @@ impl TokenizeReport {
 }
 
 /// Sentences for what the counts say.
-fn warnings(report: &TokenizeReport, n_samples: usize, assembler: &Assembler) -> Vec<String> {
+fn warnings(report: &TokenizeReport, assembler: &Assembler) -> Vec<String> {
     let max_length = assembler.max_length();
     let mut out = Vec::new();
     let mut warn = |n: usize, text: String| {
@@ -126,7 +132,7 @@ fn warnings(report: &TokenizeReport, n_samples: usize, assembler: &Assembler) ->
             out.push(text);
         }
     };
-    let of = |n: usize| share(n, n_samples);
+    let of = |n: usize| share(n, report.lengths.len());
     let dropped = report.n_fully_masked;
     warn(
         dropped,
@@ -186,6 +192,19 @@ fn share(n: usize, total: usize) -> String {
         (n, total) if n == total => format!("all {total} samples"),
         (n, total) => format!("{n} of {total} samples"),
     }
+}
+
+/// Cuts a sample into pieces of at most `max_length` tokens, in order: nothing is lost, and each still fits a model
+/// that it is evaluated with on its own.
+fn pieces(sample: TokenSample, max_length: usize) -> Vec<TokenSample> {
+    let max_length = max_length.max(1);
+    if sample.ids.len() <= max_length {
+        return vec![sample];
+    }
+    let parts = sample.ids.chunks(max_length).zip(sample.trained.chunks(max_length));
+    parts
+        .map(|(ids, trained)| TokenSample { ids: ids.to_vec(), trained: trained.to_vec(), ..sample })
+        .collect()
 }
 
 type Noted = (TokenSample, SampleNotes);

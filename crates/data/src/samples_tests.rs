@@ -72,6 +72,7 @@ fn the_report_counts_what_went_wrong() {
             n_doubled_bos: 0,
             n_unknown: 1,
             n_last_turn_only: 0,
+            lengths: vec![(4, 0), (7, 2), (7, 2), (3, 0)],
             warnings: report.warnings.clone(),
         }
     );
@@ -85,10 +86,29 @@ fn the_report_counts_what_went_wrong() {
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
-    // Wrapped rows keep what is only context.
+}
+
+/// Wrapped rows are cut out of the stream of whole samples, and what is only context is kept.
+#[test]
+fn wrapped_samples_come_whole_or_in_pieces() {
+    let conversations = [
+        conversation(&[("", "1 2 3 4 5 6", "7 8 9 10 11 12 13")]),
+        conversation(&[("", "14 15", "")]),
+        conversation(&[("", "", "")]),
+    ];
     let config = bare_config(&[("tokenizer.max_length", "5"), ("training.packing", "wrapped")]);
     let (set, report) = tokenize(&config, &number_tokenizer(), &conversations, None).unwrap();
-    assert_eq!((set.samples.len(), report.n_fully_masked), (6, 0));
+    let ids: Vec<&[u32]> = set.samples.iter().map(|sample| sample.ids.as_slice()).collect();
+    assert_eq!(ids, [&[1, 2, 3, 4, 5][..], &[6, 7, 8, 9, 10], &[11, 12, 13], &[14, 15]]);
+    assert_eq!(set.samples[1].trained, [false, true, true, true, true]);
+    assert!(set.samples.iter().all(|sample| sample.row == 0 && sample.n_cut == 0));
+    assert_eq!(
+        (report.n_cut, report.n_fully_masked, report.n_tokens, report.n_trained_tokens),
+        (0, 1, 15, 7)
+    );
+    // Prompts for generation are cut all the same.
+    let assembler = Assembler::new(&config, &number_tokenizer()).unwrap();
+    assert_eq!(assembler.prompt_ids(&conversations[0]).unwrap(), [2, 3, 4, 5, 6]);
 }
 
 #[test]
@@ -164,12 +184,13 @@ fn everything_that_decides_tokens_is_in_the_key() {
         ("dataset.text_format", "chat_template"),
         ("tokenizer.max_length", "64"),
         ("tokenizer.tokenizer_kwargs", r#"{"add_prefix_space": true}"#),
+        ("training.packing", "wrapped"),
     ] {
         assert!(!is_cached(&[change], &tokenizer, &conversations), "{change:?}");
         assert!(is_cached(&[change], &tokenizer, &conversations), "{change:?}");
     }
     for change in
-        [("training.learning_rate", "0.5"), ("training.batch_size", "7"), ("training.packing", "wrapped")]
+        [("training.learning_rate", "0.5"), ("training.batch_size", "7"), ("training.packing", "rows")]
     {
         assert!(is_cached(&[change], &tokenizer, &conversations), "{change:?}");
     }
