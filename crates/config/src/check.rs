@@ -72,7 +72,8 @@ impl ExperimentConfig {
             ));
         }
         let kwargs = &self.tokenizer.tokenizer_kwargs;
-        if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(kwargs).is_err() {
+        let is_object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(kwargs).is_ok();
+        if !kwargs.trim().is_empty() && !is_object {
             findings.push(error(
                 "tokenizer.tokenizer_kwargs",
                 format!("{kwargs:?} is not a JSON object"),

@@ -46,7 +46,7 @@ fn declarations_are_complete_and_consistent() {
 }
 
 #[test]
-fn defaults_are_those_of_the_catalogue() {
+fn defaults_are_those_of_upstream() {
     // Fields and defaults for causal language modeling, as upstream's table lists them.
     let expected = "
         llm_backbone=h2oai/h2o-danube3-500m-base problem_type=text_causal_language_modeling
@@ -319,5 +319,7 @@ fn settings_that_are_switched_off_are_not_complained_about() {
     assert_eq!(findings(&[("use_dora", "true"), ("lora", "false")]), []);
     assert_eq!(findings(&[("temperature", "0.7"), ("do_sample", "true")]), []);
     assert_eq!(findings(&[("number_of_workers", "8")]), []);
+    assert_eq!(findings(&[("tokenizer_kwargs", r#"{"add_prefix_space": true}"#)]), []);
+    assert_eq!(findings(&[("tokenizer_kwargs", "")]), []);
     assert_eq!(Metric::Perplexity.to_string(), "Perplexity");
 }

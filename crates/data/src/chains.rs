@@ -176,7 +176,7 @@ mod tests {
         ends(parents, limit).into_iter().map(|end| chain(parents, end).unwrap()).collect()
     }
 
-    /// The mixed-type table of the catalogue: ids and parents.
+    /// Ids and parents of mixed types, one of each kind upstream is tested with.
     fn mixed() -> (Vec<Cell>, Vec<Cell>) {
         let ids = vec![
             text("a1"),
@@ -281,5 +281,20 @@ mod tests {
         assert_eq!(groups(&[Some(2), None, None, Some(1)]), [vec![0, 2], vec![1, 3]]);
         assert_eq!(roots(&parents), [0, 1, 1, 1, 4, 4, 4]);
         assert_eq!(roots(&[Some(1), Some(0), Some(0)]).len(), 3);
+    }
+
+    #[test]
+    fn four_hundred_thousand_rows_are_chained_and_grouped() {
+        // Conversations of eight rows; the time this takes is for whoever reads the test report.
+        const N_ROWS: i64 = 400_000;
+        let ids: Vec<Cell> = (0..N_ROWS).map(|i| text(&format!("m{i}"))).collect();
+        let parent = |i: i64| if i % 8 == 0 { Cell::Missing } else { text(&format!("m{}", i - 1)) };
+        let parent_ids: Vec<Cell> = (0..N_ROWS).map(parent).collect();
+        let parents = link(ids.iter(), parent_ids.iter());
+        let n_rounds: usize = chains(&parents, false).iter().map(Vec::len).sum();
+        assert_eq!(n_rounds, 400_000 / 8 * (1 + 2 + 3 + 4 + 5 + 6 + 7 + 8));
+        assert_eq!(chains(&parents, true).len(), 50_000);
+        assert_eq!(groups(&parents).len(), 50_000);
+        assert!(!has_cycle(&parents));
     }
 }

@@ -151,6 +151,9 @@ impl DataError {
                 Some(format!("did you mean {nearest:?}? Set {field} accordingly"))
             }
             Self::MissingColumn { field, .. } => Some(format!("set {field} to one of the columns")),
+            Self::Chains { .. } => {
+                Some("set dataset.parent_id_column to None if the rows do not belong together".to_owned())
+            }
             Self::Tokenizer(error) => error.hint(),
             _ => None,
         }

@@ -99,8 +99,8 @@ fields! {
         /// How rows become conversations. `columns`: the column settings above. `alpaca`: instruction, optional
         /// input, output. `sharegpt`: a `conversations` list of from and value. `messages`: a `messages` list of
         /// role and content. `tree`: nested replies, or one message a row with message_id, parent_id, role and
-        /// text. `auto` takes the columns when the prompt or answer column exists in the table and otherwise
-        /// decides by the table's columns; the choice is reported.
+        /// text. `auto` takes the column settings when the table has all prompt columns and the answer column, and
+        /// otherwise decides by the columns there are; the choice is reported.
         layout: TableLayout = TableLayout::Auto => facets().not_for(CLASSIFICATION_AND_REGRESSION);
         /// How a conversation becomes text: `markers` puts the marker texts above around each part,
         /// `chat_template` uses the template that comes with the tokenizer.

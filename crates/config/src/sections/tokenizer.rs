@@ -17,7 +17,8 @@ fields! {
         /// Share of a batch's samples whose length is respected when padding is cut; longer ones lose their
         /// start. 1 cuts nothing but padding. Samples lie end to end here, so there is no padding to save.
         padding_quantile: f64 = 1.0 => facets().within(0.0, 1.0).slider(0.0, 1.0, 0.01);
-        /// Options of the Hugging Face tokenizer class, a JSON object as text.
+        /// Options of the Hugging Face tokenizer class, a JSON object as text. `add_prefix_space` says whether
+        /// SentencePiece tokenizers put a space before each part; with a chat template the model's own rule stays.
         tokenizer_kwargs: String = r#"{"use_fast": true, "add_prefix_space": false}"#.to_owned();
     }
 }
