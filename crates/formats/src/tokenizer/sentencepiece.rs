@@ -66,6 +66,10 @@ pub(super) fn rules(pieces: &Pieces<'_>, vocab: &Value) -> Vec<(&'static str, Va
     ]
 }
 
+/// Longer pieces come from no trainer (SentencePiece's own limit is 16 characters); splitting one at every place
+/// takes time that grows with the square of its length.
+const MAX_PIECE_BYTES: usize = 4096;
+
 /// Every split of a normal piece into two normal pieces, by falling score of the whole.
 fn merges(pieces: &Pieces<'_>) -> Vec<[String; 2]> {
     let normal: HashMap<&str, usize> = pieces
@@ -79,7 +83,7 @@ fn merges(pieces: &Pieces<'_>) -> Vec<[String; 2]> {
     // In order of ids: map iteration would make the order of equal scores a matter of chance.
     let mut found: Vec<(f64, [&str; 2])> = Vec::new();
     for ((text, score), kind) in pieces.texts.iter().zip(pieces.scores).zip(pieces.types) {
-        if *kind != piece_type::NORMAL {
+        if *kind != piece_type::NORMAL || text.len() > MAX_PIECE_BYTES {
             continue;
         }
         let mut pairs: Vec<(usize, usize, [&str; 2])> = text

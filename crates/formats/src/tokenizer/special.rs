@@ -48,8 +48,13 @@ impl SpecialTokens {
             wanted.extend(added_token(&Value::from("</s>"), true).map(|token| ("eos_token", token)));
         }
         let further = config.get("additional_special_tokens").or_else(|| config.get("extra_special_tokens"));
-        let further = further.and_then(Value::as_array).into_iter().flatten();
-        let further: Vec<_> = further.filter_map(|value| added_token(value, true)).collect();
+        let further: Vec<&Value> = match further {
+            Some(Value::Array(tokens)) => tokens.iter().collect(),
+            // transformers 5 names them.
+            Some(Value::Object(named)) => named.values().collect(),
+            _ => Vec::new(),
+        };
+        let further: Vec<_> = further.into_iter().filter_map(|value| added_token(value, true)).collect();
 
         let known = inner.get_added_vocabulary();
         let missing: Vec<_> = wanted

@@ -263,6 +263,11 @@ fn special_tokens_fall_back() {
     // GPT-2's files name nothing at all.
     let tokenizer = load(json!({"tokenizer_class": "GPT2Tokenizer"}), json!({}));
     assert_eq!((tokenizer.eos_id(), tokenizer.bos_id(), tokenizer.unk_id()), (4, Some(4), Some(4)));
+    // Further special tokens, as a list or with names.
+    let tokenizer = load(json!({"additional_special_tokens": ["a"]}), json!({}));
+    assert!(tokenizer.is_special(0) && !tokenizer.is_special(1));
+    let tokenizer = load(json!({"extra_special_tokens": {"image_token": "b"}}), json!({}));
+    assert!(tokenizer.is_special(1) && !tokenizer.is_special(0));
     // A named token that the vocabulary lacks is appended.
     let tokenizer = load(json!({"pad_token": "<new>"}), json!({}));
     assert_eq!((tokenizer.pad_id(), tokenizer.vocab_size()), (6, 7));
