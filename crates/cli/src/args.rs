@@ -1,0 +1,92 @@
+//! The command line: names and help texts. The arguments of each command stand beside its code.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{
+    chat::ChatArgs, completions::CompletionsArgs, config::ConfigCommand, data::DataCommand, demo::DemoArgs,
+    export::ExportArgs, model::ModelCommand, train::TrainArgs,
+};
+use crate::reference::ReferenceArgs;
+
+/// Fine-tune large language models on the machine you have.
+///
+/// An experiment is one YAML file; a run is one folder. `tunesmith demo` shows the whole way from rows of text to a
+/// model one can chat with, in a few minutes and without a GPU.
+#[derive(Debug, Parser)]
+#[command(name = "tunesmith", version, max_term_width = 100, after_help = AFTER_HELP, after_long_help = after_long_help())]
+pub(crate) struct Cli {
+    /// Never colour the output; the environment variable NO_COLOR does the same
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Demo(DemoArgs),
+    Train(TrainArgs),
+    Chat(ChatArgs),
+    Export(ExportArgs),
+    #[command(subcommand)]
+    Model(ModelCommand),
+    #[command(subcommand)]
+    Data(DataCommand),
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    Completions(CompletionsArgs),
+    #[command(hide = true)]
+    Reference(ReferenceArgs),
+}
+
+const AFTER_HELP: &str = "Start with `tunesmith demo`. `tunesmith help COMMAND` tells more about a command.";
+
+/// Environment variables the program reads, for the help and the reference.
+pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
+    (
+        "TUNESMITH_CACHE",
+        "folder for models and tokenised data [default: $XDG_CACHE_HOME/tunesmith or ~/.cache/tunesmith]",
+    ),
+    ("HF_TOKEN", "access token for private or gated models of the Hugging Face hub"),
+    ("HF_ENDPOINT", "address of the hub or of a mirror [default: https://huggingface.co]"),
+    ("NO_COLOR", "set to anything: no colour"),
+    ("RUST_BACKTRACE", "set to 1: a defect of the program is reported with its call stack"),
+];
+
+fn after_long_help() -> String {
+    use std::fmt::Write as _;
+
+    use crate::failure::Exit;
+
+    let mut text = "Examples:\n  \
+        tunesmith demo                                    see it work\n  \
+        tunesmith data preview rows.jsonl -Y cfg.yaml     see what the model will be trained on\n  \
+        tunesmith train -Y cfg.yaml --output runs/first   train\n  \
+        tunesmith chat runs/first                         talk to the result\n  \
+        tunesmith export runs/first --output merged --format merged\n\n\
+        Environment variables:\n"
+        .to_owned();
+    for (name, meaning) in ENVIRONMENT {
+        let _ = writeln!(text, "  {name:<16} {meaning}");
+    }
+    text.push_str("\nExit codes:\n    0  success\n");
+    for exit in Exit::ALL {
+        let _ = writeln!(text, "  {:>3}  {}", exit.code(), exit.meaning());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

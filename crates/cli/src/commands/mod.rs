@@ -1,0 +1,32 @@
+//! One file per command: its arguments with their help, and what it does.
+
+pub(crate) mod chat;
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod data;
+pub(crate) mod demo;
+pub(crate) mod export;
+pub(crate) mod model;
+mod model_inspect;
+mod model_pull;
+pub(crate) mod train;
+
+use crate::args::Command;
+use crate::failure::Failure;
+use crate::reference;
+use crate::terminal::Terminal;
+
+/// Does what the command line asks for.
+pub(crate) fn run(command: Command, terminal: &Terminal) -> Result<(), Failure> {
+    match command {
+        Command::Demo(args) => demo::run(&args, terminal),
+        Command::Train(args) => train::run(&args, terminal),
+        Command::Chat(args) => chat::run(&args, terminal),
+        Command::Export(args) => export::run(&args, terminal),
+        Command::Model(command) => model::run(&command, terminal),
+        Command::Data(command) => data::run(&command, terminal),
+        Command::Config(command) => config::run(&command, terminal),
+        Command::Completions(args) => completions::run(&args, terminal),
+        Command::Reference(args) => reference::run(&args, terminal),
+    }
+}

@@ -1,0 +1,281 @@
+//! `tunesmith model inspect`: what is in a model, and what it takes to train it.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use serde::Serialize;
+use tunesmith_formats::model_source::{ModelSource, TensorInfo};
+
+use crate::failure::Failure;
+use crate::model_store;
+use crate::progress::grouped;
+use crate::terminal::{Style, Terminal};
+
+/// Show what is in a model
+///
+/// Architecture, size, number formats, tokenizer, chat template, and how much memory training it takes. The weights are not
+/// loaded.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  tunesmith model inspect demo
+  tunesmith model inspect path/to/model --tensors
+  tunesmith model inspect model.gguf --json | jq .n_parameters")]
+pub(crate) struct InspectArgs {
+    /// Model folder, GGUF file, hub id, or `demo`
+    #[arg(value_name = "PATH_OR_ID")]
+    model: String,
+
+    /// List every tensor
+    #[arg(long)]
+    tensors: bool,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is known of a model without loading it.
+#[derive(Debug, Serialize)]
+struct Report {
+    path: String,
+    format: &'static str,
+    architecture: String,
+    n_parameters: u64,
+    n_tensors: usize,
+    n_bytes: u64,
+    /// Tensors by number format.
+    dtypes: BTreeMap<String, usize>,
+    context_tokens: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    n_layers: usize,
+    n_heads: usize,
+    n_kv_heads: usize,
+    vocab_size: usize,
+    has_tied_embeddings: bool,
+    tokenizer: TokenizerReport,
+    training_memory: MemoryReport,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tensors: Vec<TensorReport>,
+}
+
+/// The tokenizer, or why there is none that can be used.
+#[derive(Debug, Serialize)]
+struct TokenizerReport {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    vocab_size: usize,
+    bos: Option<String>,
+    eos: Option<String>,
+    chat_template: Option<String>,
+}
+
+/// Bytes that training takes before activations.
+#[derive(Debug, Serialize)]
+struct MemoryReport {
+    lora_bytes: u64,
+    full_bytes: u64,
+    /// For each token of a micro-batch, with recomputation.
+    activation_bytes_per_token: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct TensorReport {
+    name: String,
+    shape: Vec<usize>,
+    dtype: String,
+    n_bytes: usize,
+}
+
+/// Inspects.
+pub(crate) fn run(args: &InspectArgs, terminal: &Terminal) -> Result<(), Failure> {
+    let stored = model_store::resolve(&args.model, terminal)?;
+    let source = ModelSource::open(&stored.path)?;
+    let report = Report::of(&source, args.tensors);
+    if args.json {
+        return terminal.pretty_json(&report);
+    }
+    report.show(terminal);
+    Ok(())
+}
+
+impl Report {
+    fn of(source: &ModelSource, with_tensors: bool) -> Self {
+        let config = source.config();
+        let tensors = source.tensors();
+        let mut dtypes = BTreeMap::new();
+        for tensor in tensors {
+            *dtypes.entry(tensor.dtype.to_string()).or_insert(0) += 1;
+        }
+        let n_parameters: u64 = tensors.iter().map(n_values).sum();
+        Self {
+            path: source.path().display().to_string(),
+            format: if source.is_gguf() { "gguf" } else { "safetensors" },
+            architecture: format!("{:?}", config.architecture),
+            n_parameters,
+            n_tensors: tensors.len(),
+            n_bytes: tensors.iter().map(|tensor| tensor.n_bytes as u64).sum(),
+            dtypes,
+            context_tokens: config.max_positions,
+            hidden_size: config.hidden_size,
+            intermediate_size: config.intermediate_size,
+            n_layers: config.n_layers,
+            n_heads: config.n_heads,
+            n_kv_heads: config.n_kv_heads,
+            vocab_size: config.vocab_size,
+            has_tied_embeddings: config.tie_word_embeddings,
+            tokenizer: TokenizerReport::of(source),
+            training_memory: MemoryReport::of(source, n_parameters),
+            tensors: if with_tensors { tensors.iter().map(TensorReport::of).collect() } else { Vec::new() },
+        }
+    }
+
+    fn show(&self, terminal: &Terminal) {
+        let line = |name: &str, text: String| {
+            terminal.line(format_args!("{} {text}", terminal.paint(Style::Bold, &format!("{name:<16}"))));
+        };
+        line("model", format!("{} ({})", self.path, self.format));
+        line("architecture", self.architecture.clone());
+        line("parameters", format!("{} in {} tensors", grouped(self.n_parameters), self.n_tensors));
+        let dtypes: Vec<String> = self.dtypes.iter().map(|(dtype, n)| format!("{n} × {dtype}")).collect();
+        line("stored as", format!("{}, {}", human_bytes(self.n_bytes), dtypes.join(", ")));
+        line("context", format!("{} tokens", grouped(self.context_tokens as u64)));
+        line(
+            "shape",
+            format!(
+                "{} layers, width {}, {} heads ({} for keys and values), inner width {}",
+                self.n_layers, self.hidden_size, self.n_heads, self.n_kv_heads, self.intermediate_size
+            ),
+        );
+        let tied = if self.has_tied_embeddings { "tied to the output head" } else { "separate output head" };
+        line("vocabulary", format!("{} tokens, embedding {tied}", grouped(self.vocab_size as u64)));
+        self.show_tokenizer(&line);
+        let memory = &self.training_memory;
+        line(
+            "training memory",
+            format!(
+                "LoRA about {}, full about {}, plus {} for each token of a micro-batch",
+                human_bytes(memory.lora_bytes),
+                human_bytes(memory.full_bytes),
+                human_bytes(memory.activation_bytes_per_token)
+            ),
+        );
+        for tensor in &self.tensors {
+            terminal.line(format_args!("  {:<60} {:<6} {:?}", tensor.name, tensor.dtype, tensor.shape));
+        }
+    }
+
+    fn show_tokenizer(&self, line: &impl Fn(&str, String)) {
+        let tokenizer = &self.tokenizer;
+        if let Some(error) = &tokenizer.error {
+            line("tokenizer", format!("cannot be used: {error}"));
+            return;
+        }
+        let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+        let (bos, eos) = (or_none(&tokenizer.bos), or_none(&tokenizer.eos));
+        line("tokenizer", format!("{} tokens, begin {bos}, end {eos}", grouped(tokenizer.vocab_size as u64)));
+        let template = tokenizer.chat_template.as_ref().map_or_else(
+            || "none; set dataset.text_format to markers, or chat with --plain".to_owned(),
+            |template| format!("yes, {} characters", template.chars().count()),
+        );
+        line("chat template", template);
+    }
+}
+
+impl TokenizerReport {
+    fn of(source: &ModelSource) -> Self {
+        match source.tokenizer() {
+            Ok(tokenizer) => Self {
+                error: None,
+                vocab_size: tokenizer.vocab_size(),
+                bos: tokenizer.bos_token().map(str::to_owned),
+                eos: Some(tokenizer.eos_token().to_owned()),
+                chat_template: tokenizer.chat_template().map(|template| template.source().to_owned()),
+            },
+            Err(error) => Self {
+                error: Some(error.to_string()),
+                vocab_size: 0,
+                bos: None,
+                eos: None,
+                chat_template: None,
+            },
+        }
+    }
+}
+
+impl MemoryReport {
+    /// Everything is float32: 4 bytes a number. Full training keeps each weight, its gradient and two moments of AdamW.
+    /// LoRA keeps the weights once; its own numbers are counted for rank 16 on every linear layer. With recomputation a
+    /// token costs its block inputs (one row of the model's width per layer) and one block's inner values, about twelve
+    /// rows of the model's width and four of the inner width, forward and backward.
+    fn of(source: &ModelSource, n_parameters: u64) -> Self {
+        const N_BYTES: u64 = 4;
+        const N_COPIES_WHEN_TRAINED: u64 = 4;
+        const RANK: u64 = 16;
+
+        let config = source.config();
+        // The blocks' weights have the block's number in their names; embedding and head have none.
+        let is_in_block =
+            |tensor: &&TensorInfo| tensor.name.split('.').any(|part| part.parse::<usize>().is_ok());
+        let n_adapter: u64 = source
+            .tensors()
+            .iter()
+            .filter(is_in_block)
+            .filter_map(|tensor| match tensor.shape.as_slice() {
+                [n_out, n_in] => Some(RANK * (*n_out as u64 + *n_in as u64)),
+                _ => None,
+            })
+            .sum();
+        let (width, inner) = (config.hidden_size as u64, config.intermediate_size as u64);
+        Self {
+            lora_bytes: N_BYTES * (n_parameters + N_COPIES_WHEN_TRAINED * n_adapter),
+            full_bytes: N_BYTES * N_COPIES_WHEN_TRAINED * n_parameters,
+            activation_bytes_per_token: N_BYTES * (config.n_layers as u64 * width + 12 * width + 4 * inner),
+        }
+    }
+}
+
+impl TensorReport {
+    fn of(tensor: &TensorInfo) -> Self {
+        Self {
+            name: tensor.name.clone(),
+            shape: tensor.shape.clone(),
+            dtype: tensor.dtype.to_string(),
+            n_bytes: tensor.n_bytes,
+        }
+    }
+}
+
+fn n_values(tensor: &TensorInfo) -> u64 {
+    tensor.shape.iter().map(|n| *n as u64).product()
+}
+
+/// Bytes in decimal units, as disks and memory are sold: `538 MB`.
+fn human_bytes(n_bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["bytes", "kB", "MB", "GB", "TB"];
+    let mut value = n_bytes as f64;
+    let mut unit = UNITS[0];
+    for next in &UNITS[1..] {
+        if value < 1000.0 {
+            break;
+        }
+        value /= 1000.0;
+        unit = next;
+    }
+    let n_decimals = if unit != "bytes" && value < 10.0 { 1 } else { 0 };
+    format!("{value:.n_decimals$} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::human_bytes;
+
+    #[test]
+    fn bytes_read_well() {
+        assert_eq!(human_bytes(0), "0 bytes");
+        assert_eq!(human_bytes(999), "999 bytes");
+        assert_eq!(human_bytes(1_500), "1.5 kB");
+        assert_eq!(human_bytes(538_000_000), "538 MB");
+        assert_eq!(human_bytes(2_150_000_000), "2.1 GB");
+    }
+}

@@ -1,0 +1,172 @@
+//! `tunesmith train`: one experiment file in, one run folder out.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+use tunesmith_config::ExperimentConfig;
+use tunesmith_train::{RunFolder, RunRequest, RunStatus, RunSummary, run as train};
+
+use crate::experiment::{self, Overrides};
+use crate::failure::{Exit, Failure};
+use crate::interrupt::stop_on_ctrl_c;
+use crate::model_store;
+use crate::progress::{JsonEvents, TrainProgress};
+use crate::terminal::{Style, Terminal, human_secs};
+
+/// Fine-tune a model
+///
+/// Reads an experiment file, fetches the model if need be, trains, and writes everything into one run folder: settings,
+/// events, checkpoints and the result. Ctrl-C writes a checkpoint and leaves; `--resume` continues as if nothing had
+/// happened, also after a crash or a power cut.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  tunesmith train -Y cfg.yaml
+  tunesmith train -Y cfg.yaml --data rows.jsonl --model demo --output runs/first
+  tunesmith train -Y cfg.yaml --set training.epochs=3 --set training.learning_rate=5e-4
+  tunesmith train --resume runs/first
+  tunesmith train -Y cfg.yaml --json | jq 'select(.event == \"step\") | .loss'
+
+Look at the data first with `tunesmith data preview`.")]
+pub(crate) struct TrainArgs {
+    /// Experiment file (YAML), also one of H2O LLM Studio
+    #[arg(short = 'Y', long = "yaml", value_name = "FILE", required_unless_present = "resume")]
+    yaml: Option<PathBuf>,
+
+    /// Train on this table instead of dataset.train_dataframe
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+
+    #[command(flatten)]
+    overrides: Overrides,
+
+    /// Run folder to write; default: output_directory of the experiment file
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+
+    /// Continue a run from its last checkpoint, with the settings it was started with
+    ///
+    /// Either names the run folder, or is given besides -Y to continue the run that this command line started.
+    #[arg(long, value_name = "RUN_DIR", num_args = 0..=1)]
+    resume: Option<Option<PathBuf>>,
+
+    /// Print the run's events as JSON, one a line, and a last line with the result
+    #[arg(long)]
+    json: bool,
+}
+
+/// Trains.
+pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> {
+    let plan = plan(args, terminal)?;
+    experiment::refuse_errors(&plan.config)?;
+    let model = model_store::resolve(&plan.config.llm_backbone, terminal)?;
+    let request = RunRequest {
+        config: plan.config,
+        run_dir: plan.run_dir.clone(),
+        resume: args.resume.is_some(),
+        model_path: model.path,
+        cache_dir: Some(model_store::cache_dir()?.join("tokens")),
+    };
+    let stop = stop_on_ctrl_c("stopping after this batch and writing a checkpoint")?;
+    if args.json {
+        let summary = train(&request, &mut JsonEvents::new(terminal), &stop)?;
+        terminal.json(&json!({"event": "result", "summary": summary}))?;
+        return leave(&summary);
+    }
+    let summary = train(&request, &mut TrainProgress::new(terminal), &stop)?;
+    leave(&summary)?;
+    report(&summary, terminal);
+    Ok(())
+}
+
+/// What to train and where.
+struct Plan {
+    config: ExperimentConfig,
+    run_dir: PathBuf,
+}
+
+fn plan(args: &TrainArgs, terminal: &Terminal) -> Result<Plan, Failure> {
+    if let Some(Some(run_dir)) = &args.resume {
+        return plan_of_run(args, run_dir, terminal);
+    }
+    let Some(yaml) = &args.yaml else {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--resume names no run folder and there is no experiment file",
+        )
+        .hint("write `tunesmith train --resume RUN_DIR`"));
+    };
+    let mut config = experiment::load(yaml, &args.overrides, terminal)?;
+    if let Some(data) = &args.data {
+        config.dataset.train_dataframe = data.display().to_string();
+    }
+    experiment::make_paths_absolute(&mut config);
+    let run_dir = args.output.clone().unwrap_or_else(|| PathBuf::from(&config.output_directory));
+    config.output_directory = run_dir.display().to_string();
+    Ok(Plan { config, run_dir })
+}
+
+/// A run is resumed with the settings in its own folder; only what the command line says now is changed.
+fn plan_of_run(args: &TrainArgs, run_dir: &Path, terminal: &Terminal) -> Result<Plan, Failure> {
+    if args.yaml.is_some() || args.output.is_some() || args.data.is_some() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--resume RUN_DIR takes settings, data and place from the run folder",
+        )
+        .hint("leave out -Y, --data and --output"));
+    }
+    let path = RunFolder::new(run_dir).config();
+    if !path.is_file() {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("{} is not a run folder: it has no cfg.yaml", run_dir.display()),
+        )
+        .hint("give the folder that `tunesmith train` wrote to"));
+    }
+    let config = experiment::load(&path, &args.overrides, terminal)?;
+    Ok(Plan { config, run_dir: run_dir.to_owned() })
+}
+
+/// A run that was asked to stop ends the program like the interrupted work it is.
+pub(crate) fn leave(summary: &RunSummary) -> Result<(), Failure> {
+    if summary.status != RunStatus::Stopped {
+        return Ok(());
+    }
+    let run_dir = summary.run_dir.display();
+    let what = format!(
+        "stopped after step {} of {}; the checkpoint is in {run_dir}",
+        summary.n_steps_done, summary.n_steps
+    );
+    Err(Failure::new(Exit::Interrupted, what)
+        .hint(format!("continue with `tunesmith train --resume {run_dir}`")))
+}
+
+/// What came out, where it is and what to do with it.
+pub(crate) fn report(summary: &RunSummary, terminal: &Terminal) {
+    let run_dir = summary.run_dir.display();
+    let loss = summary.train_loss.map(|loss| format!(", training loss {loss:.4}")).unwrap_or_default();
+    let perplexity = summary
+        .validation_perplexity
+        .map(|value| format!(", validation perplexity {value:.3}"))
+        .unwrap_or_default();
+    terminal.line(format_args!(
+        "{} {} steps in {}{loss}{perplexity}",
+        terminal.paint(Style::Green, "finished:"),
+        summary.n_steps_done,
+        human_secs(summary.run_secs),
+    ));
+    let paths = [
+        ("run folder", Some(&summary.run_dir)),
+        ("adapter", summary.adapter_dir.as_ref()),
+        ("model", summary.model_dir.as_ref()),
+    ];
+    for (name, path) in paths {
+        if let Some(path) = path {
+            terminal.line(format_args!("  {name:<11} {}", path.display()));
+        }
+    }
+    terminal.heading("next");
+    terminal.line(format_args!("  {}", terminal.paint(Style::Cyan, &format!("tunesmith chat {run_dir}"))));
+    let export = format!("tunesmith export {run_dir} --output {run_dir}-merged --format merged");
+    terminal.line(format_args!("  {}", terminal.paint(Style::Cyan, &export)));
+}

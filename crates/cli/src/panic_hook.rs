@@ -1,0 +1,36 @@
+//! What the user sees when the program itself is at fault: an apology with what to report, not a stack of frames.
+
+use std::panic::{self, PanicHookInfo};
+use std::process;
+
+use crate::failure::Exit;
+use crate::terminal::write_err;
+
+/// From now on a panic on any thread prints one paragraph and ends the process with [`Exit::Internal`].
+///
+/// Ending the process is safe: files are written whole or not at all, and a training run resumes from its last
+/// checkpoint. `RUST_BACKTRACE=1` brings the default report back for those who debug.
+pub(crate) fn install() {
+    if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
+        return;
+    }
+    panic::set_hook(Box::new(|info| {
+        write_err(format_args!("{}\n", report(info)));
+        process::exit(i32::from(Exit::Internal.code()));
+    }));
+}
+
+fn report(info: &PanicHookInfo<'_>) -> String {
+    let what = info.payload_as_str().map_or_else(
+        || "no message".to_owned(),
+        |text| text.split_whitespace().collect::<Vec<_>>().join(" "),
+    );
+    let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+    format!(
+        "error: sorry, this is a defect of tunesmith {version}, not a mistake of yours: {what} (at {place}). Finished \
+         checkpoints and exports are intact.\n\
+         hint: please report this text together with the command line and, if you can, the experiment file; running \
+         again with RUST_BACKTRACE=1 shows more",
+        version = env!("CARGO_PKG_VERSION"),
+    )
+}

@@ -1,0 +1,186 @@
+//! A model ready to talk: a bare one, one with an adapter, or the result of a run, prompted as it was trained.
+
+use std::path::Path;
+
+use tunesmith_config::{Dataset, ExperimentConfig, Prediction, TextFormat};
+use tunesmith_data::{Assembler, unescape};
+use tunesmith_formats::model_source::ModelSource;
+use tunesmith_formats::peft::read_adapter;
+use tunesmith_formats::tokenizer::Tokenizer;
+use tunesmith_generate::{ChatLayout, ChatMarkers, GenerationSettings};
+use tunesmith_models::CausalLm;
+use tunesmith_ops::{open_device, set_threads};
+use tunesmith_train::{RunFolder, RunRecord, RunWeights, SavedRun};
+
+use crate::failure::{Exit, Failure};
+use crate::model_store;
+use crate::terminal::Terminal;
+
+/// Model, tokenizer, and how to prompt them.
+pub(crate) struct Talker {
+    pub(crate) model: CausalLm,
+    pub(crate) tokenizer: Tokenizer,
+    /// `None` when the tokenizer brings no chat template and nothing else is known.
+    pub(crate) layout: Option<ChatLayout>,
+    /// How tokens are chosen unless the user says otherwise.
+    pub(crate) settings: GenerationSettings,
+}
+
+/// What to talk to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source<'a> {
+    /// Run folder, or anything that [`model_store::resolve`] takes.
+    pub(crate) name: &'a str,
+    /// A PEFT adapter to put on a model.
+    pub(crate) adapter: Option<&'a Path>,
+    /// A checkpoint of a run, instead of its result.
+    pub(crate) checkpoint: Option<&'a str>,
+    /// Threads to compute with; 0 means all.
+    pub(crate) n_threads: usize,
+}
+
+/// Loads what the command line names.
+///
+/// # Errors
+/// A model, adapter or run that cannot be loaded, and options that do not fit what is named.
+pub(crate) fn load(source: &Source<'_>, terminal: &Terminal) -> Result<Talker, Failure> {
+    let run_dir = Path::new(source.name);
+    if RunFolder::new(run_dir).config().is_file() {
+        if source.adapter.is_some() {
+            return Err(Failure::new(Exit::Usage, "a run folder brings its own adapter")
+                .hint("leave out --adapter, or name the base model instead of the run"));
+        }
+        return load_run(run_dir, source, terminal);
+    }
+    if source.checkpoint.is_some() {
+        let what = format!("{} is not a run folder, so it has no checkpoints", source.name);
+        return Err(Failure::new(Exit::Usage, what).hint("leave out --checkpoint, or name a run folder"));
+    }
+    let stored = model_store::resolve(source.name, terminal)?;
+    load_model(&stored.path, source.adapter, source.n_threads)
+}
+
+/// Loads a model from a folder or GGUF file, with an adapter if one is given.
+pub(crate) fn load_model(path: &Path, adapter: Option<&Path>, n_threads: usize) -> Result<Talker, Failure> {
+    set_threads(n_threads)?;
+    let source = ModelSource::open(path)?;
+    let tokenizer = source.tokenizer()?;
+    let mut model = CausalLm::load(&source, &open_device("auto")?)?;
+    if let Some(adapter) = adapter {
+        let (config, tensors) = read_adapter(adapter)?;
+        model.load_adapter(&config, tensors)?;
+    }
+    let layout = ChatLayout::of_tokenizer(&tokenizer).ok();
+    Ok(Talker { model, tokenizer, layout, settings: GenerationSettings::default() })
+}
+
+/// Opens a run, with its base model wherever that is now.
+pub(crate) fn open_run(run_dir: &Path, terminal: &Terminal) -> Result<SavedRun, Failure> {
+    let folder = RunFolder::new(run_dir);
+    let is_base_gone = RunRecord::read(&folder.record())?.is_some_and(|record| !record.model_path.exists());
+    if !is_base_gone {
+        return Ok(SavedRun::open(run_dir, None)?);
+    }
+    // The place may have changed since, but the name is still in the settings.
+    let (config, _) = ExperimentConfig::load(&folder.config())?;
+    let base = model_store::resolve(&config.llm_backbone, terminal)?;
+    Ok(SavedRun::open(run_dir, Some(&base.path))?)
+}
+
+/// Which weights of a run are meant.
+pub(crate) fn weights(checkpoint: Option<&str>) -> RunWeights {
+    checkpoint.map_or(RunWeights::Result, |name| RunWeights::Checkpoint(name.to_owned()))
+}
+
+fn load_run(run_dir: &Path, source: &Source<'_>, terminal: &Terminal) -> Result<Talker, Failure> {
+    set_threads(source.n_threads)?;
+    let run = open_run(run_dir, terminal)?;
+    let model = run.model(&weights(source.checkpoint), &open_device("auto")?)?;
+    let tokenizer = run.tokenizer().clone();
+    let config = run.config();
+    let layout = match config.dataset.text_format {
+        TextFormat::Markers => Some(ChatLayout::Markers(markers(&config.dataset))),
+        TextFormat::ChatTemplate => ChatLayout::of_tokenizer(&tokenizer).ok(),
+    };
+    let seed = u64::try_from(config.environment.seed).unwrap_or(0);
+    let settings = GenerationSettings {
+        // What ends an answer in the training data ends it here, too.
+        stop_ids: Assembler::new(config, &tokenizer)?.stop_ids(),
+        ..settings(&config.prediction, seed)
+    };
+    Ok(Talker { model, tokenizer, layout, settings })
+}
+
+/// No template and no markers: the model continues the text as it stands.
+pub(crate) fn plain_layout() -> ChatLayout {
+    ChatLayout::Markers(ChatMarkers::default())
+}
+
+/// The markers of a run as the model saw them.
+fn markers(dataset: &Dataset) -> ChatMarkers {
+    ChatMarkers {
+        system_start: unescape(&dataset.text_system_start),
+        prompt_start: unescape(&dataset.text_prompt_start),
+        answer_separator: unescape(&dataset.text_answer_separator),
+        add_eos_to_system: dataset.add_eos_token_to_system,
+        add_eos_to_prompt: dataset.add_eos_token_to_prompt,
+        add_eos_to_answer: dataset.add_eos_token_to_answer,
+    }
+}
+
+/// The prediction settings of a run. A temperature of 0 means the most likely token, whatever else is set.
+fn settings(prediction: &Prediction, seed: u64) -> GenerationSettings {
+    let does_sample = prediction.do_sample && 0.0 < prediction.temperature;
+    let stop_texts = prediction.stop_tokens.split(',').map(str::to_owned).filter(|text| !text.is_empty());
+    GenerationSettings {
+        min_new_tokens: prediction.min_length_inference,
+        max_new_tokens: prediction.max_length_inference,
+        do_sample: does_sample,
+        temperature: if does_sample { prediction.temperature as f32 } else { 1.0 },
+        top_k: prediction.top_k,
+        top_p: prediction.top_p as f32,
+        repetition_penalty: prediction.repetition_penalty as f32,
+        seed,
+        stop_texts: stop_texts.collect(),
+        stop_ids: Vec::new(),
+        max_time_secs: prediction.max_time,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_prompted_as_it_was_trained() {
+        let dataset = Dataset { text_prompt_start: r"\nQ: ".to_owned(), ..Dataset::default() };
+        let markers = markers(&dataset);
+        assert_eq!(markers.prompt_start, "\nQ: ");
+        assert_eq!(markers.answer_separator, "<|answer|>");
+        assert!(markers.add_eos_to_prompt);
+    }
+
+    #[test]
+    fn prediction_settings_are_passed_on() {
+        let prediction = Prediction {
+            do_sample: true,
+            temperature: 0.5,
+            stop_tokens: "a,,b".to_owned(),
+            max_length_inference: 9,
+            ..Prediction::default()
+        };
+        let settings = settings(&prediction, 3);
+        assert!(settings.do_sample);
+        assert_eq!((settings.temperature, settings.max_new_tokens, settings.seed), (0.5, 9, 3));
+        assert_eq!(settings.stop_texts, ["a", "b"]);
+        assert_eq!(settings.check().map_err(|error| error.to_string()), Ok(()));
+    }
+
+    #[test]
+    fn temperature_zero_is_greedy() {
+        let prediction = Prediction { do_sample: true, temperature: 0.0, ..Prediction::default() };
+        let settings = settings(&prediction, 0);
+        assert!(!settings.do_sample);
+        assert!(settings.check().is_ok());
+    }
+}

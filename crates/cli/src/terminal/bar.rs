@@ -1,0 +1,101 @@
+//! A progress bar for people, a few plain lines for files.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::write_err;
+
+/// Where nobody watches, a line is written no more often than this.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Work of a known length in progress.
+#[derive(Debug)]
+pub(crate) struct Bar {
+    what: String,
+    n_total: u64,
+    shown: Shown,
+}
+
+#[derive(Debug)]
+enum Shown {
+    Drawn(ProgressBar),
+    Plain { last_line: Option<Instant> },
+}
+
+impl Bar {
+    /// A bar named `what` for `n_total` steps. `is_interactive`: drawn in place; else plain lines.
+    pub(super) fn new(what: &str, n_total: u64, is_interactive: bool) -> Self {
+        let shown = if is_interactive {
+            let bar = ProgressBar::with_draw_target(Some(n_total), ProgressDrawTarget::stderr());
+            // The template is a constant; should it ever be wrong, indicatif's own default is a bar, too.
+            let style = ProgressStyle::with_template("{prefix:<12} [{bar:24}] {pos}/{len}  {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
+            bar.set_style(style.progress_chars("=> "));
+            bar.set_prefix(what.to_owned());
+            Shown::Drawn(bar)
+        } else {
+            Shown::Plain { last_line: None }
+        };
+        Self { what: what.to_owned(), n_total, shown }
+    }
+
+    /// `n_done` steps are done; `message` stands behind the count.
+    pub(crate) fn update(&mut self, n_done: u64, message: &str) {
+        match &mut self.shown {
+            Shown::Drawn(bar) => {
+                bar.set_position(n_done);
+                bar.set_message(message.to_owned());
+            }
+            Shown::Plain { last_line } => {
+                let is_due = last_line.is_none_or(|at| PLAIN_INTERVAL <= at.elapsed());
+                if is_due || n_done == self.n_total {
+                    *last_line = Some(Instant::now());
+                    write_err(format_args!("{} {n_done}/{}  {message}\n", self.what, self.n_total));
+                }
+            }
+        }
+    }
+
+    /// A line above the bar, or a line of its own.
+    pub(crate) fn say(&self, text: &str) {
+        match &self.shown {
+            Shown::Drawn(bar) => bar.suspend(|| write_err(format_args!("{text}\n"))),
+            Shown::Plain { .. } => write_err(format_args!("{text}\n")),
+        }
+    }
+
+    /// Leaves the last state on the screen.
+    pub(crate) fn finish(self) {
+        if let Shown::Drawn(bar) = self.shown {
+            bar.abandon();
+        }
+    }
+}
+
+/// Seconds as people read them: `42s`, `3m05s`, `2h07m`.
+pub(crate) fn human_secs(secs: f64) -> String {
+    if !secs.is_finite() || secs < 0.0 {
+        return "?".to_owned();
+    }
+    let n_secs = Duration::from_secs_f64(secs.min(1e9)).as_secs();
+    match (n_secs / 3600, n_secs / 60 % 60, n_secs % 60) {
+        (0, 0, secs) => format!("{secs}s"),
+        (0, minutes, secs) => format!("{minutes}m{secs:02}s"),
+        (hours, minutes, _) => format!("{hours}h{minutes:02}m"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::human_secs;
+
+    #[test]
+    fn lengths_of_time_read_well() {
+        assert_eq!(human_secs(41.9), "41s");
+        assert_eq!(human_secs(185.0), "3m05s");
+        assert_eq!(human_secs(7_620.0), "2h07m");
+        assert_eq!(human_secs(f64::NAN), "?");
+        assert_eq!(human_secs(-1.0), "?");
+    }
+}
