@@ -1,25 +1,42 @@
 //! Elementwise activations, alone or as the gate of a gated feed-forward layer.
 
 use burn::tensor::{Tensor, activation as burn_activation};
+pub use tunesmith_kernels::activation::Activation;
+use tunesmith_kernels::{Level, activation as kernel};
 
 use crate::check::require_equal;
-
-/// An elementwise function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// x · sigmoid(x), also called swish.
-    Silu,
-    /// ½ x (1 + tanh(√(2/π) (x + 0.044715 x³))), GPT-2's approximation of GELU.
-    GeluTanh,
-    /// ½ x (1 + erf(x / √2)).
-    Gelu,
-    /// max(x, 0).
-    Relu,
-}
+use crate::cpu::{self, CpuOp, Values};
 
 /// act(x), elementwise on [N, C].
 pub fn activation(x: Tensor<2>, kind: Activation) -> Tensor<2> {
-    activation_composed(x, kind)
+    if cpu::on_cpu(&x) {
+        cpu::apply(Elementwise { kind }, [cpu::input(x)])
+    } else {
+        activation_composed(x, kind)
+    }
+}
+
+/// Input x.
+#[derive(Clone, Debug)]
+struct Elementwise {
+    kind: Activation,
+}
+
+impl CpuOp<1> for Elementwise {
+    type Saved = Values;
+
+    fn forward(&self, [x]: [Values; 1], _: [bool; 1]) -> (Values, Values) {
+        let mut y = vec![0.0; x.as_slice().len()];
+        kernel::forward(Level::best(), self.kind, x.as_slice(), &mut y);
+        (Values::from_vec(y, &x.shape()), x)
+    }
+
+    /// dx = act′(x) ∘ dy
+    fn backward(self, x: Values, dy: Values, _: [bool; 1]) -> [Option<Values>; 1] {
+        let mut d = dy.into_owned();
+        kernel::backward(Level::best(), self.kind, x.as_slice(), d.as_mut_slice());
+        [Some(d.into_values())]
+    }
 }
 
 /// [`activation`] from Burn's operations.
@@ -39,7 +56,38 @@ pub fn activation_composed(x: Tensor<2>, kind: Activation) -> Tensor<2> {
 /// act(gate) · up, elementwise on [N, C].
 pub fn gated(gate: Tensor<2>, up: Tensor<2>, kind: Activation) -> Tensor<2> {
     require_equal("gated", "up [N, C]", up.dims(), gate.dims());
-    gated_composed(gate, up, kind)
+    if cpu::on_cpu(&gate) && cpu::on_cpu(&up) {
+        cpu::apply(Gated { kind }, [cpu::input(gate), cpu::input(up)])
+    } else {
+        gated_composed(gate, up, kind)
+    }
+}
+
+/// Inputs gate, up.
+#[derive(Clone, Debug)]
+struct Gated {
+    kind: Activation,
+}
+
+impl CpuOp<2> for Gated {
+    type Saved = (Values, Values);
+
+    fn forward(&self, [gate, up]: [Values; 2], _: [bool; 2]) -> (Values, (Values, Values)) {
+        let mut y = vec![0.0; gate.as_slice().len()];
+        kernel::gated_forward(Level::best(), self.kind, gate.as_slice(), up.as_slice(), &mut y);
+        (Values::from_vec(y, &gate.shape()), (gate, up))
+    }
+
+    /// dgate = act′(gate) ∘ up ∘ dy,  dup = act(gate) ∘ dy
+    fn backward(self, (gate, up): (Values, Values), dy: Values, _: [bool; 2]) -> [Option<Values>; 2] {
+        let mut d_up = vec![0.0; up.as_slice().len()];
+        let mut d = dy.into_owned();
+        let (gate, up) = (gate.as_slice(), up.as_slice());
+        kernel::gated_backward(Level::best(), self.kind, gate, up, d.as_mut_slice(), &mut d_up);
+        let d_gate = d.into_values();
+        let d_up = Values::from_vec(d_up, &d_gate.shape());
+        [Some(d_gate), Some(d_up)]
+    }
 }
 
 /// [`gated`] from Burn's operations.

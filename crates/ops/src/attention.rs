@@ -5,8 +5,10 @@
 //! Shapes: q, y [N, H, D]; k, v [N, K, D].
 
 use burn::tensor::{Bool, Tensor, TensorData, activation::softmax};
+use tunesmith_kernels::{Level, attention as kernel};
 
 use crate::check::{require, require_equal};
+use crate::cpu::{self, CpuOp, Values};
 use crate::{Device, Segments};
 
 /// Settings of [`attention`].
@@ -27,7 +29,78 @@ pub fn attention(
     options: AttentionOptions,
 ) -> Tensor<3> {
     check_shapes("attention", &q, &k, &v, segments);
-    attention_composed(q, k, v, segments, options)
+    if !(cpu::on_cpu(&q) && cpu::on_cpu(&k) && cpu::on_cpu(&v)) {
+        return attention_composed(q, k, v, segments, options);
+    }
+    let heads = heads(&q, &k, options);
+    cpu::apply(Attention { heads, segments: segments.clone() }, [cpu::input(q), cpu::input(k), cpu::input(v)])
+}
+
+/// Inputs q, k, v.
+#[derive(Clone, Debug)]
+struct Attention {
+    heads: kernel::Heads,
+    segments: Segments,
+}
+
+#[derive(Clone, Debug)]
+struct Saved {
+    q: Values,
+    k: Values,
+    v: Values,
+    y: Values,
+    /// Logarithm of each softmax's denominator [N, H]
+    log_sums: Vec<f32>,
+}
+
+impl CpuOp<3> for Attention {
+    type Saved = Saved;
+
+    fn forward(&self, [q, k, v]: [Values; 3], _: [bool; 3]) -> (Values, Saved) {
+        let mut y = vec![0.0; q.as_slice().len()];
+        let mut log_sums = vec![0.0; q.dim(0) * q.dim(1)];
+        let (q_, k_, v_) = (q.as_slice(), k.as_slice(), v.as_slice());
+        let offsets = self.segments.offsets();
+        kernel::forward(Level::best(), self.heads, offsets, q_, k_, v_, &mut y, &mut log_sums);
+        let y = Values::from_vec(y, &q.shape());
+        (y.clone(), Saved { q, k, v, y, log_sums })
+    }
+
+    /// With e[t, h] = dy[t, h]·y[t, h] and dz[t, s] = p[t, s] (dy[t, h]·v[s] − e[t, h]):
+    /// dq[t] = scale Σ dz[t, s] k[s],  dk[s] = scale Σ dz[t, s] q[t],  dv[s] = Σ p[t, s] dy[t]
+    fn backward(self, saved: Saved, dy: Values, wanted: [bool; 3]) -> [Option<Values>; 3] {
+        let Saved { q, k, v, y, log_sums } = saved;
+        let mut dq = vec![0.0; q.as_slice().len()];
+        let mut dk = vec![0.0; k.as_slice().len()];
+        let mut dv = vec![0.0; v.as_slice().len()];
+        kernel::backward(
+            Level::best(),
+            self.heads,
+            self.segments.offsets(),
+            q.as_slice(),
+            k.as_slice(),
+            v.as_slice(),
+            y.as_slice(),
+            &log_sums,
+            dy.as_slice(),
+            kernel::Gradients { q: &mut dq, k: &mut dk, v: &mut dv },
+        );
+        let gradients = [(dq, &q), (dk, &k), (dv, &v)].map(|(d, of)| Values::from_vec(d, &of.shape()));
+        let mut wanted = wanted.into_iter();
+        gradients.map(|gradient| wanted.next().unwrap_or(false).then_some(gradient))
+    }
+}
+
+/// The kernels' view of the heads of q [N, H, D] and k [N, K, D].
+pub(crate) fn heads(q: &Tensor<3>, k: &Tensor<3>, options: AttentionOptions) -> kernel::Heads {
+    let [_, n_heads, width] = q.dims();
+    kernel::Heads {
+        n_heads,
+        n_kv_heads: k.dims()[1],
+        width,
+        scale: options.scale,
+        window: options.window.unwrap_or(usize::MAX),
+    }
 }
 
 /// [`attention`] from Burn's operations: one matrix of scores per segment.

@@ -5,9 +5,13 @@
 //! labelled positions are computed, so no [N, V] matrix exists, not even for the gradient:
 //! dhidden[n] = weights[n] · (softmax(hidden[n] headᵀ) − onehot(y)) head,  dhead = Σ over n of the same ⊗ hidden[n].
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
+use tunesmith_kernels::{Level, cross_entropy as kernel, embedding};
 
 use crate::check::{read, require, require_equal, upload, upload_rows};
+use crate::cpu::{self, CpuOp, Values};
 
 /// Vocabulary entries whose logits exist at the same time in the composed version.
 const CHUNK: usize = 8192;
@@ -31,7 +35,97 @@ pub fn cross_entropy_from_hidden(
     weights: &[f32],
 ) -> CrossEntropy {
     check(&hidden, &head, labels, weights);
-    cross_entropy_from_hidden_composed(hidden, head, labels, weights)
+    if cpu::on_cpu(&hidden) && cpu::on_cpu(&head) {
+        on_cpu(hidden, head, labels, weights)
+    } else {
+        cross_entropy_from_hidden_composed(hidden, head, labels, weights)
+    }
+}
+
+/// The value and the gradients in one pass, before the operation enters the graph: its own gradient is a single number
+/// that only scales them.
+fn on_cpu(hidden: Tensor<2>, head: Tensor<2>, labels: &[i64], weights: &[f32]) -> CrossEntropy {
+    let wanted = [hidden.is_tracked(), head.is_tracked()];
+    let rows: Vec<u32> = (0..labels.len()).filter(|&row| 0 <= labels[row]).map(|row| row as u32).collect();
+    let targets: Vec<u32> = rows.iter().map(|&row| labels[row as usize] as u32).collect();
+    let row_weights: Vec<f32> = rows.iter().map(|&row| weights[row as usize]).collect();
+
+    let [n_tokens, width] = hidden.dims();
+    let mut labelled = vec![0.0; rows.len() * width];
+    embedding::forward(cpu::values(hidden.clone()).as_slice(), width, &rows, &mut labelled);
+    let head_values = cpu::values(head.clone());
+    let mut losses = vec![0.0; rows.len()];
+    let mut d_hidden = wanted[0].then(|| vec![0.0; labelled.len()]);
+    let mut d_head = wanted[1].then(|| vec![0.0; head_values.as_slice().len()]);
+    kernel::cross_entropy(
+        Level::best(),
+        kernel::Problem {
+            hidden: &labelled,
+            head: head_values.as_slice(),
+            width,
+            targets: &targets,
+            weights: &row_weights,
+        },
+        &mut losses,
+        kernel::Gradients { hidden: d_hidden.as_deref_mut(), head: d_head.as_deref_mut() },
+    );
+    let value: f64 =
+        losses.iter().zip(&row_weights).map(|(loss, weight)| f64::from(*loss) * f64::from(*weight)).sum();
+    let mut per_token = vec![0.0; n_tokens];
+    for (&row, loss) in rows.iter().zip(&losses) {
+        per_token[row as usize] = *loss;
+    }
+    let n_rows = rows.len();
+    let op = WeightedSum {
+        value: value as f32,
+        n_tokens,
+        rows: rows.into(),
+        d_hidden: d_hidden.map(|d| Values::from_vec(d, &[n_rows, width])),
+        d_head: d_head.map(|d| Values::from_vec(d, &head_values.shape())),
+    };
+    CrossEntropy { weighted_sum: cpu::apply(op, [cpu::input(hidden), cpu::input(head)]), per_token }
+}
+
+/// Inputs hidden, head; everything is computed already.
+#[derive(Clone, Debug)]
+struct WeightedSum {
+    value: f32,
+    n_tokens: usize,
+    /// The labelled positions.
+    rows: Arc<[u32]>,
+    /// The gradient of the labelled positions.
+    d_hidden: Option<Values>,
+    d_head: Option<Values>,
+}
+
+impl CpuOp<2> for WeightedSum {
+    type Saved = ();
+
+    fn forward(&self, _: [Values; 2], _: [bool; 2]) -> (Values, ()) {
+        (Values::from_vec(vec![self.value], &[1]), ())
+    }
+
+    fn backward(self, (): (), dy: Values, _: [bool; 2]) -> [Option<Values>; 2] {
+        let factor = dy.as_slice().first().copied().unwrap_or(0.0);
+        let d_hidden = self.d_hidden.map(|labelled| {
+            let width = labelled.dim(1);
+            let mut d_hidden = vec![0.0; self.n_tokens * width];
+            for (&row, d) in self.rows.iter().zip(labelled.as_slice().chunks(width.max(1))) {
+                let target = &mut d_hidden[row as usize * width..(row as usize + 1) * width];
+                target.iter_mut().zip(d).for_each(|(target, d)| *target = d * factor);
+            }
+            Values::from_vec(d_hidden, &[self.n_tokens, width])
+        });
+        let d_head = self.d_head.map(|d_head| {
+            if factor == 1.0 {
+                return d_head;
+            }
+            let mut d_head = d_head.into_owned();
+            d_head.as_mut_slice().iter_mut().for_each(|d| *d *= factor);
+            d_head.into_values()
+        });
+        [d_hidden, d_head]
+    }
 }
 
 /// [`cross_entropy_from_hidden`] from Burn's operations.

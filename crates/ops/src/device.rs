@@ -1,6 +1,7 @@
 //! Opening the device that computes, and saying what it is.
 
 use burn::tensor::DType;
+use tunesmith_kernels::Level;
 
 use crate::{Device, OpsError};
 
@@ -45,7 +46,7 @@ pub fn describe(device: &Device) -> DeviceInfo {
     };
     DeviceInfo {
         name: "cpu".to_owned(),
-        instruction_set: std::env::consts::ARCH.to_owned(),
+        instruction_set: Level::best().name().to_owned(),
         dtype,
         n_threads: rayon::current_num_threads(),
     }

@@ -3,9 +3,10 @@
 //! No generator state exists: recomputing a block, resuming a run or moving to another device gives the same mask.
 
 use burn::tensor::Tensor;
-use tunesmith_kernels::dropout as kernel;
+use tunesmith_kernels::{Level, dropout as kernel};
 
 use crate::check::{require, upload};
+use crate::cpu::{self, CpuOp, Values};
 
 /// Which elements to drop, and how often.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,14 +23,36 @@ pub fn dropout(x: Tensor<2>, dropout: Dropout) -> Tensor<2> {
     if dropout.probability == 0.0 {
         return x;
     }
-    dropout_composed(x, dropout)
+    if cpu::on_cpu(&x) { cpu::apply(dropout, [cpu::input(x)]) } else { dropout_composed(x, dropout) }
+}
+
+impl CpuOp<1> for Dropout {
+    type Saved = ();
+
+    fn forward(&self, [x]: [Values; 1], _: [bool; 1]) -> (Values, ()) {
+        (self.mask(&x), ())
+    }
+
+    /// dx = dy · mask / (1 − p)
+    fn backward(self, (): (), dy: Values, _: [bool; 1]) -> [Option<Values>; 1] {
+        [Some(self.mask(&dy))]
+    }
+}
+
+impl Dropout {
+    fn mask(&self, x: &Values) -> Values {
+        let mut y = vec![0.0; x.as_slice().len()];
+        kernel::forward(Level::best(), x.as_slice(), self.probability, self.key, 0, &mut y);
+        Values::from_vec(y, &x.shape())
+    }
 }
 
 /// [`dropout`] from Burn's operations; the mask is made on the host.
 pub fn dropout_composed(x: Tensor<2>, dropout: Dropout) -> Tensor<2> {
     let [n_rows, n_columns] = x.dims();
-    let mut factors = vec![1.0; n_rows * n_columns];
-    kernel::apply(&mut factors, dropout.probability, dropout.key);
+    let ones = vec![1.0; n_rows * n_columns];
+    let mut factors = vec![0.0; n_rows * n_columns];
+    kernel::forward(Level::best(), &ones, dropout.probability, dropout.key, 0, &mut factors);
     let factors = upload(factors, [n_rows, n_columns], &x.device());
     x * factors
 }

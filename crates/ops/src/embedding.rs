@@ -1,8 +1,12 @@
 //! Row lookup: y[n] = weight[ids[n]]; weight [V, C], y [N, C]. The gradient of a row is the sum over its uses.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
+use tunesmith_kernels::{Level, embedding as kernel};
 
 use crate::check::{require, upload_rows};
+use crate::cpu::{self, CpuOp, Values};
 
 /// The rows `ids` of weight [V, C], as [N, C].
 pub fn embedding(weight: Tensor<2>, ids: &[u32]) -> Tensor<2> {
@@ -11,7 +15,37 @@ pub fn embedding(weight: Tensor<2>, ids: &[u32]) -> Tensor<2> {
     require(ids.is_empty() || largest < n_rows, "embedding", || {
         format!("id {largest} lies beyond the {n_rows} rows of the table")
     });
-    embedding_composed(weight, ids)
+    if cpu::on_cpu(&weight) {
+        cpu::apply(Embedding { ids: ids.into(), n_rows }, [cpu::input(weight)])
+    } else {
+        embedding_composed(weight, ids)
+    }
+}
+
+/// Input weight.
+#[derive(Clone, Debug)]
+struct Embedding {
+    ids: Arc<[u32]>,
+    n_rows: usize,
+}
+
+impl CpuOp<1> for Embedding {
+    type Saved = ();
+
+    fn forward(&self, [weight]: [Values; 1], _: [bool; 1]) -> (Values, ()) {
+        let width = weight.dim(1);
+        let mut y = vec![0.0; self.ids.len() * width];
+        kernel::forward(weight.as_slice(), width, &self.ids, &mut y);
+        (Values::from_vec(y, &[self.ids.len(), width]), ())
+    }
+
+    /// dweight[v] = Σ of dy[n] over the n with ids[n] = v
+    fn backward(self, (): (), dy: Values, _: [bool; 1]) -> [Option<Values>; 1] {
+        let width = dy.dim(1);
+        let mut d_weight = vec![0.0; self.n_rows * width];
+        kernel::add_gradient(Level::best(), dy.as_slice(), width, &self.ids, &mut d_weight);
+        [Some(Values::from_vec(d_weight, &[self.n_rows, width]))]
+    }
 }
 
 /// [`embedding`] from Burn's operations.

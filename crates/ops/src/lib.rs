@@ -10,6 +10,7 @@
 mod activation;
 mod attention;
 mod check;
+mod cpu;
 mod cross_entropy;
 mod device;
 mod dropout;

@@ -3,8 +3,10 @@
 //! Shapes: x [N, I], W [O, I], bias [O], A [R, I], B [O, R], y [N, O].
 
 use burn::tensor::Tensor;
+use tunesmith_kernels::{Level, linear as kernel, low_rank as low_rank_kernel};
 
 use crate::check::require_equal;
+use crate::cpu::{self, CpuOp, Values};
 use crate::dropout::{Dropout, dropout_composed};
 
 /// The low-rank branch `scale · (dropout(x) Aᵀ) Bᵀ` of a linear layer (LoRA, Hu et al. 2021).
@@ -23,7 +25,64 @@ pub struct LowRank {
 /// y = x Wᵀ + bias. The gradient of W is computed only when W is tracked.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
     check_shapes("linear", &x, &weight, bias.as_ref());
-    linear_composed(x, weight, bias)
+    if !(cpu::on_cpu(&x) && cpu::on_cpu(&weight)) {
+        return linear_composed(x, weight, bias);
+    }
+    let op = Linear { n_rows: x.dims()[0], has_bias: bias.is_some() };
+    let bias = bias.map_or_else(cpu::absent, cpu::input);
+    cpu::apply(op, [cpu::input(x), cpu::input(weight), bias])
+}
+
+/// Inputs x, W, bias (or nothing in its place).
+#[derive(Clone, Debug)]
+struct Linear {
+    n_rows: usize,
+    has_bias: bool,
+}
+
+/// Each value only if a gradient needs it: frozen layers keep no input alive.
+#[derive(Clone, Debug)]
+struct LinearSaved {
+    x: Option<Values>,
+    weight: Option<Values>,
+}
+
+impl CpuOp<3> for Linear {
+    type Saved = LinearSaved;
+
+    fn forward(&self, [x, weight, bias]: [Values; 3], wanted: [bool; 3]) -> (Values, LinearSaved) {
+        let n_out = weight.dim(0);
+        let mut y = vec![0.0; self.n_rows * n_out];
+        let bias = self.has_bias.then(|| bias.as_slice());
+        kernel::forward(Level::best(), self.n_rows, x.as_slice(), weight.as_slice(), bias, &mut y);
+        let saved = LinearSaved { x: wanted[1].then_some(x), weight: wanted[0].then_some(weight) };
+        (Values::from_vec(y, &[self.n_rows, n_out]), saved)
+    }
+
+    /// dx = dy W,  dW = dyᵀ x,  dbias = Σ over n of dy[n]
+    fn backward(self, saved: LinearSaved, dy: Values, wanted: [bool; 3]) -> [Option<Values>; 3] {
+        let (n_rows, n_out) = (self.n_rows, dy.dim(1));
+        let dx = saved.weight.map(|weight| {
+            let n_in = weight.dim(1);
+            let mut dx = vec![0.0; n_rows * n_in];
+            kernel::input_gradient(n_rows, weight.as_slice(), dy.as_slice(), &mut dx);
+            Values::from_vec(dx, &[n_rows, n_in])
+        });
+        let d_weight = saved.x.map(|x| {
+            let n_in = x.dim(1);
+            let mut d_weight = vec![0.0; n_out * n_in];
+            kernel::weight_gradient(n_rows, x.as_slice(), dy.as_slice(), &mut d_weight);
+            Values::from_vec(d_weight, &[n_out, n_in])
+        });
+        [dx, d_weight, wanted[2].then(|| bias_gradient(&dy))]
+    }
+}
+
+fn bias_gradient(dy: &Values) -> Values {
+    let n_out = dy.dim(1);
+    let mut d_bias = vec![0.0; n_out];
+    kernel::bias_gradient(Level::best(), dy.as_slice(), &mut d_bias);
+    Values::from_vec(d_bias, &[n_out])
 }
 
 /// [`linear`] from Burn's operations.
@@ -43,7 +102,96 @@ pub fn linear_low_rank(
     low_rank: LowRank,
 ) -> Tensor<2> {
     check_low_rank_shapes(&x, &weight, bias.as_ref(), &low_rank);
-    linear_low_rank_composed(x, weight, bias, low_rank)
+    let on_cpu = [&x, &weight, &low_rank.a, &low_rank.b].into_iter().all(cpu::on_cpu);
+    if !on_cpu {
+        return linear_low_rank_composed(x, weight, bias, low_rank);
+    }
+    let LowRank { a, b, scale, dropout } = low_rank;
+    let base = Linear { n_rows: x.dims()[0], has_bias: bias.is_some() };
+    let op = LinearLowRank { base, rank: a.dims()[0], scale, dropout };
+    let bias = bias.map_or_else(cpu::absent, cpu::input);
+    cpu::apply(op, [cpu::input(x), cpu::input(weight), bias, cpu::input(a), cpu::input(b)])
+}
+
+/// Inputs x, W, bias (or nothing in its place), A, B.
+#[derive(Clone, Debug)]
+struct LinearLowRank {
+    base: Linear,
+    rank: usize,
+    scale: f32,
+    dropout: Option<Dropout>,
+}
+
+impl LinearLowRank {
+    fn branch<'a>(&self, a: &'a Values, b: &'a Values) -> low_rank_kernel::Branch<'a> {
+        low_rank_kernel::Branch {
+            a: a.as_slice(),
+            b: b.as_slice(),
+            rank: self.rank,
+            scale: self.scale,
+            dropout: self
+                .dropout
+                .filter(|dropout| dropout.probability != 0.0)
+                .map(|Dropout { probability, key }| low_rank_kernel::Mask { probability, key }),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct LowRankSaved {
+    weight: Option<Values>,
+    x: Values,
+    a: Values,
+    b: Values,
+    /// dropout(x) Aᵀ
+    h: Values,
+}
+
+impl CpuOp<5> for LinearLowRank {
+    type Saved = LowRankSaved;
+
+    fn forward(&self, [x, weight, bias, a, b]: [Values; 5], wanted: [bool; 5]) -> (Values, LowRankSaved) {
+        let (n_rows, n_out) = (self.base.n_rows, weight.dim(0));
+        let mut y = vec![0.0; n_rows * n_out];
+        let mut h = vec![0.0; n_rows * self.rank];
+        let bias = self.base.has_bias.then(|| bias.as_slice());
+        kernel::forward(Level::best(), n_rows, x.as_slice(), weight.as_slice(), bias, &mut y);
+        low_rank_kernel::forward(Level::best(), self.branch(&a, &b), n_rows, x.as_slice(), &mut h, &mut y);
+        let h = Values::from_vec(h, &[n_rows, self.rank]);
+        let saved = LowRankSaved { weight: wanted[0].then_some(weight), x, a, b, h };
+        (Values::from_vec(y, &[n_rows, n_out]), saved)
+    }
+
+    /// With g = scale · dy B:  dx = dy W + dropout′(g A),  dA = gᵀ dropout(x),  dB = scale · dyᵀ h; dW and dbias as in
+    /// [`Linear`].
+    fn backward(self, saved: LowRankSaved, dy: Values, wanted: [bool; 5]) -> [Option<Values>; 5] {
+        let LowRankSaved { weight, x, a, b, h } = saved;
+        let (n_rows, n_in, n_out, rank) = (self.base.n_rows, x.dim(1), dy.dim(1), self.rank);
+        let mut dx = weight.map(|weight| {
+            let mut dx = vec![0.0; n_rows * n_in];
+            kernel::input_gradient(n_rows, weight.as_slice(), dy.as_slice(), &mut dx);
+            dx
+        });
+        let d_weight = wanted[1].then(|| {
+            let mut d_weight = vec![0.0; n_out * n_in];
+            kernel::weight_gradient(n_rows, x.as_slice(), dy.as_slice(), &mut d_weight);
+            Values::from_vec(d_weight, &[n_out, n_in])
+        });
+        let mut da = wanted[3].then(|| vec![0.0; rank * n_in]);
+        let mut db = wanted[4].then(|| vec![0.0; n_out * rank]);
+        let gradients =
+            low_rank_kernel::Gradients { x: dx.as_deref_mut(), a: da.as_deref_mut(), b: db.as_deref_mut() };
+        let branch = self.branch(&a, &b);
+        let (x, h) = (x.as_slice(), h.as_slice());
+        low_rank_kernel::backward(Level::best(), branch, n_rows, x, h, dy.as_slice(), gradients);
+        [
+            dx.map(|dx| Values::from_vec(dx, &[n_rows, n_in])),
+            d_weight,
+            wanted[2].then(|| bias_gradient(&dy)),
+            da.map(|da| Values::from_vec(da, &[rank, n_in])),
+            db.map(|db| Values::from_vec(db, &[n_out, rank])),
+        ]
+    }
 }
 
 /// [`linear_low_rank`] from Burn's operations.
@@ -78,4 +226,23 @@ fn check_low_rank_shapes(x: &Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor
     let [rank, _] = low_rank.a.dims();
     require_equal(op, "A [R, I]", low_rank.a.dims(), [rank, n_in]);
     require_equal(op, "B [O, R]", low_rank.b.dims(), [n_out, rank]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frozen layer's weight gradient would cost as much as its input gradient, and keep the input alive.
+    #[test]
+    fn a_frozen_weight_costs_no_gradient_and_keeps_no_input() {
+        let values = |shape: [usize; 2]| Values::from_vec(vec![0.5; shape[0] * shape[1]], &shape);
+        let op = Linear { n_rows: 3, has_bias: false };
+        let nothing = Values::from_vec(Vec::new(), &[0]);
+        let wanted = [true, false, false];
+        let (y, saved) = op.forward([values([3, 4]), values([5, 4]), nothing], wanted);
+        assert!(saved.x.is_none());
+        let [dx, d_weight, d_bias] = op.backward(saved, y, wanted);
+        assert_eq!(dx.map(|dx| dx.shape()), Some(vec![3, 4]));
+        assert!(d_weight.is_none() && d_bias.is_none());
+    }
 }

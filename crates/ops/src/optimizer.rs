@@ -3,8 +3,11 @@
 //! Written with p parameter, g gradient, lr learning rate, λ weight decay, t the step number counted from 1.
 
 use burn::tensor::Tensor;
+use tunesmith_kernels::optimizer::{Adam, Decay};
+use tunesmith_kernels::{Level, optimizer as kernel, sum};
 
 use crate::check::{read, require_equal};
+use crate::cpu;
 
 /// An update rule with its settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -97,7 +100,51 @@ pub fn update(
     for tensor in &state {
         require_equal("update", "state", tensor.dims(), parameter.dims());
     }
-    update_composed(rule, lr, step, parameter, gradient, state)
+    if cpu::on_cpu(&parameter) && cpu::on_cpu(&gradient) && state.iter().all(cpu::on_cpu) {
+        update_on_cpu(rule, lr, step, parameter, gradient, state)
+    } else {
+        update_composed(rule, lr, step, parameter, gradient, state)
+    }
+}
+
+/// In place where the caller gave the only handle to a tensor.
+fn update_on_cpu(
+    rule: &Rule,
+    lr: f32,
+    step: u64,
+    parameter: Tensor<1>,
+    gradient: Tensor<1>,
+    state: State,
+) -> (Tensor<1>, State) {
+    let (level, lr) = (Level::best(), f64::from(lr));
+    let mut p = cpu::values(parameter).into_owned();
+    let g = cpu::values(gradient);
+    let mut states: Vec<_> = state.into_iter().map(|state| cpu::values(state).into_owned()).collect();
+    let (p_, g_) = (p.as_mut_slice(), g.as_slice());
+    match (*rule, states.as_mut_slice()) {
+        (Rule::AdamW { beta1, beta2, eps, weight_decay }, [m, v]) => {
+            let settings = Adam { beta1, beta2, eps, decay: Decay::Parameter(weight_decay) };
+            kernel::adam(level, settings, lr, step, p_, g_, m.as_mut_slice(), v.as_mut_slice());
+        }
+        (Rule::Adam { beta1, beta2, eps, weight_decay }, [m, v]) => {
+            let settings = Adam { beta1, beta2, eps, decay: Decay::Gradient(weight_decay) };
+            kernel::adam(level, settings, lr, step, p_, g_, m.as_mut_slice(), v.as_mut_slice());
+        }
+        (Rule::Sgd { momentum, nesterov, weight_decay }, [b]) => {
+            kernel::sgd(level, momentum, nesterov, weight_decay, lr, p_, g_, b.as_mut_slice());
+        }
+        (Rule::RmsProp { alpha, momentum, eps, weight_decay }, [s, b]) => {
+            let (s, b) = (s.as_mut_slice(), b.as_mut_slice());
+            kernel::rms_prop(level, alpha, momentum, eps, weight_decay, lr, p_, g_, s, b);
+        }
+        (Rule::Adadelta { rho, eps, weight_decay }, [s, a]) => {
+            kernel::adadelta(level, rho, eps, weight_decay, lr, p_, g_, s.as_mut_slice(), a.as_mut_slice());
+        }
+        // `update` compared the number of states with the rule's.
+        _ => {}
+    }
+    let state = states.into_iter().map(|state| state.into_values().into_tensor()).collect();
+    (p.into_values().into_tensor(), state)
 }
 
 /// [`update`] from Burn's operations.
@@ -151,6 +198,9 @@ pub fn update_composed(
 
 /// Σ x², summed in double precision and in a fixed order, for gradient norms.
 pub fn sum_of_squares(x: &Tensor<1>) -> f64 {
+    if cpu::on_cpu(x) {
+        return sum::sum_of_squares(Level::best(), cpu::values(x.clone()).as_slice());
+    }
     read(x).iter().map(|&value| f64::from(value) * f64::from(value)).sum()
 }
 

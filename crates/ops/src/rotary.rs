@@ -7,17 +7,19 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
+use tunesmith_kernels::{Level, rotary as kernel};
 
 use crate::check::{require, require_equal, upload};
+use crate::cpu::{self, CpuOp, Values};
 
 /// Cosines and sines for all positions of a model. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct RotaryTable {
-    inner: Arc<Values>,
+    inner: Arc<Angles>,
 }
 
 #[derive(Debug)]
-struct Values {
+struct Angles {
     /// [n_positions, D/2]
     cos: Vec<f32>,
     /// [n_positions, D/2]
@@ -41,7 +43,7 @@ impl RotaryTable {
                 sin.push(angle.sin() as f32 * attention_scaling);
             }
         }
-        Self { inner: Arc::new(Values { cos, sin, half_width, n_positions }) }
+        Self { inner: Arc::new(Angles { cos, sin, half_width, n_positions }) }
     }
 
     /// Positions the table covers.
@@ -64,7 +66,42 @@ pub fn rotary(x: Tensor<3>, positions: &[u32], table: &RotaryTable) -> Tensor<3>
     require(n_tokens == 0 || largest < table.n_positions(), "rotary", || {
         format!("position {largest} lies beyond the table's {} positions", table.n_positions())
     });
-    rotary_composed(x, positions, table)
+    if cpu::on_cpu(&x) {
+        cpu::apply(Rotary { positions: positions.into(), table: table.clone() }, [cpu::input(x)])
+    } else {
+        rotary_composed(x, positions, table)
+    }
+}
+
+/// Input x.
+#[derive(Clone, Debug)]
+struct Rotary {
+    positions: Arc<[u32]>,
+    table: RotaryTable,
+}
+
+impl CpuOp<1> for Rotary {
+    type Saved = ();
+
+    fn forward(&self, [x]: [Values; 1], _: [bool; 1]) -> (Values, ()) {
+        (self.turn(x, kernel::Direction::Forward), ())
+    }
+
+    /// dx is dy turned back.
+    fn backward(self, (): (), dy: Values, _: [bool; 1]) -> [Option<Values>; 1] {
+        [Some(self.turn(dy, kernel::Direction::Backward))]
+    }
+}
+
+impl Rotary {
+    fn turn(&self, x: Values, direction: kernel::Direction) -> Values {
+        let n_heads = x.dim(1);
+        let values = &*self.table.inner;
+        let table = kernel::Table { cos: &values.cos, sin: &values.sin, half_width: values.half_width };
+        let mut y = x.into_owned();
+        kernel::turn(Level::best(), y.as_mut_slice(), n_heads, &self.positions, table, direction);
+        y.into_values()
+    }
 }
 
 /// [`rotary`] from Burn's operations.

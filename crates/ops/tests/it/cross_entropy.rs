@@ -1,0 +1,107 @@
+use tunesmith_ops::{
+    CrossEntropy, Device, Tensor, TensorData, cross_entropy_from_hidden, cross_entropy_from_hidden_composed,
+};
+
+use crate::compare::{Argument, Leaf, assert_same, frozen, random, run, tracked, worst_difference};
+
+struct Case {
+    labels: Vec<i64>,
+    weights: Vec<f32>,
+    width: usize,
+    vocabulary: usize,
+}
+
+impl Case {
+    fn new(labels: &[i64], width: usize, vocabulary: usize) -> Self {
+        Self { labels: labels.to_vec(), weights: random(labels.len(), 7), width, vocabulary }
+    }
+
+    fn arguments(
+        &self,
+        make_hidden: fn(&[usize], u64) -> Argument,
+        make_head: fn(&[usize], u64) -> Argument,
+    ) -> [Argument; 2] {
+        [make_hidden(&[self.labels.len(), self.width], 1), make_head(&[self.vocabulary, self.width], 2)]
+    }
+
+    /// Through all logits and Burn's own graph.
+    fn plain(&self, l: &[Leaf]) -> Tensor<1> {
+        let logits = l[0].get::<2>().matmul(l[1].get::<2>().transpose());
+        let largest = logits.clone().max_dim(1).detach();
+        let log_sums = (logits.clone() - largest.clone()).exp().sum_dim(1).log() + largest;
+        let device = Device::flex().autodiff();
+        let labelled = self.labels.iter().enumerate().filter(|(_, label)| 0 <= **label);
+        let mut wanted = vec![0.0; self.labels.len() * self.vocabulary];
+        let mut weights = vec![0.0; self.labels.len()];
+        for (row, label) in labelled {
+            wanted[row * self.vocabulary + *label as usize] = 1.0;
+            weights[row] = self.weights[row];
+        }
+        let wanted =
+            Tensor::<2>::from_data(TensorData::new(wanted, [self.labels.len(), self.vocabulary]), &device);
+        let weights = Tensor::<2>::from_data(TensorData::new(weights, [self.labels.len(), 1]), &device);
+        ((log_sums - (logits * wanted).sum_dim(1)) * weights).sum()
+    }
+}
+
+type Operation = fn(Tensor<2>, Tensor<2>, &[i64], &[f32]) -> CrossEntropy;
+
+const OPERATIONS: [(&str, Operation); 2] = [
+    ("cross entropy", cross_entropy_from_hidden),
+    ("composed cross entropy", cross_entropy_from_hidden_composed),
+];
+
+#[test]
+fn both_versions_match_the_definition() {
+    let cases = [
+        Case::new(&[0], 1, 1),
+        Case::new(&[2, -100, 0, 4, -100], 7, 5),
+        Case::new(&[-100, -100], 3, 4),
+        Case::new(&[9, 1, -100, 33, 40, 40, 2], 16, 41),
+        // More than one chunk of the vocabulary in the composed version.
+        Case::new(&[9000, -100, 5], 4, 9001),
+    ];
+    for case in &cases {
+        for (name, operation) in OPERATIONS {
+            for (make_hidden, make_head) in [
+                (tracked as fn(&[usize], u64) -> _, tracked as fn(&[usize], u64) -> _),
+                (tracked, frozen),
+                (frozen, tracked),
+            ] {
+                assert_same(
+                    name,
+                    1e-5,
+                    &case.arguments(make_hidden, make_head),
+                    |l| operation(l[0].get(), l[1].get(), &case.labels, &case.weights).weighted_sum,
+                    |l| case.plain(l),
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn losses_of_single_tokens_are_unweighted_and_zero_without_label() {
+    let case = Case::new(&[2, -100, 0, 4], 7, 5);
+    for (_, operation) in OPERATIONS {
+        let (sum, _) = run(&case.arguments(frozen, frozen), |l| {
+            let result = operation(l[0].get(), l[1].get(), &case.labels, &case.weights);
+            assert_eq!(result.per_token[1], 0.0);
+            assert!(result.per_token.iter().all(|loss| 0.0 <= *loss));
+            let sum: f32 =
+                result.per_token.iter().zip(&case.weights).map(|(loss, weight)| loss * weight).sum();
+            assert!(!result.weighted_sum.is_tracked());
+            result.weighted_sum - sum
+        });
+        assert!(worst_difference(&sum, &[0.0]) < 1e-5);
+    }
+}
+
+#[test]
+#[should_panic(expected = "label 5 lies beyond the vocabulary of 5")]
+fn a_label_beyond_the_vocabulary_is_named() {
+    let case = Case::new(&[5], 2, 5);
+    run(&case.arguments(frozen, frozen), |l| {
+        cross_entropy_from_hidden(l[0].get(), l[1].get(), &case.labels, &case.weights).weighted_sum
+    });
+}

@@ -1,0 +1,19 @@
+//! Operations by CPU kernels against the same operations composed of Burn's own, values and gradients.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests are not themselves marked as tests"
+)]
+
+mod activation;
+mod attention;
+mod cache;
+mod compare;
+mod cross_entropy;
+mod differences;
+mod linear;
+mod norm;
+mod optimizer;
+mod rotary;
+mod threads;
