@@ -1,1 +1,67 @@
-//! The trainer: loop, optimisers, schedules, evaluation, checkpoints, events, export.
+//! The trainer: one run from configuration to result, in a folder of its own.
+//!
+//! [`run`] loads model and data, trains in windows of micro-batches, evaluates, writes checkpoints and events, and exports
+//! what was trained. It owns its run folder and nothing else: no database, no socket, no terminal. Progress reaches the
+//! outside as [`Event`] values, through the folder's `events.jsonl` and through an [`Observer`].
+//!
+//! Two promises shape the code. A run killed at any instant loses at most the work since its last checkpoint; and a
+//! resumed run gives, bit for bit on a CPU, the losses and weights of an uninterrupted one. Therefore everything random is
+//! a function of the seed and the position in the run ([`TrainState`] has no generator), the state changes only between
+//! accumulation windows, and files appear complete or not at all.
+
+mod checkpoint;
+mod clock;
+mod collective;
+mod error;
+mod evaluate;
+mod event_log;
+mod events;
+mod export;
+mod export_template;
+mod gradients;
+mod journal;
+mod keys;
+mod milestones;
+mod optimizer;
+mod plan;
+mod record;
+mod run;
+mod run_folder;
+mod run_log;
+mod saved_run;
+mod schedule;
+mod setup;
+mod starting_weights;
+mod state;
+mod status;
+mod stop;
+mod summary;
+mod trainability;
+mod trainer;
+mod window;
+
+pub use checkpoint::{FoundCheckpoint, load_weights, newest as newest_checkpoint};
+pub use clock::{run_time, utc_stamp};
+pub use collective::{Collective, SingleProcess};
+pub use error::{Failure, TrainError};
+pub use evaluate::{EvaluateOptions, Evaluated, Figures, evaluate};
+pub use event_log::read_events;
+pub use events::{
+    Checkpoint, CheckpointReason, Evaluation, Event, EventBody, Export, ExportKind, NoObserver, NoteLevel,
+    Observer, RunEnd, RunFailed, RunStarted, Step, Timing,
+};
+pub use export::{ExportReport, ModelFolderOptions, write_adapter_folder, write_model_folder};
+pub use gradients::{GradientSum, clip_factor, global_norm};
+pub use keys::{KeyUse, derive_key};
+pub use optimizer::{Optimizer, ParameterGroup, rule_of};
+pub use plan::RunPlan;
+pub use record::{Dtypes, Fingerprints, Machine, RunRecord};
+pub use run::{RunRequest, run};
+pub use run_folder::RunFolder;
+pub use saved_run::{RunWeights, SavedRun};
+pub use schedule::LearningRateSchedule;
+pub use state::{Best, Exact, TrainState, Unreported, Validation};
+pub use status::{RunStatus, Status};
+pub use stop::StopFlag;
+pub use summary::RunSummary;
+pub use trainability::Trainability;

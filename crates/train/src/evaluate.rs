@@ -1,0 +1,249 @@
+//! Loss and perplexity over a validation set.
+
+use tunesmith_config::LossFunction;
+use tunesmith_data::{IGNORED_LABEL, TokenSample};
+use tunesmith_models::{CausalLm, TokenBatch};
+use tunesmith_ops::Segments;
+
+use crate::collective::Collective;
+use crate::error::TrainError;
+use crate::stop::StopFlag;
+
+/// How validation samples are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EvaluateOptions {
+    /// Tokens of a batch at most; a longer sample is a batch of its own. Changes speed and memory only.
+    pub max_batch_tokens: usize,
+    /// Chooses what [`Figures::loss`] is.
+    pub loss_function: LossFunction,
+}
+
+/// What an evaluation found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figures {
+    /// [`Self::token_loss`], or for the sample-averaged loss the mean over samples of their mean cross-entropies.
+    pub loss: f64,
+    /// Mean cross-entropy over all labelled tokens.
+    pub token_loss: f64,
+    /// Mean over the samples of exp(mean cross-entropy of the sample).
+    pub perplexity: f64,
+    /// Samples that count.
+    pub n_samples: usize,
+    /// Samples left out because they have no labelled token.
+    pub n_skipped_samples: usize,
+    /// Labelled tokens of the samples that count.
+    pub n_labelled_tokens: u64,
+}
+
+/// Evaluates `model` on `samples`, in order and without dropout. Losses are summed in double precision, sample by
+/// sample, so the figures do not depend on the batches by more than the model's own rounding.
+///
+/// `progress` is told how many samples are done. `None` when `stop` was raised meanwhile.
+///
+/// # Errors
+/// [`TrainError::NothingToEvaluate`] when no sample has a labelled token; [`TrainError::Model`] when the model cannot
+/// run a sample. A loss that is not finite is no error here: see [`Evaluated::non_finite_rows`].
+pub fn evaluate(
+    model: &CausalLm,
+    samples: &[TokenSample],
+    options: EvaluateOptions,
+    collective: &dyn Collective,
+    stop: &StopFlag,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Option<Evaluated>, TrainError> {
+    let mut sums = Sums::default();
+    let mut n_done = 0;
+    let mut rest = samples;
+    while !rest.is_empty() {
+        if stop.is_raised() {
+            return Ok(None);
+        }
+        let (batch, later) = rest.split_at(n_fitting(rest, options.max_batch_tokens));
+        sums.add(batch, &per_token_losses(model, batch)?);
+        rest = later;
+        n_done += batch.len();
+        progress(n_done);
+    }
+    sums.finish(samples.len(), options.loss_function, collective).map(Some)
+}
+
+/// Figures and the rows behind those that are not finite.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluated {
+    /// The figures.
+    pub figures: Figures,
+    /// Rows of the samples whose loss or perplexity is infinite or not a number.
+    pub non_finite_rows: Vec<usize>,
+}
+
+/// How many of the first samples fit into a batch, at least one.
+fn n_fitting(samples: &[TokenSample], max_batch_tokens: usize) -> usize {
+    let mut n_tokens = 0;
+    let n_fitting = samples
+        .iter()
+        .take_while(|sample| {
+            n_tokens += sample.ids.len();
+            n_tokens <= max_batch_tokens
+        })
+        .count();
+    n_fitting.max(1)
+}
+
+/// Cross-entropy of each token of the samples laid end to end; 0 where there is no label. Samples without tokens are
+/// passed over.
+fn per_token_losses(model: &CausalLm, batch: &[TokenSample]) -> Result<Vec<f32>, TrainError> {
+    let lengths: Vec<usize> =
+        batch.iter().map(|sample| sample.ids.len()).filter(|length| *length > 0).collect();
+    let segments = Segments::new(&lengths);
+    if segments.n_tokens() == 0 {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<u32> = batch.iter().flat_map(|sample| sample.ids.iter().copied()).collect();
+    let positions: Vec<u32> = lengths.iter().flat_map(|length| 0..*length as u32).collect();
+    let labels: Vec<i64> = batch.iter().flat_map(shifted_labels).collect();
+    let weights: Vec<f32> =
+        labels.iter().map(|label| if *label == IGNORED_LABEL { 0.0 } else { 1.0 }).collect();
+    let tokens = TokenBatch { ids: &ids, positions: &positions, segments: &segments };
+    Ok(model.losses(&tokens, &labels, &weights)?.per_token)
+}
+
+/// At each token the id that comes after it, where that one is trained.
+fn shifted_labels(sample: &TokenSample) -> impl Iterator<Item = i64> + '_ {
+    let next = sample.ids.iter().zip(&sample.trained).skip(1);
+    let labels = next.map(|(id, trained)| if *trained { i64::from(*id) } else { IGNORED_LABEL });
+    labels.chain(std::iter::once(IGNORED_LABEL)).take(sample.ids.len())
+}
+
+/// Sums over samples, in their order.
+#[derive(Default)]
+struct Sums {
+    loss: f64,
+    n_labelled_tokens: u64,
+    sample_means: f64,
+    perplexities: f64,
+    n_samples: usize,
+    n_skipped_samples: usize,
+    non_finite_rows: Vec<usize>,
+}
+
+impl Sums {
+    fn add(&mut self, batch: &[TokenSample], per_token: &[f32]) {
+        let mut per_token = per_token.iter();
+        for sample in batch {
+            let n_labelled = shifted_labels(sample).filter(|label| *label != IGNORED_LABEL).count();
+            let loss: f64 = per_token.by_ref().take(sample.ids.len()).map(|loss| f64::from(*loss)).sum();
+            if n_labelled == 0 {
+                self.n_skipped_samples += 1;
+                continue;
+            }
+            let mean = loss / n_labelled as f64;
+            if !mean.exp().is_finite() {
+                self.non_finite_rows.push(sample.row);
+            }
+            self.loss += loss;
+            self.n_labelled_tokens += n_labelled as u64;
+            self.sample_means += mean;
+            self.perplexities += mean.exp();
+            self.n_samples += 1;
+        }
+    }
+
+    fn finish(
+        self,
+        n_all_samples: usize,
+        loss_function: LossFunction,
+        collective: &dyn Collective,
+    ) -> Result<Evaluated, TrainError> {
+        let mut values = [
+            self.loss,
+            self.n_labelled_tokens as f64,
+            self.sample_means,
+            self.perplexities,
+            self.n_samples as f64,
+            self.n_skipped_samples as f64,
+        ];
+        collective.sum_metrics(&mut values)?;
+        let [loss, n_labelled_tokens, sample_means, perplexities, n_samples, n_skipped_samples] = values;
+        if n_samples == 0.0 {
+            return Err(TrainError::NothingToEvaluate { n_samples: n_all_samples });
+        }
+        let token_loss = loss / n_labelled_tokens;
+        let loss = match loss_function {
+            LossFunction::SampleAveragedCrossEntropy => sample_means / n_samples,
+            _ => token_loss,
+        };
+        let figures = Figures {
+            loss,
+            token_loss,
+            perplexity: perplexities / n_samples,
+            n_samples: n_samples as usize,
+            n_skipped_samples: n_skipped_samples as usize,
+            n_labelled_tokens: n_labelled_tokens as u64,
+        };
+        Ok(Evaluated { figures, non_finite_rows: self.non_finite_rows })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collective::SingleProcess;
+
+    fn sample(row: usize, labels: &[i64]) -> TokenSample {
+        let ids = labels.iter().map(|label| (*label).max(0) as u32).collect();
+        let trained = labels.iter().map(|label| *label != IGNORED_LABEL).collect();
+        TokenSample { row, ids, trained, n_cut: 0 }
+    }
+
+    #[test]
+    fn published_figures() {
+        let samples = [sample(0, &[-100, -100, 2, 1]), sample(1, &[-100, 0, 1, 2])];
+        let per_token = [0.0, 2.40760596, 0.95802009, 0.0, 1.55144471, 1.81518880, 1.74131130, 0.0_f64]
+            .map(|loss| loss as f32);
+        let mut sums = Sums::default();
+        sums.add(&samples, &per_token);
+        let by_token =
+            sums.finish(2, LossFunction::TokenAveragedCrossEntropy, &SingleProcess).unwrap().figures;
+        assert!((by_token.loss - 1.6947141726).abs() < 1e-7, "{by_token:?}");
+        assert!((by_token.perplexity - 5.4345668829).abs() < 1e-6, "{by_token:?}");
+        assert_eq!((by_token.n_samples, by_token.n_labelled_tokens), (2, 5));
+
+        let mut sums = Sums::default();
+        sums.add(&samples, &per_token);
+        let by_sample =
+            sums.finish(2, LossFunction::SampleAveragedCrossEntropy, &SingleProcess).unwrap().figures;
+        assert!((by_sample.loss - 1.6927306482).abs() < 1e-7, "{by_sample:?}");
+        assert_eq!(by_sample.token_loss, by_token.token_loss);
+    }
+
+    #[test]
+    fn samples_without_labels_do_not_count() {
+        let mut sums = Sums::default();
+        sums.add(&[sample(0, &[5, -100, -100]), sample(1, &[-100, 4])], &[0.0, 0.0, 0.0, 2.0, 0.0]);
+        let evaluated = sums.finish(2, LossFunction::SampleAveragedCrossEntropy, &SingleProcess).unwrap();
+        let figures = evaluated.figures;
+        assert_eq!((figures.n_samples, figures.n_skipped_samples, figures.loss), (1, 1, 2.0));
+
+        let mut sums = Sums::default();
+        sums.add(&[sample(0, &[5, -100])], &[0.0, 0.0]);
+        let error = sums.finish(1, LossFunction::TokenAveragedCrossEntropy, &SingleProcess).unwrap_err();
+        assert!(matches!(error, TrainError::NothingToEvaluate { n_samples: 1 }));
+    }
+
+    #[test]
+    fn rows_of_infinite_losses_are_kept() {
+        let mut sums = Sums::default();
+        sums.add(&[sample(3, &[-100, 1]), sample(9, &[-100, 4])], &[1.0, 0.0, f32::INFINITY, 0.0]);
+        let evaluated = sums.finish(2, LossFunction::TokenAveragedCrossEntropy, &SingleProcess).unwrap();
+        assert_eq!(evaluated.non_finite_rows, [9]);
+    }
+
+    #[test]
+    fn batches_hold_at_least_one_sample() {
+        let samples = [sample(0, &[0; 5]), sample(1, &[0; 3]), sample(2, &[0; 9])];
+        assert_eq!(n_fitting(&samples, 8), 2);
+        assert_eq!(n_fitting(&samples, 7), 1);
+        assert_eq!(n_fitting(&samples, 1), 1);
+        assert_eq!(n_fitting(&samples, 100), 3);
+    }
+}

@@ -1,0 +1,205 @@
+//! Trained weights as folders that other programs load: a PEFT adapter, or a whole model in Hugging Face form.
+//!
+//! A folder appears only after it was written completely, read back from disk as its user will read it, and found to
+//! give the same logits as the trained model.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tunesmith_formats::StoreDtype;
+use tunesmith_formats::atomic::AtomicDir;
+use tunesmith_formats::model_source::ModelSource;
+use tunesmith_formats::peft::{read_adapter, write_adapter};
+use tunesmith_formats::safetensors_io::write_sharded;
+use tunesmith_formats::tokenizer::Tokenizer;
+use tunesmith_models::{CausalLm, TokenBatch};
+use tunesmith_ops::Segments;
+
+use crate::error::TrainError;
+use crate::keys::{KeyUse, derive_key};
+use crate::status::write_json;
+
+/// How a model folder is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelFolderOptions {
+    /// Number format of the weights.
+    pub dtype: StoreDtype,
+    /// Largest size of one weight file.
+    pub max_shard_bytes: u64,
+}
+
+impl Default for ModelFolderOptions {
+    /// Exact weights in files of 5 GB, as transformers writes them.
+    fn default() -> Self {
+        Self { dtype: StoreDtype::F32, max_shard_bytes: 5_000_000_000 }
+    }
+}
+
+/// What an export wrote and how it was checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExportReport {
+    /// The folder.
+    pub path: PathBuf,
+    /// Largest absolute difference between the logits of the trained model and of the folder read back.
+    pub worst_logit_difference: f64,
+    /// What was accepted.
+    pub logit_difference_bound: f64,
+    /// Seconds it took.
+    pub secs: f64,
+}
+
+/// Writes the adapter of `model` to `dir` in PEFT form, with `base_name` as the base model's name or path, and checks it
+/// by loading `source` and the written adapter anew. The model is dropped before that, so memory holds one model at a
+/// time.
+///
+/// # Errors
+/// [`TrainError::ExportDiffers`] when the loaded pair computes something else; nothing is left in `dir` then.
+pub fn write_adapter_folder(
+    model: CausalLm,
+    source: &ModelSource,
+    base_name: &str,
+    dir: &Path,
+) -> Result<ExportReport, TrainError> {
+    let started = Instant::now();
+    let unfinished = AtomicDir::create(dir)?;
+    let mut config = model.adapter_config()?;
+    config.base_model_name_or_path = Some(base_name.to_owned());
+    write_adapter(unfinished.path(), &config, &model.adapter_tensors()?)?;
+    let expected = ProbeLogits::of(&model)?;
+    let device = model.device().clone();
+    drop(model);
+
+    let mut loaded = CausalLm::load(source, &device)?;
+    let (config, tensors) = read_adapter(unfinished.path())?;
+    loaded.load_adapter(&config, tensors)?;
+    accept(unfinished, dir, &expected, &ProbeLogits::of(&loaded)?, StoreDtype::F32, started)
+}
+
+/// Writes the weights of `model`, adapters folded in, to `dir` as a Hugging Face model folder with configuration,
+/// generation settings and tokenizer, and checks it by loading the folder. The model is dropped before that.
+///
+/// # Errors
+/// [`TrainError::ExportDiffers`] when the loaded folder computes something else; nothing is left in `dir` then.
+pub fn write_model_folder(
+    model: CausalLm,
+    source: &ModelSource,
+    tokenizer: &Tokenizer,
+    options: ModelFolderOptions,
+    dir: &Path,
+) -> Result<ExportReport, TrainError> {
+    let started = Instant::now();
+    let unfinished = AtomicDir::create(dir)?;
+    let out = unfinished.path();
+    write_sharded(out, model.merged_tensors(), options.dtype, options.max_shard_bytes)?;
+    model.config().save(out, options.dtype)?;
+    write_generation_config(out, source, tokenizer)?;
+    tokenizer.save(out)?;
+    let expected = ProbeLogits::of(&model)?;
+    let device = model.device().clone();
+    drop(model);
+
+    let reopened = ModelSource::open(out)?;
+    let loaded = ProbeLogits::of(&CausalLm::load(&reopened, &device)?)?;
+    drop(reopened);
+    accept(unfinished, dir, &expected, &loaded, options.dtype, started)
+}
+
+/// Puts the folder in its place when what was read back agrees.
+fn accept(
+    unfinished: AtomicDir,
+    dir: &Path,
+    expected: &ProbeLogits,
+    loaded: &ProbeLogits,
+    dtype: StoreDtype,
+    started: Instant,
+) -> Result<ExportReport, TrainError> {
+    let (worst, bound) = (expected.worst_difference(loaded), expected.bound(dtype));
+    // A comparison that is not a number must fail, too.
+    if worst.is_nan() || worst > bound {
+        return Err(TrainError::ExportDiffers { path: dir.to_owned(), worst, bound });
+    }
+    unfinished.commit()?;
+    Ok(ExportReport {
+        path: dir.to_owned(),
+        worst_logit_difference: worst,
+        logit_difference_bound: bound,
+        secs: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// Logits of a model on a few fixed token sequences.
+struct ProbeLogits(Vec<f32>);
+
+impl ProbeLogits {
+    /// Tokens of each probe, where the context allows.
+    const LENGTHS: [usize; 4] = [1, 7, 33, 60];
+
+    fn of(model: &CausalLm) -> Result<Self, TrainError> {
+        let vocab_size = model.config().vocab_size as u64;
+        let lengths = Self::LENGTHS.map(|length| length.min(model.context_length()));
+        let segments = Segments::new(&lengths);
+        let positions: Vec<u32> = lengths.iter().flat_map(|length| 0..*length as u32).collect();
+        let ids: Vec<u32> = (0..segments.n_tokens() as u64)
+            .map(|token_idx| (derive_key(0, KeyUse::Probe, &[token_idx]) % vocab_size) as u32)
+            .collect();
+        let tokens = TokenBatch { ids: &ids, positions: &positions, segments: &segments };
+        let logits = model.logits(model.hidden(&tokens, None)?);
+        let logits =
+            logits.try_into_vec_as::<f32>().map_err(|error| tunesmith_models::ModelError::DeviceRead {
+                what: "the logits".to_owned(),
+                reason: error.to_string(),
+            })?;
+        Ok(Self(logits))
+    }
+
+    /// Largest absolute difference; not a number when the two have different lengths or hold one.
+    fn worst_difference(&self, other: &Self) -> f64 {
+        if self.0.len() != other.0.len() {
+            return f64::NAN;
+        }
+        let differences = self.0.iter().zip(&other.0).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
+        differences.fold(
+            0.0,
+            |worst, difference| if difference.is_nan() { difference } else { worst.max(difference) },
+        )
+    }
+
+    /// The difference that storing as `dtype` may cause: 1e-3 for float32 and logits up to 10, in proportion above, and
+    /// more for the 16-bit formats, whose weights have 11 and 8 significant bits.
+    fn bound(&self, dtype: StoreDtype) -> f64 {
+        const USUAL_LARGEST_LOGIT: f64 = 10.0;
+        let relative = match dtype {
+            StoreDtype::F32 => 1e-4,
+            StoreDtype::F16 => 1e-2,
+            StoreDtype::BF16 => 8e-2,
+        };
+        let largest = self.0.iter().fold(0.0, |largest: f64, logit| largest.max(f64::from(logit.abs())));
+        relative * largest.max(USUAL_LARGEST_LOGIT)
+    }
+}
+
+/// The source's generation settings with the tokenizer's end-of-text token among those that end a text: answers are
+/// trained to end with it.
+fn write_generation_config(
+    out: &Path,
+    source: &ModelSource,
+    tokenizer: &Tokenizer,
+) -> Result<(), TrainError> {
+    let path = out.join("generation_config.json");
+    let mut settings = source.generation_config()?;
+    let eos_id = u64::from(tokenizer.eos_id());
+    if let Some(settings) = settings.as_object_mut() {
+        let mut eos_ids: Vec<u64> = match settings.get("eos_token_id") {
+            Some(Value::Array(ids)) => ids.iter().filter_map(Value::as_u64).collect(),
+            Some(id) => id.as_u64().into_iter().collect(),
+            None => Vec::new(),
+        };
+        if !eos_ids.contains(&eos_id) {
+            eos_ids.insert(0, eos_id);
+        }
+        let eos = if eos_ids.len() == 1 { json!(eos_id) } else { json!(eos_ids) };
+        settings.insert("eos_token_id".to_owned(), eos);
+    }
+    write_json(&path, &settings)
+}

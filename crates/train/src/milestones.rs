@@ -1,0 +1,149 @@
+//! The stops on the way: evaluations and checkpoints, and what decides when each is made.
+
+use std::time::Instant;
+
+use tunesmith_config::SaveCheckpoint;
+
+use crate::checkpoint;
+use crate::error::TrainError;
+use crate::evaluate::{EvaluateOptions, evaluate};
+use crate::events::{Checkpoint, CheckpointReason, Evaluation, EventBody, NoteLevel, Timing};
+use crate::state::{Best, Exact, Validation};
+use crate::trainer::{Outcome, Trainer};
+
+impl Trainer<'_, '_> {
+    /// Makes the evaluation that the state says is due, and keeps the weights if they are the best.
+    pub(crate) fn evaluate_if_due(&mut self) -> Result<Outcome, TrainError> {
+        if !self.state.is_evaluation_due {
+            return Ok(Outcome::Finished);
+        }
+        let started = Instant::now();
+        let batch_size = match self.config.prediction.batch_size_inference {
+            0 => self.config.training.batch_size,
+            batch_size => batch_size,
+        };
+        let options = EvaluateOptions {
+            max_batch_tokens: batch_size.saturating_mul(self.config.tokenizer.max_length),
+            loss_function: self.config.training.loss_function,
+        };
+        let samples = &self.validation.samples;
+        let observer = self.journal.observer();
+        let evaluated = evaluate(&self.model, samples, options, self.collective, self.stop, &mut |n_done| {
+            observer.evaluated(n_done, samples.len());
+        })?;
+        let Some(evaluated) = evaluated else { return Ok(Outcome::Stopped) };
+        let epoch = self.epoch();
+        let figures = evaluated.figures;
+        if !evaluated.non_finite_rows.is_empty() {
+            return Err(TrainError::NonFinite {
+                what: "the validation loss",
+                value: figures.perplexity,
+                step: self.state.step,
+                epoch,
+                sample_rows: evaluated.non_finite_rows,
+            });
+        }
+        let is_best = self.state.best.is_none_or(|best| figures.perplexity < best.perplexity.0);
+        if is_best {
+            self.state.best = Some(Best { step: self.state.step, perplexity: Exact(figures.perplexity) });
+        }
+        self.state.validation =
+            Some(Validation { loss: Exact(figures.loss), perplexity: Exact(figures.perplexity) });
+        self.state.is_evaluation_due = false;
+        let body = EventBody::Evaluation(Evaluation {
+            epoch,
+            step: self.state.step,
+            loss: figures.loss,
+            token_loss: figures.token_loss,
+            perplexity: figures.perplexity,
+            n_samples: figures.n_samples,
+            n_skipped_samples: figures.n_skipped_samples,
+            n_labelled_tokens: figures.n_labelled_tokens,
+            is_best,
+        });
+        self.journal
+            .event(body, Timing { secs: Some(started.elapsed().as_secs_f64()), ..Timing::default() })?;
+        let keeps_best =
+            self.config.training.save_checkpoint == SaveCheckpoint::Best && self.plan.n_epochs() > 0;
+        if is_best && keeps_best {
+            self.save("best", CheckpointReason::Best)?;
+        }
+        Ok(Outcome::Finished)
+    }
+
+    /// Writes a checkpoint when the step calls for one: before an evaluation and at the end, after a number of steps, or
+    /// when the last one is too long ago.
+    pub(crate) fn checkpoint_if_due(&mut self, is_last: bool) -> Result<(), TrainError> {
+        let training = &self.config.training;
+        let every = training.checkpoint_every_steps as u64;
+        let interval_secs = training.checkpoint_interval_secs;
+        let since_last_secs = self.pace.last_checkpoint.elapsed().as_secs_f64();
+        let reason = if self.state.is_evaluation_due {
+            CheckpointReason::Evaluation
+        } else if is_last {
+            CheckpointReason::End
+        } else if every > 0 && self.state.step.is_multiple_of(every) {
+            CheckpointReason::Steps
+        } else if interval_secs > 0.0 && since_last_secs >= interval_secs {
+            CheckpointReason::Interval
+        } else {
+            return Ok(());
+        };
+        let keeps_each = training.save_checkpoint == SaveCheckpoint::EachEvaluationEpoch;
+        if keeps_each && matches!(reason, CheckpointReason::Evaluation | CheckpointReason::End) {
+            return self.save(&format!("step_{}", self.state.step), reason);
+        }
+        self.save("last", reason)
+    }
+
+    /// Writes the checkpoint that a stopped run continues from, unless there is one of this very state.
+    pub(crate) fn save_stopped(&mut self) -> Result<(), TrainError> {
+        if self.pace.saved == Some(self.state.progress()) {
+            return Ok(());
+        }
+        self.save("last", CheckpointReason::Stop)
+    }
+
+    /// Writes the checkpoint `name`, unless the configuration keeps none.
+    fn save(&mut self, name: &str, reason: CheckpointReason) -> Result<(), TrainError> {
+        if self.config.training.save_checkpoint == SaveCheckpoint::Disable {
+            return Ok(());
+        }
+        let started = Instant::now();
+        self.state.events_bytes = self.journal.synced_events_bytes()?;
+        self.state.run_secs = self.journal.run_secs();
+        let dir = self.folder.checkpoints().join(name);
+        let n_bytes = checkpoint::save(&dir, &self.model, &self.optimizer, &self.state)?;
+        self.pace.last_checkpoint = Instant::now();
+        self.pace.saved = Some(self.state.progress());
+        let step = self.state.step;
+        self.journal.set_status(|status| status.step = step)?;
+        let body = EventBody::Checkpoint(Checkpoint {
+            epoch: self.epoch(),
+            step,
+            path: self.folder.relative(&dir),
+            reason,
+            n_bytes,
+        });
+        self.journal.event(body, Timing { secs: Some(started.elapsed().as_secs_f64()), ..Timing::default() })
+    }
+
+    /// Puts the weights of the best evaluation in place, when they are kept and there are any.
+    pub(crate) fn take_best_weights(&mut self) -> Result<(), TrainError> {
+        let dir = self.folder.checkpoints().join("best");
+        if self.config.training.save_checkpoint != SaveCheckpoint::Best || !dir.is_dir() {
+            return Ok(());
+        }
+        let Some(best) = self.state.best else { return Ok(()) };
+        self.journal.note(
+            NoteLevel::Info,
+            &format!("taking the weights of step {}, the best evaluation", best.step),
+        )?;
+        checkpoint::load_weights(&dir, &mut self.model)
+    }
+
+    /// The epoch, from 1, that the last micro-batch belongs to; 0 before the first.
+    fn epoch(&self) -> usize {
+        self.state.epoch_idx + usize::from(self.state.micro_batch_idx > 0)
+    }
+}

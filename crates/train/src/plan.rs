@@ -1,0 +1,145 @@
+//! How many micro-batches, windows and optimizer steps a run has, and after which windows it is evaluated.
+
+use std::ops::Range;
+
+/// The run's length, known before its first step.
+///
+/// A window is the micro-batches behind one optimizer step: `grad_accumulation` of them, fewer at the end of an epoch.
+/// No window spans two epochs and none is dropped. (H2O LLM Studio steps after the first micro-batch of a group, lets an
+/// epoch's rest leak into the next and loses the last one.)
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunPlan {
+    micro_batches: Vec<usize>,
+    grad_accumulation: usize,
+    evaluation_epochs: f64,
+}
+
+impl RunPlan {
+    /// A plan for epochs of `micro_batches` micro-batches each, accumulated `grad_accumulation` (at least 1) at a time,
+    /// and evaluated every `evaluation_epochs` epochs.
+    pub fn new(micro_batches: Vec<usize>, grad_accumulation: usize, evaluation_epochs: f64) -> Self {
+        Self { micro_batches, grad_accumulation: grad_accumulation.max(1), evaluation_epochs }
+    }
+
+    /// Epochs planned.
+    pub fn n_epochs(&self) -> usize {
+        self.micro_batches.len()
+    }
+
+    /// Micro-batches of all epochs.
+    pub fn n_micro_batches(&self) -> u64 {
+        self.micro_batches.iter().map(|n| *n as u64).sum()
+    }
+
+    /// Optimizer steps of all epochs.
+    pub fn n_steps(&self) -> u64 {
+        self.micro_batches.iter().map(|n| n.div_ceil(self.grad_accumulation) as u64).sum()
+    }
+
+    /// Warm-up in optimizer steps for `warmup_epochs`, which may be a fraction.
+    pub fn warmup_steps(&self, warmup_epochs: f64) -> f64 {
+        if self.micro_batches.is_empty() {
+            return 0.0;
+        }
+        warmup_epochs * self.n_steps() as f64 / self.n_epochs() as f64
+    }
+
+    /// Micro-batches of the epoch `epoch_idx`, from 0.
+    pub fn micro_batches_of(&self, epoch_idx: usize) -> usize {
+        self.micro_batches.get(epoch_idx).copied().unwrap_or(0)
+    }
+
+    /// The window that begins at `micro_batch_idx` of the epoch `epoch_idx`.
+    pub fn window_at(&self, epoch_idx: usize, micro_batch_idx: usize) -> Range<usize> {
+        let end = (micro_batch_idx + self.grad_accumulation).min(self.micro_batches_of(epoch_idx));
+        micro_batch_idx..end
+    }
+
+    /// Whether the model is evaluated after `window` of the epoch `epoch_idx`: after every
+    /// `max(⌊micro-batches of the epoch × evaluation_epochs⌋, 1)` micro-batches, counted anew in each epoch, and at the
+    /// very end. A point inside a window moves to the window's end, where the weights have taken in all of it.
+    pub fn is_evaluated_after(&self, epoch_idx: usize, window: &Range<usize>) -> bool {
+        let n_micro_batches = self.micro_batches_of(epoch_idx);
+        let every = ((n_micro_batches as f64 * self.evaluation_epochs).floor() as usize).max(1);
+        let is_due = window.end / every > window.start / every;
+        is_due || self.is_last(epoch_idx, window)
+    }
+
+    /// Whether `window` of the epoch `epoch_idx` is the run's last.
+    pub fn is_last(&self, epoch_idx: usize, window: &Range<usize>) -> bool {
+        window.end == self.micro_batches_of(epoch_idx)
+            && self.micro_batches.iter().skip(epoch_idx + 1).all(|n_micro_batches| *n_micro_batches == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All windows of a plan with whether each is evaluated.
+    fn walk(plan: &RunPlan) -> Vec<(usize, Range<usize>, bool)> {
+        let mut windows = Vec::new();
+        for epoch_idx in 0..plan.n_epochs() {
+            let mut next = 0;
+            while next < plan.micro_batches_of(epoch_idx) {
+                let window = plan.window_at(epoch_idx, next);
+                next = window.end;
+                let is_evaluated = plan.is_evaluated_after(epoch_idx, &window);
+                windows.push((epoch_idx, window, is_evaluated));
+            }
+        }
+        windows
+    }
+
+    #[test]
+    fn last_windows_are_shorter_and_not_lost() {
+        let plan = RunPlan::new(vec![10, 10], 4, 1.0);
+        let lengths: Vec<usize> = walk(&plan).iter().map(|(_, window, _)| window.len()).collect();
+        assert_eq!(lengths, [4, 4, 2, 4, 4, 2]);
+        assert_eq!((plan.n_steps(), plan.n_micro_batches()), (6, 20));
+        assert_eq!(plan.warmup_steps(0.5), 1.5);
+    }
+
+    #[test]
+    fn epochs_may_differ_in_length() {
+        let plan = RunPlan::new(vec![3, 5], 2, 1.0);
+        assert_eq!(walk(&plan).len() as u64, plan.n_steps());
+        assert_eq!(plan.n_steps(), 5);
+    }
+
+    #[test]
+    fn evaluation_cadence_floors_and_the_end_is_evaluated() {
+        let evaluated = |n_micro_batches, evaluation_epochs| -> Vec<usize> {
+            let plan = RunPlan::new(vec![n_micro_batches], 1, evaluation_epochs);
+            walk(&plan).into_iter().filter(|(_, _, due)| *due).map(|(_, window, _)| window.end).collect()
+        };
+        assert_eq!(evaluated(100, 0.3), [30, 60, 90, 100]);
+        assert_eq!(evaluated(100, 1.0), [100]);
+        assert_eq!(evaluated(5, 0.01), [1, 2, 3, 4, 5]);
+        assert_eq!(evaluated(100, 0.5), [50, 100]);
+    }
+
+    #[test]
+    fn a_point_inside_a_window_moves_to_its_end_and_counting_starts_anew_in_each_epoch() {
+        let plan = RunPlan::new(vec![10, 10], 4, 0.3);
+        let ends: Vec<(usize, usize)> = walk(&plan)
+            .into_iter()
+            .filter(|(_, _, due)| *due)
+            .map(|(epoch, window, _)| (epoch, window.end))
+            .collect();
+        assert_eq!(ends, [(0, 4), (0, 8), (0, 10), (1, 4), (1, 8), (1, 10)]);
+        let once = RunPlan::new(vec![10, 10], 4, 1.0);
+        let ends: Vec<(usize, usize)> = walk(&once)
+            .into_iter()
+            .filter(|(_, _, due)| *due)
+            .map(|(epoch, window, _)| (epoch, window.end))
+            .collect();
+        assert_eq!(ends, [(0, 10), (1, 10)]);
+    }
+
+    #[test]
+    fn no_epochs_no_steps() {
+        let plan = RunPlan::new(Vec::new(), 4, 1.0);
+        assert_eq!((plan.n_epochs(), plan.n_steps(), plan.warmup_steps(1.0)), (0, 0, 0.0));
+    }
+}

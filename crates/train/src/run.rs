@@ -1,0 +1,336 @@
+//! One run from configuration to result: the order of everything.
+
+use std::path::PathBuf;
+
+use tunesmith_config::{ExperimentConfig, SaveCheckpoint};
+use tunesmith_formats::atomic::write_file;
+
+use crate::checkpoint::{self, FoundCheckpoint};
+use crate::clock::run_time;
+use crate::collective::SingleProcess;
+use crate::error::TrainError;
+use crate::events::{
+    EventBody, Export, ExportKind, NoteLevel, Observer, RunEnd, RunFailed, RunStarted, Timing,
+};
+use crate::export::{ExportReport, ModelFolderOptions, write_adapter_folder, write_model_folder};
+use crate::export_template::exported_tokenizer;
+use crate::journal::Journal;
+use crate::optimizer::Optimizer;
+use crate::plan::RunPlan;
+use crate::record::RunRecord;
+use crate::run_folder::RunFolder;
+use crate::saved_run::base_name;
+use crate::setup::{Prepared, choose_seed, prepare};
+use crate::state::TrainState;
+use crate::status::{RunStatus, Status};
+use crate::stop::StopFlag;
+use crate::summary::RunSummary;
+use crate::trainer::{Outcome, Pace, Trainer, epoch_batches};
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct RunRequest {
+    /// The experiment.
+    pub config: ExperimentConfig,
+    /// The run folder; made when it is missing.
+    pub run_dir: PathBuf,
+    /// Continue the run that is in the folder, from its newest checkpoint or, before the first one, from the start.
+    pub resume: bool,
+    /// Folder or GGUF file of the base model, already on this machine.
+    pub model_path: PathBuf,
+    /// Where token samples are kept for other runs; `None` keeps none.
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// Trains, evaluates and exports as the configuration says.
+///
+/// Reads the model, the data and the run folder, and writes to the run folder and the cache only. `stop` is looked at
+/// between micro-batches: when it is raised, the run saves a checkpoint and returns with the status stopped. Resuming a
+/// finished run returns its summary and does nothing.
+///
+/// # Errors
+/// Any [`TrainError`]. The failure is also written to the run folder: status file, log, and events once there are any.
+pub fn run(
+    request: &RunRequest,
+    observer: &mut dyn Observer,
+    stop: &StopFlag,
+) -> Result<RunSummary, TrainError> {
+    let folder = RunFolder::new(&request.run_dir);
+    let _lock = folder.take(request.resume)?;
+    if let Some(summary) = finished(request, &folder)? {
+        return Ok(summary);
+    }
+    let mut journal = Journal::open(&folder, observer)?;
+    let result = work(request, &folder, &mut journal, stop);
+    if let Err(error) = &result {
+        // The error itself is returned; that it cannot also be written down must not hide it.
+        record_failure(&mut journal, error).ok();
+    }
+    result
+}
+
+/// The summary of the finished run that was asked to be resumed.
+fn finished(request: &RunRequest, folder: &RunFolder) -> Result<Option<RunSummary>, TrainError> {
+    let is_finished = request.resume
+        && Status::read(&folder.status())?.is_some_and(|status| status.status == RunStatus::Finished);
+    if is_finished { RunSummary::read(&folder.summary()) } else { Ok(None) }
+}
+
+fn work(
+    request: &RunRequest,
+    folder: &RunFolder,
+    journal: &mut Journal<'_>,
+    stop: &StopFlag,
+) -> Result<RunSummary, TrainError> {
+    let config = &request.config;
+    let stored = RunRecord::read(&folder.record())?;
+    let found = checkpoint::newest(&folder.checkpoints())?;
+    if found.is_none() {
+        write_config(folder, config)?;
+    }
+    let seed = choose_seed(config.environment.seed, stored.as_ref().map(|record| record.seed));
+    let prepared = prepare(request, seed, journal)?;
+    match (&stored, &found) {
+        (Some(stored), Some(_)) => check_unchanged(folder, stored, &prepared.record, journal)?,
+        (None, Some(found)) => {
+            let reason = format!("it is missing, but there is a checkpoint at {}", found.path.display());
+            return Err(TrainError::RunFile { path: folder.record(), reason });
+        }
+        (_, None) => prepared.record.write(&folder.record())?,
+    }
+    write_config(folder, config)?;
+
+    let plan = plan(config, seed, &prepared);
+    journal.set_status(|status| status.n_steps = plan.n_steps())?;
+    let Prepared { mut model, tokenizer, source, trainability, train, validation, record } = prepared;
+    let mut optimizer = Optimizer::new(&config.training, model.parameters());
+    let saved = found.as_ref().map(|found| found.state.progress());
+    let state = match found {
+        Some(found) => {
+            checkpoint::load_weights(&found.path, &mut model)?;
+            checkpoint::load_optimizer(&found.path, &mut optimizer, &found.state)?;
+            continue_events(folder, journal, &found)?;
+            found.state
+        }
+        None => {
+            if request.resume {
+                journal.note(NoteLevel::Info, "there is no checkpoint yet; starting from the beginning")?;
+            }
+            journal.open_events(0, 0.0)?;
+            let started = run_started(config, &record, &plan, [&train, &validation]);
+            journal.event(EventBody::RunStarted(started), Timing::default())?;
+            TrainState {
+                format_version: TrainState::FORMAT_VERSION,
+                is_evaluation_due: config.training.evaluate_before_training || config.training.epochs == 0,
+                ..TrainState::default()
+            }
+        }
+    };
+
+    let mut trainer = Trainer {
+        config,
+        folder,
+        model,
+        optimizer,
+        train: &train,
+        validation: &validation,
+        plan,
+        seed,
+        state,
+        journal,
+        collective: &SingleProcess,
+        stop,
+        pace: Pace::start(saved),
+    };
+    let outcome = trainer.train()?;
+    let mut summary = summary(request, &record, &trainer);
+    if outcome == Outcome::Stopped {
+        trainer.save_stopped()?;
+        let Trainer { journal, state, plan, .. } = trainer;
+        return end(folder, journal, &state, &plan, summary, RunStatus::Stopped);
+    }
+    trainer.take_best_weights()?;
+    let Trainer { model, journal, state, plan, .. } = trainer;
+    if config.training.epochs > 0 && config.training.save_checkpoint != SaveCheckpoint::Disable {
+        let (kind, dir) = match trainability.is_adapter_only() {
+            true => (ExportKind::Adapter, folder.adapter()),
+            false => (ExportKind::Model, folder.model()),
+        };
+        journal.stage(&format!("writing {} and reading it back", dir.display()))?;
+        let report = match kind {
+            ExportKind::Adapter => write_adapter_folder(model, &source, &base_name(config, &source), &dir)?,
+            ExportKind::Model => {
+                let tokenizer = exported_tokenizer(config, &tokenizer)?;
+                write_model_folder(model, &source, &tokenizer, ModelFolderOptions::default(), &dir)?
+            }
+        };
+        let step = match (config.training.save_checkpoint, state.best) {
+            (SaveCheckpoint::Best, Some(best)) => best.step,
+            _ => state.step,
+        };
+        export_event(folder, journal, kind, step, &report)?;
+        summary.worst_logit_difference = Some(report.worst_logit_difference);
+        match kind {
+            ExportKind::Adapter => summary.adapter_dir = Some(dir),
+            ExportKind::Model => summary.model_dir = Some(dir),
+        }
+    }
+    end(folder, journal, &state, &plan, summary, RunStatus::Finished)
+}
+
+fn write_config(folder: &RunFolder, config: &ExperimentConfig) -> Result<(), TrainError> {
+    Ok(write_file(&folder.config(), config.to_yaml().as_bytes())?)
+}
+
+/// Refuses to continue another experiment, and notes another machine.
+fn check_unchanged(
+    folder: &RunFolder,
+    stored: &RunRecord,
+    now: &RunRecord,
+    journal: &mut Journal<'_>,
+) -> Result<(), TrainError> {
+    let differences = stored.differences(now);
+    if !differences.is_empty() {
+        return Err(TrainError::Changed { path: folder.root().to_owned(), differences });
+    }
+    for difference in stored.machine_differences(now) {
+        let text =
+            format!("{difference}: the last bits of the results may differ from an uninterrupted run's");
+        journal.note(NoteLevel::Warning, &text)?;
+    }
+    Ok(())
+}
+
+fn plan(config: &ExperimentConfig, seed: u64, prepared: &Prepared) -> RunPlan {
+    let training = &config.training;
+    let n_micro_batches =
+        |epoch_idx| epoch_batches(config, &prepared.train, seed, epoch_idx).n_micro_batches();
+    let micro_batches = (0..training.epochs).map(n_micro_batches).collect();
+    RunPlan::new(micro_batches, training.grad_accumulation, training.evaluation_epochs)
+}
+
+/// Cuts the events back to where the checkpoint was written, and notes the resumption outside of them.
+fn continue_events(
+    folder: &RunFolder,
+    journal: &mut Journal<'_>,
+    found: &FoundCheckpoint,
+) -> Result<(), TrainError> {
+    let step = found.state.step;
+    journal.open_events(found.state.events_bytes, found.state.run_secs)?;
+    journal.set_status(|status| {
+        status.step = step;
+        status.resumed_at_steps.push(step);
+    })?;
+    let name = folder.relative(&found.path);
+    journal.note(NoteLevel::Info, &format!("resumed at step {step} from {name}"))
+}
+
+fn run_started(
+    config: &ExperimentConfig,
+    record: &RunRecord,
+    plan: &RunPlan,
+    [train, validation]: [&tunesmith_data::SampleSet; 2],
+) -> RunStarted {
+    RunStarted {
+        experiment_name: config.experiment_name.clone(),
+        seed: record.seed,
+        n_parameters: record.n_parameters,
+        n_trainable_parameters: record.n_trainable_parameters,
+        n_train_samples: train.samples.len(),
+        n_train_tokens: train.samples.iter().map(|sample| sample.ids.len() as u64).sum(),
+        n_validation_samples: validation.samples.len(),
+        n_epochs: plan.n_epochs(),
+        n_micro_batches: plan.n_micro_batches(),
+        n_steps: plan.n_steps(),
+    }
+}
+
+fn export_event(
+    folder: &RunFolder,
+    journal: &mut Journal<'_>,
+    kind: ExportKind,
+    step: u64,
+    report: &ExportReport,
+) -> Result<(), TrainError> {
+    let body = EventBody::Export(Export {
+        kind,
+        path: folder.relative(&report.path),
+        step,
+        worst_logit_difference: report.worst_logit_difference,
+        logit_difference_bound: report.logit_difference_bound,
+    });
+    journal.event(body, Timing { secs: Some(report.secs), ..Timing::default() })
+}
+
+fn summary(request: &RunRequest, record: &RunRecord, trainer: &Trainer<'_, '_>) -> RunSummary {
+    let state = &trainer.state;
+    RunSummary {
+        status: RunStatus::Running,
+        run_dir: request.run_dir.clone(),
+        seed: record.seed,
+        n_steps_done: state.step,
+        n_steps: trainer.plan.n_steps(),
+        n_samples_seen: state.n_samples_seen,
+        n_tokens_seen: state.n_tokens_seen,
+        n_trainable_parameters: record.n_trainable_parameters,
+        train_loss: state.train_loss.map(|loss| loss.0),
+        validation_loss: state.validation.map(|validation| validation.loss.0),
+        validation_perplexity: state.validation.map(|validation| validation.perplexity.0),
+        best_perplexity: state.best.map(|best| best.perplexity.0),
+        best_step: state.best.map(|best| best.step),
+        adapter_dir: None,
+        model_dir: None,
+        worst_logit_difference: None,
+        run_secs: 0.0,
+        peak_memory_bytes: None,
+    }
+}
+
+/// Writes the last event, the summary and the status of a run that ends without a failure.
+fn end(
+    folder: &RunFolder,
+    journal: &mut Journal<'_>,
+    state: &TrainState,
+    plan: &RunPlan,
+    summary: RunSummary,
+    status: RunStatus,
+) -> Result<RunSummary, TrainError> {
+    let end = RunEnd {
+        step: state.step,
+        n_steps: plan.n_steps(),
+        train_loss: summary.train_loss,
+        validation_loss: summary.validation_loss,
+        validation_perplexity: summary.validation_perplexity,
+        best_perplexity: summary.best_perplexity,
+        best_step: summary.best_step,
+    };
+    let is_finished = status == RunStatus::Finished;
+    let body = if is_finished { EventBody::RunFinished(end) } else { EventBody::RunStopped(end) };
+    journal.event(body, Timing::default())?;
+    let run_secs = journal.run_secs();
+    let peak_memory_bytes = tunesmith_platform::peak_memory_bytes();
+    let summary = RunSummary { status, run_secs, peak_memory_bytes, ..summary };
+    if is_finished {
+        summary.write(&folder.summary())?;
+    }
+    journal.set_status(|file| {
+        file.status = status;
+        file.info = format!("Runtime: {}", run_time(run_secs));
+        file.step = state.step;
+    })?;
+    let what = if is_finished { "finished" } else { "stopped" };
+    journal.note(NoteLevel::Info, &format!("{what} at step {} of {}", state.step, plan.n_steps()))?;
+    Ok(summary)
+}
+
+fn record_failure(journal: &mut Journal<'_>, error: &TrainError) -> Result<(), TrainError> {
+    let (failure, message, hint) = (error.failure().as_str().to_owned(), error.to_string(), error.hint());
+    journal.set_status(|status| {
+        status.status = RunStatus::Failed;
+        status.info.clone_from(&failure);
+        status.message = Some(message.clone());
+        status.hint.clone_from(&hint);
+    })?;
+    journal.note(NoteLevel::Error, &message)?;
+    journal.event(EventBody::RunFailed(RunFailed { failure, message, hint }), Timing::default())
+}

@@ -1,0 +1,190 @@
+//! A run folder read back for use: its configuration, its base model, and the model with the trained weights.
+
+use std::path::{Path, PathBuf};
+
+use tunesmith_config::ExperimentConfig;
+use tunesmith_formats::StoreDtype;
+use tunesmith_formats::model_source::ModelSource;
+use tunesmith_formats::peft::read_adapter;
+use tunesmith_formats::tokenizer::Tokenizer;
+use tunesmith_models::CausalLm;
+use tunesmith_ops::Device;
+
+use crate::checkpoint;
+use crate::error::TrainError;
+use crate::events::ExportKind;
+use crate::export::{ExportReport, ModelFolderOptions, write_adapter_folder, write_model_folder};
+use crate::export_template::exported_tokenizer;
+use crate::record::RunRecord;
+use crate::run_folder::RunFolder;
+use crate::setup::{LoadedModel, load_model};
+use crate::starting_weights::StartingWeights;
+use crate::trainability::Trainability;
+
+/// A run that was trained, at least in part.
+pub struct SavedRun {
+    folder: RunFolder,
+    config: ExperimentConfig,
+    record: RunRecord,
+    source: ModelSource,
+    tokenizer: Tokenizer,
+}
+
+/// Which weights of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunWeights {
+    /// Those the run came to: `adapter_model/` or `model/`.
+    Result,
+    /// Those of the checkpoint with this name: `last`, `best`, `step_100`.
+    Checkpoint(String),
+}
+
+impl SavedRun {
+    /// Opens the run folder `run_dir`. `model_path` replaces the place where the run found its base model.
+    ///
+    /// # Errors
+    /// When the folder holds no run, or its base model cannot be opened.
+    pub fn open(run_dir: &Path, model_path: Option<&Path>) -> Result<Self, TrainError> {
+        let folder = RunFolder::new(run_dir);
+        let missing = |what: &str| TrainError::NoWeights {
+            path: run_dir.to_owned(),
+            reason: format!("it is no run folder: it has no {what}"),
+        };
+        let record = RunRecord::read(&folder.record())?.ok_or_else(|| missing("run.json"))?;
+        if !folder.config().is_file() {
+            return Err(missing("cfg.yaml"));
+        }
+        let (config, _warnings) = ExperimentConfig::load(&folder.config())?;
+        let source = ModelSource::open(model_path.unwrap_or(&record.model_path))?;
+        let tokenizer = source.tokenizer()?;
+        Ok(Self { folder, config, record, source, tokenizer })
+    }
+
+    /// The configuration the run had.
+    pub fn config(&self) -> &ExperimentConfig {
+        &self.config
+    }
+
+    /// What the run was made of.
+    pub fn record(&self) -> &RunRecord {
+        &self.record
+    }
+
+    /// The tokenizer the run used.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The run's model with the chosen weights, adapters attached where it has any.
+    ///
+    /// # Errors
+    /// [`TrainError::NoWeights`] when the run has no such weights, naming those it has.
+    pub fn model(&self, weights: &RunWeights, device: &Device) -> Result<CausalLm, TrainError> {
+        Ok(self.load(weights, device)?.0)
+    }
+
+    /// Writes the chosen weights to `out` as an adapter, or as a whole model stored as `dtype`.
+    ///
+    /// # Errors
+    /// As [`Self::model`], [`write_adapter_folder`] and [`write_model_folder`]; [`TrainError::NoWeights`] for an adapter
+    /// of a run that trained other weights as well.
+    pub fn export(
+        &self,
+        weights: &RunWeights,
+        kind: ExportKind,
+        dtype: StoreDtype,
+        device: &Device,
+        out: &Path,
+    ) -> Result<ExportReport, TrainError> {
+        if kind == ExportKind::Adapter && !Trainability::of(&self.config.training).is_adapter_only() {
+            return Err(self.no_weights(
+                "the run trained weights besides adapters, or none; export the model".to_owned(),
+            ));
+        }
+        let (model, source) = self.load(weights, device)?;
+        let source = source.as_ref().unwrap_or(&self.source);
+        match kind {
+            ExportKind::Adapter => write_adapter_folder(model, source, &base_name(&self.config, source), out),
+            ExportKind::Model => {
+                let tokenizer = exported_tokenizer(&self.config, &self.tokenizer)?;
+                let options = ModelFolderOptions { dtype, ..ModelFolderOptions::default() };
+                write_model_folder(model, source, &tokenizer, options, out)
+            }
+        }
+    }
+
+    /// The model and, when its base weights are not those of the run's base model, where they came from.
+    fn load(
+        &self,
+        weights: &RunWeights,
+        device: &Device,
+    ) -> Result<(CausalLm, Option<ModelSource>), TrainError> {
+        match weights {
+            RunWeights::Result if self.folder.adapter().is_dir() => {
+                let replaced = self.replaced_base()?;
+                let mut model = CausalLm::load(replaced.as_ref().unwrap_or(&self.source), device)?;
+                let (config, tensors) = read_adapter(&self.folder.adapter())?;
+                model.load_adapter(&config, tensors)?;
+                Ok((model, replaced))
+            }
+            RunWeights::Result if self.folder.model().is_dir() => {
+                let source = ModelSource::open(&self.folder.model())?;
+                Ok((CausalLm::load(&source, device)?, Some(source)))
+            }
+            RunWeights::Result => Err(self.no_weights("the run has no result yet".to_owned())),
+            RunWeights::Checkpoint(name) => {
+                let dir = self.checkpoint_dir(name)?;
+                let base = ModelSource::open(self.source.path())?;
+                let starting = self.starting_weights()?;
+                let trainability = Trainability::of(&self.config.training);
+                let loaded =
+                    load_model(&self.config, self.record.seed, base, starting, device, &trainability)?;
+                let LoadedModel { mut model, source, .. } = loaded;
+                checkpoint::load_weights(&dir, &mut model)?;
+                Ok((model, Some(source)))
+            }
+        }
+    }
+
+    /// The model folder the run started from instead of its backbone.
+    fn replaced_base(&self) -> Result<Option<ModelSource>, TrainError> {
+        match self.starting_weights()? {
+            Some(StartingWeights::Model(source)) => Ok(Some(source)),
+            _ => Ok(None),
+        }
+    }
+
+    fn starting_weights(&self) -> Result<Option<StartingWeights>, TrainError> {
+        StartingWeights::of(&self.config.architecture)
+    }
+
+    fn checkpoint_dir(&self, name: &str) -> Result<PathBuf, TrainError> {
+        let dir = self.folder.checkpoints().join(name);
+        let is_plain_name = Path::new(name).components().count() == 1;
+        if is_plain_name && dir.join("state.json").is_file() {
+            return Ok(dir);
+        }
+        Err(self.no_weights(format!("there is no checkpoint {name:?}")))
+    }
+
+    /// "No such weights", with those there are.
+    fn no_weights(&self, reason: String) -> TrainError {
+        let mut available = checkpoint::names(&self.folder.checkpoints()).unwrap_or_default();
+        if available.is_empty() {
+            available.push("none".to_owned());
+        }
+        let reason = format!("{reason} (checkpoints: {})", available.join(", "));
+        TrainError::NoWeights { path: self.folder.root().to_owned(), reason }
+    }
+}
+
+/// What an adapter names as its base: the backbone of the configuration, which other programs can find when it is a
+/// hub id, or the folder when the base weights came from elsewhere.
+pub(crate) fn base_name(config: &ExperimentConfig, source: &ModelSource) -> String {
+    let is_replaced =
+        matches!(StartingWeights::of(&config.architecture), Ok(Some(StartingWeights::Model(_))));
+    if is_replaced || config.llm_backbone.is_empty() {
+        return source.path().display().to_string();
+    }
+    config.llm_backbone.clone()
+}

@@ -1,0 +1,296 @@
+//! Everything a run needs before its first step: device, model, data, and the record of all three.
+
+use std::hash::{BuildHasher, Hasher};
+use std::path::PathBuf;
+
+use tunesmith_config::{ExperimentConfig, Finding, Level, Packing};
+use tunesmith_data::{SampleSet, load_splits, tokenize};
+use tunesmith_formats::model_source::ModelSource;
+use tunesmith_formats::tokenizer::Tokenizer;
+use tunesmith_models::{CausalLm, LoraSpec, ModelError};
+use tunesmith_ops::{Device, describe, open_device, set_threads};
+
+use crate::error::TrainError;
+use crate::events::NoteLevel;
+use crate::journal::Journal;
+use crate::keys::{KeyUse, derive_key};
+use crate::record::{Dtypes, Fingerprints, Machine, RunRecord, field_values, samples_fingerprint};
+use crate::run::RunRequest;
+use crate::starting_weights::{StartingWeights, attach_stored_adapter, set_parameters};
+use crate::trainability::{Trainability, comma_list, unmatched_texts};
+
+/// A run ready to go.
+pub(crate) struct Prepared {
+    pub(crate) model: CausalLm,
+    pub(crate) tokenizer: Tokenizer,
+    /// Where the base weights came from.
+    pub(crate) source: ModelSource,
+    pub(crate) trainability: Trainability,
+    pub(crate) train: SampleSet,
+    pub(crate) validation: SampleSet,
+    pub(crate) record: RunRecord,
+}
+
+/// Checks the configuration and loads model and data. `seed` is the one in use, never -1.
+pub(crate) fn prepare(
+    request: &RunRequest,
+    seed: u64,
+    journal: &mut Journal<'_>,
+) -> Result<Prepared, TrainError> {
+    let config = &request.config;
+    let substitutions = check_config(config, journal)?;
+    set_threads(config.environment.threads)?;
+    let device = open_device(&config.environment.device)?;
+
+    let base = ModelSource::open(&request.model_path)?;
+    let starting = StartingWeights::of(&config.architecture)?;
+    let starting_fingerprint = starting.as_ref().map(StartingWeights::fingerprint).transpose()?;
+    let tokenizer = base.tokenizer()?;
+
+    journal.stage("reading the data")?;
+    let splits = load_splits(config)?;
+    for note in &splits.notes {
+        journal.note(NoteLevel::Warning, note)?;
+    }
+    let n_chained = splits.train.len() + splits.validation.len();
+    journal.stage(&format!("turning {n_chained} conversations into tokens"))?;
+    let train = samples(request, &tokenizer, &splits.train, "training", journal)?;
+    let validation = samples(request, &tokenizer, &splits.validation, "validation", journal)?;
+    if config.training.epochs > 0 && train.samples.len() < 2 {
+        return Err(TrainError::TooFewSamples { n_samples: train.samples.len() });
+    }
+
+    let fingerprints = Fingerprints {
+        model: base.fingerprint()?,
+        tokenizer: tokenizer.fingerprint(),
+        starting_weights: starting_fingerprint,
+        train_samples: samples_fingerprint(&train.samples),
+        validation_samples: samples_fingerprint(&validation.samples),
+    };
+    journal.stage("loading the model")?;
+    let trainability = Trainability::of(&config.training);
+    let LoadedModel { model, source, notes } =
+        load_model(config, seed, base, starting, &device, &trainability)?;
+    for (level, text) in notes {
+        journal.note(level, &text)?;
+    }
+    check_lengths(&model, config, &train, &validation)?;
+    let record = record(request, seed, &device, substitutions, fingerprints, &model);
+    Ok(Prepared { model, tokenizer, source, trainability, train, validation, record })
+}
+
+/// The seed to use: the configured one, the one drawn when the run began, or a new one in [0, 1000000).
+pub(crate) fn choose_seed(configured: i64, stored: Option<u64>) -> u64 {
+    const N_SEEDS: u64 = 1_000_000;
+    match (u64::try_from(configured), stored) {
+        (Ok(seed), _) => seed,
+        (Err(_), Some(seed)) => seed,
+        // The standard library seeds its hash maps from the operating system's random numbers.
+        (Err(_), None) => std::collections::hash_map::RandomState::new().build_hasher().finish() % N_SEEDS,
+    }
+}
+
+/// A model as training starts from it.
+pub(crate) struct LoadedModel {
+    pub(crate) model: CausalLm,
+    /// Where the base weights came from.
+    pub(crate) source: ModelSource,
+    /// What the user should know about it.
+    pub(crate) notes: Vec<(NoteLevel, String)>,
+}
+
+/// The base model of a configuration with adapters and starting weights in place and the right parameters trainable.
+pub(crate) fn load_model(
+    config: &ExperimentConfig,
+    seed: u64,
+    base: ModelSource,
+    starting: Option<StartingWeights>,
+    device: &Device,
+    trainability: &Trainability,
+) -> Result<LoadedModel, TrainError> {
+    let mut notes = Vec::new();
+    let training = &config.training;
+    let targets = comma_list(&training.lora_target_modules);
+    let (source, adapter, parameters) = match starting {
+        None => (base, None, None),
+        Some(StartingWeights::Model(source)) => (check_same_form(base, source)?, None, None),
+        Some(StartingWeights::Adapter { dir, config, tensors }) => (base, Some((dir, config, tensors)), None),
+        Some(StartingWeights::Parameters(file)) => (base, None, Some(file)),
+    };
+    let mut model = CausalLm::load(&source, device)?;
+    if let Some((dir, adapter_config, tensors)) = adapter {
+        attach_stored_adapter(&mut model, &dir, adapter_config, tensors, training, &targets)?;
+    } else if training.lora {
+        let attached = model.attach_lora(&LoraSpec {
+            r: training.lora_r,
+            alpha: training.lora_alpha as f32,
+            dropout: training.lora_dropout as f32,
+            use_rslora: training.use_rslora,
+            target_modules: targets,
+            seed: derive_key(seed, KeyUse::AdapterInit, &[]),
+        })?;
+        for target in &attached.unmatched_targets {
+            let text = format!("training.lora_target_modules: no module is called {target:?}");
+            notes.push((NoteLevel::Warning, text));
+        }
+    }
+    if let Some(file) = parameters {
+        let n_left = set_parameters(&mut model, &file)?;
+        if n_left > 0 {
+            let text =
+                format!("{}: {n_left} parameters are not in it and keep their values", file.path().display());
+            notes.push((NoteLevel::Info, text));
+        }
+    }
+    set_trainability(&mut model, config, trainability, &mut notes)?;
+    Ok(LoadedModel { model, source, notes })
+}
+
+fn set_trainability(
+    model: &mut CausalLm,
+    config: &ExperimentConfig,
+    trainability: &Trainability,
+    notes: &mut Vec<(NoteLevel, String)>,
+) -> Result<(), TrainError> {
+    let names: Vec<&str> = model.parameters().iter().map(|parameter| parameter.name.as_str()).collect();
+    let mut unmatched = trainability.unmatched(&names);
+    unmatched.extend(unmatched_texts(&config.training.differential_learning_rate_layers, &names));
+    for text in unmatched {
+        notes.push((NoteLevel::Warning, format!("no parameter's name contains {text:?}")));
+    }
+    model.set_trainable(|name| trainability.trains(name));
+    if model.parameters().n_trainable() == 0 {
+        let reason = match trainability {
+            Trainability::Full { freeze_layers } => {
+                format!("training.lora is false and training.freeze_layers is {}", freeze_layers.join(", "))
+            }
+            Trainability::LowRank { .. } => "no module carries an adapter".to_owned(),
+        };
+        return Err(TrainError::NothingTrainable { reason });
+    }
+    Ok(())
+}
+
+/// `weights` when it is a model of the same form as `base`.
+fn check_same_form(base: ModelSource, weights: ModelSource) -> Result<ModelSource, TrainError> {
+    let (a, b) = (base.config(), weights.config());
+    let form = |config: &tunesmith_formats::model_config::ModelConfig| {
+        [
+            ("hidden_size", config.hidden_size),
+            ("intermediate_size", config.intermediate_size),
+            ("number of layers", config.n_layers),
+            ("number of heads", config.n_heads),
+            ("number of key/value heads", config.n_kv_heads),
+            ("vocabulary size", config.vocab_size),
+        ]
+    };
+    let wrong = |reason: String| TrainError::StartingWeights { path: weights.path().to_owned(), reason };
+    if a.architecture != b.architecture {
+        return Err(wrong(format!(
+            "it is a {:?} model, the backbone a {:?} model",
+            b.architecture, a.architecture
+        )));
+    }
+    for ((what, of_base), (_, found)) in form(a).into_iter().zip(form(b)) {
+        if of_base != found {
+            return Err(wrong(format!("its {what} is {found}, the backbone's {of_base}")));
+        }
+    }
+    Ok(weights)
+}
+
+/// Refuses what cannot be trained; the rest of the findings are noted and returned as sentences.
+fn check_config(config: &ExperimentConfig, journal: &mut Journal<'_>) -> Result<Vec<String>, TrainError> {
+    let (errors, warnings): (Vec<Finding>, Vec<Finding>) =
+        config.check().into_iter().partition(|finding| finding.level == Level::Error);
+    if !errors.is_empty() {
+        return Err(TrainError::Refused { findings: errors });
+    }
+    let texts: Vec<String> =
+        warnings.iter().map(|finding| format!("{}: {}", finding.field, finding.message)).collect();
+    for text in &texts {
+        journal.note(NoteLevel::Warning, text)?;
+    }
+    Ok(texts)
+}
+
+fn samples(
+    request: &RunRequest,
+    tokenizer: &Tokenizer,
+    conversations: &[tunesmith_data::Conversation],
+    which: &str,
+    journal: &mut Journal<'_>,
+) -> Result<SampleSet, TrainError> {
+    let (set, report) = tokenize(&request.config, tokenizer, conversations, request.cache_dir.as_deref())?;
+    for warning in &report.warnings {
+        journal.note(NoteLevel::Warning, &format!("{which} data: {warning}"))?;
+    }
+    Ok(set)
+}
+
+/// Refuses samples, and wrapped rows, that are longer than the model's context.
+fn check_lengths(
+    model: &CausalLm,
+    config: &ExperimentConfig,
+    train: &SampleSet,
+    validation: &SampleSet,
+) -> Result<(), TrainError> {
+    let lengths = |set: &SampleSet| set.samples.iter().map(|sample| sample.ids.len()).collect::<Vec<_>>();
+    let (train, validation) = (lengths(train), lengths(validation));
+    let longest = train.iter().chain(&validation).copied().max().unwrap_or(0);
+    let wrapped = match config.training.packing {
+        Packing::Wrapped => train.iter().sum::<usize>().min(config.tokenizer.max_length),
+        Packing::Samples | Packing::Rows => 0,
+    };
+    let (n_tokens, context) = (longest.max(wrapped), model.context_length());
+    if n_tokens > context {
+        return Err(ModelError::TooLong { n_tokens, context }.into());
+    }
+    Ok(())
+}
+
+fn record(
+    request: &RunRequest,
+    seed: u64,
+    device: &Device,
+    substitutions: Vec<String>,
+    fingerprints: Fingerprints,
+    model: &CausalLm,
+) -> RunRecord {
+    let info = describe(device);
+    RunRecord {
+        seed,
+        model_path: absolute(&request.model_path),
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        machine: Machine {
+            device: info.name,
+            instruction_set: info.instruction_set,
+            n_threads: info.n_threads,
+            platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
+        },
+        dtypes: Dtypes { storage: info.dtype.clone(), compute: info.dtype.clone(), accumulation: info.dtype },
+        substitutions,
+        fingerprints,
+        n_parameters: model.parameters().n_values() as u64,
+        n_trainable_parameters: model.parameters().n_trainable() as u64,
+        config: field_values(&request.config),
+    }
+}
+
+/// The path from the root, so that it still means the same when a later program starts in another folder.
+fn absolute(path: &std::path::Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds() {
+        assert_eq!(choose_seed(7, Some(9)), 7);
+        assert_eq!(choose_seed(-1, Some(9)), 9);
+        let drawn: std::collections::BTreeSet<u64> = (0..20).map(|_| choose_seed(-1, None)).collect();
+        assert!(drawn.len() > 10 && drawn.iter().all(|seed| *seed < 1_000_000));
+    }
+}

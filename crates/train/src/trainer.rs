@@ -1,0 +1,255 @@
+//! The training loop: windows of micro-batches, optimizer steps, evaluations and checkpoints, from any state on.
+//!
+//! The state changes only between windows, and everything random is a function of seed and position. A run that is
+//! interrupted anywhere and continued from its last checkpoint therefore computes the same numbers.
+
+use std::time::{Duration, Instant};
+
+use tunesmith_config::ExperimentConfig;
+use tunesmith_data::{BatchOptions, BatchPlan, SampleSet, plan_epoch};
+use tunesmith_models::CausalLm;
+
+use crate::collective::Collective;
+use crate::error::TrainError;
+use crate::events::{EventBody, Step, Timing};
+use crate::gradients::{clip_factor, global_norm};
+use crate::journal::Journal;
+use crate::optimizer::Optimizer;
+use crate::plan::RunPlan;
+use crate::run_folder::RunFolder;
+use crate::schedule::LearningRateSchedule;
+use crate::state::{Exact, TrainState};
+use crate::stop::StopFlag;
+use crate::window::{Window, WindowRequest, run_window};
+
+/// How the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// All steps were taken and the last evaluation made.
+    Finished,
+    /// It was asked to stop; the state is where it can go on.
+    Stopped,
+}
+
+/// A run in progress.
+pub(crate) struct Trainer<'a, 'o> {
+    pub(crate) config: &'a ExperimentConfig,
+    pub(crate) folder: &'a RunFolder,
+    pub(crate) model: CausalLm,
+    pub(crate) optimizer: Optimizer,
+    pub(crate) train: &'a SampleSet,
+    pub(crate) validation: &'a SampleSet,
+    pub(crate) plan: RunPlan,
+    pub(crate) seed: u64,
+    pub(crate) state: TrainState,
+    pub(crate) journal: &'a mut Journal<'o>,
+    pub(crate) collective: &'a dyn Collective,
+    pub(crate) stop: &'a StopFlag,
+    pub(crate) pace: Pace,
+}
+
+/// Clock readings; nothing that is computed depends on them, except when interval checkpoints are written.
+pub(crate) struct Pace {
+    pub(crate) last_checkpoint: Instant,
+    /// Progress of the last checkpoint this process wrote or started from.
+    pub(crate) saved: Option<(u64, bool)>,
+    /// Time spent in windows since the last `step` event.
+    unreported: Duration,
+    /// Time spent in windows, and windows, of this process.
+    in_windows: Duration,
+    n_windows: u64,
+}
+
+impl Pace {
+    /// Starts the clocks; `saved` is the progress of the checkpoint the run continues from.
+    pub(crate) fn start(saved: Option<(u64, bool)>) -> Self {
+        let zero = Duration::ZERO;
+        Self { last_checkpoint: Instant::now(), saved, unreported: zero, in_windows: zero, n_windows: 0 }
+    }
+}
+
+/// The micro-batches of the epoch `epoch_idx`.
+pub(crate) fn epoch_batches(
+    config: &ExperimentConfig,
+    samples: &SampleSet,
+    seed: u64,
+    epoch_idx: usize,
+) -> BatchPlan {
+    let training = &config.training;
+    let options = BatchOptions {
+        batch_size: training.batch_size,
+        max_length: config.tokenizer.max_length,
+        packing: training.packing,
+        shuffle: training.shuffle,
+        drop_last: training.drop_last_batch,
+        seed,
+        epoch: epoch_idx,
+    };
+    plan_epoch(samples, &options)
+}
+
+impl Trainer<'_, '_> {
+    /// Trains from the present state to the end of the plan, or until asked to stop.
+    pub(crate) fn train(&mut self) -> Result<Outcome, TrainError> {
+        let training = &self.config.training;
+        let schedule = LearningRateSchedule::new(
+            training.schedule,
+            self.plan.warmup_steps(training.warmup_epochs),
+            self.plan.n_steps(),
+            training.min_learning_rate_ratio,
+        );
+        if self.evaluate_if_due()? == Outcome::Stopped {
+            return Ok(Outcome::Stopped);
+        }
+        while self.state.epoch_idx < self.plan.n_epochs() {
+            let epoch = epoch_batches(self.config, self.train, self.seed, self.state.epoch_idx);
+            if self.train_epoch(&epoch, &schedule)? == Outcome::Stopped {
+                return Ok(Outcome::Stopped);
+            }
+        }
+        self.collective.barrier()?;
+        Ok(Outcome::Finished)
+    }
+
+    /// Runs the windows that are left of the present epoch.
+    fn train_epoch(
+        &mut self,
+        epoch: &BatchPlan,
+        schedule: &LearningRateSchedule,
+    ) -> Result<Outcome, TrainError> {
+        let epoch_idx = self.state.epoch_idx;
+        if self.plan.micro_batches_of(epoch_idx) == 0 {
+            self.state.epoch_idx += 1;
+        }
+        while self.state.epoch_idx == epoch_idx {
+            let micro_batches = self.plan.window_at(epoch_idx, self.state.micro_batch_idx);
+            let started = Instant::now();
+            let request = WindowRequest {
+                samples: self.train,
+                plan: epoch,
+                micro_batches: micro_batches.clone(),
+                epoch_idx,
+                step: self.state.step + 1,
+                loss_function: self.config.training.loss_function,
+                recompute: self.config.architecture.gradient_checkpointing,
+                seed: self.seed,
+            };
+            let (mut n_done, n_total) = (self.state.n_micro_batches, self.plan.n_micro_batches());
+            let observer = self.journal.observer();
+            let window = run_window(&self.model, &request, self.stop, &mut || {
+                n_done += 1;
+                observer.micro_batch(n_done, n_total);
+            })?;
+            let Some(window) = window else { return Ok(Outcome::Stopped) };
+            let is_last = self.plan.is_last(epoch_idx, &micro_batches);
+            let taken = self.take_step(window, schedule, micro_batches.len() as u64)?;
+            self.advance(micro_batches.end);
+            let in_window = started.elapsed();
+            self.pace.unreported += in_window;
+            self.pace.in_windows += in_window;
+            self.pace.n_windows += 1;
+            self.report(&taken, is_last)?;
+            let has_validation = !self.validation.samples.is_empty();
+            self.state.is_evaluation_due =
+                has_validation && self.plan.is_evaluated_after(epoch_idx, &micro_batches);
+            self.checkpoint_if_due(is_last)?;
+            if self.evaluate_if_due()? == Outcome::Stopped {
+                return Ok(Outcome::Stopped);
+            }
+        }
+        Ok(Outcome::Finished)
+    }
+
+    /// Clips the window's gradients, moves the weights and counts.
+    fn take_step(
+        &mut self,
+        window: Window,
+        schedule: &LearningRateSchedule,
+        n_micro_batches: u64,
+    ) -> Result<StepTaken, TrainError> {
+        let factor = schedule.factor(self.state.step);
+        let mut gradients = window.gradients;
+        let mut gradient_norm = None;
+        if window.loss.is_some() {
+            self.collective.sum_gradients(&mut gradients)?;
+            let norm = global_norm(&gradients);
+            if !norm.is_finite() {
+                return Err(TrainError::NonFinite {
+                    what: "the gradient norm",
+                    value: norm,
+                    step: self.state.step + 1,
+                    epoch: self.state.epoch_idx + 1,
+                    sample_rows: window.sample_rows,
+                });
+            }
+            let clip = clip_factor(norm, self.config.training.gradient_clip);
+            self.optimizer.step(self.model.parameters_mut(), gradients, factor, clip)?;
+            gradient_norm = Some(norm);
+        }
+        let state = &mut self.state;
+        state.step += 1;
+        state.n_updates = self.optimizer.n_updates();
+        state.n_micro_batches += n_micro_batches;
+        state.n_samples_seen += window.n_samples;
+        state.n_tokens_seen += window.n_tokens;
+        let unreported = &mut state.unreported;
+        if let Some(loss) = window.loss {
+            unreported.loss_sum.0 += loss;
+            unreported.n_losses += 1;
+        }
+        unreported.n_tokens += window.n_tokens;
+        unreported.n_labelled_tokens += window.n_labelled_tokens;
+        Ok(StepTaken { factor, gradient_norm, epoch: state.epoch_idx + 1 })
+    }
+
+    /// Moves the position to micro-batch `end` of the epoch, or to the next epoch.
+    fn advance(&mut self, end: usize) {
+        if end < self.plan.micro_batches_of(self.state.epoch_idx) {
+            self.state.micro_batch_idx = end;
+        } else {
+            self.state.epoch_idx += 1;
+            self.state.micro_batch_idx = 0;
+        }
+    }
+
+    /// Writes a `step` event when one is due.
+    fn report(&mut self, taken: &StepTaken, is_last: bool) -> Result<(), TrainError> {
+        let every = (self.config.training.log_every_steps as u64).max(1);
+        if !self.state.step.is_multiple_of(every) && !is_last {
+            return Ok(());
+        }
+        let unreported = std::mem::take(&mut self.state.unreported);
+        let loss = (unreported.n_losses > 0).then(|| unreported.loss_sum.0 / unreported.n_losses as f64);
+        self.state.train_loss = loss.map(Exact).or(self.state.train_loss);
+        let body = EventBody::Step(Step {
+            epoch: taken.epoch,
+            step: self.state.step,
+            micro_batch: self.state.n_micro_batches,
+            loss,
+            learning_rate: self.optimizer.learning_rate(taken.factor),
+            differential_learning_rate: self.optimizer.differential_learning_rate(taken.factor),
+            gradient_norm: taken.gradient_norm,
+            n_tokens: unreported.n_tokens,
+            n_labelled_tokens: unreported.n_labelled_tokens,
+            n_samples_seen: self.state.n_samples_seen,
+            n_tokens_seen: self.state.n_tokens_seen,
+        });
+        let secs = std::mem::take(&mut self.pace.unreported).as_secs_f64();
+        let secs_per_step = self.pace.in_windows.as_secs_f64() / self.pace.n_windows.max(1) as f64;
+        let n_steps_left = self.plan.n_steps().saturating_sub(self.state.step);
+        let timing = Timing {
+            secs: Some(secs),
+            tokens_per_sec: Some(unreported.n_tokens as f64 / secs.max(f64::EPSILON)),
+            eta_secs: Some(secs_per_step * n_steps_left as f64),
+            ..Timing::default()
+        };
+        self.journal.event(body, timing)
+    }
+}
+
+/// A step, for its report.
+struct StepTaken {
+    factor: f64,
+    gradient_norm: Option<f64>,
+    epoch: usize,
+}

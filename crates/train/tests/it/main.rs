@@ -1,0 +1,13 @@
+//! Whole runs over a tiny model: what they compute, what survives a kill, and what they leave behind.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, and tells the figures it found"
+)]
+
+mod exporting;
+mod resuming;
+mod support;
+mod training;
