@@ -15,9 +15,6 @@ const MAX_ROWS_BY_DOT: usize = 8;
 /// Elements of W that one task of the dot-product path reads.
 const ELEMENTS_PER_TASK: usize = 1 << 16;
 
-/// Rows of x that share one pass over a row of W in registers.
-const ROWS_PER_PASS: usize = 4;
-
 const LANES: usize = 32;
 
 /// Fills y [N, O] from x [N, I] and weight [O, I]; N, I and O follow from `n_rows` and the lengths.
@@ -120,51 +117,37 @@ simd_kernel! {
     fn dot_rows<S>(n_rows: usize, x: &[f32], weight: &[f32], y: &mut [f32]) {
         let n_in = x.len() / n_rows;
         for (weight, y) in weight.chunks_exact(n_in).zip(y.chunks_exact_mut(n_rows)) {
-            let passes = x.chunks(ROWS_PER_PASS * n_in).zip(y.chunks_mut(ROWS_PER_PASS));
-            for (x, y) in passes {
-                match y {
-                    [a] => [*a] = dots::<S, 1>(x, weight),
-                    [a, b] => [*a, *b] = dots::<S, 2>(x, weight),
-                    [a, b, c] => [*a, *b, *c] = dots::<S, 3>(x, weight),
-                    [a, b, c, d] => [*a, *b, *c, *d] = dots::<S, 4>(x, weight),
-                    _ => unreachable!("a pass has one to four rows"),
-                }
+            // The row of W stays in the first-level cache meanwhile. Several rows of x at once would need an array of
+            // accumulators, which the compiler keeps in memory and handles one by one.
+            for (x, y) in x.chunks_exact(n_in).zip(y) {
+                *y = dot::<S>(x, weight);
             }
         }
     }
 }
 
-/// The dot products of `weight` with each of ROWS rows in `x`.
 #[inline(always)]
-fn dots<S: Isa, const ROWS: usize>(x: &[f32], weight: &[f32]) -> [f32; ROWS] {
-    let n_in = weight.len();
-    let mut lanes = [[0.0; LANES]; ROWS];
-    let (chunks, rest) = weight.as_chunks::<LANES>();
-    let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &x[row * n_in..(row + 1) * n_in]);
-    let row_chunks: [&[[f32; LANES]]; ROWS] = rows.map(|row| row.as_chunks().0);
-    for (i, weight) in chunks.iter().enumerate() {
-        for row in 0..ROWS {
-            let x = &row_chunks[row][i];
-            for lane in 0..LANES {
-                lanes[row][lane] = S::mul_add(weight[lane], x[lane], lanes[row][lane]);
-            }
+fn dot<S: Isa>(x: &[f32], weight: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (x_chunks, x_rest) = x.as_chunks::<LANES>();
+    let (weight_chunks, weight_rest) = weight.as_chunks::<LANES>();
+    for (x, weight) in x_chunks.iter().zip(weight_chunks) {
+        for lane in 0..LANES {
+            lanes[lane] = S::mul_add(weight[lane], x[lane], lanes[lane]);
         }
     }
-    let done = n_in - rest.len();
-    std::array::from_fn(|row| {
-        let mut sum = 0.0;
-        for (weight, x) in rest.iter().zip(&rows[row][done..]) {
-            sum = S::mul_add(*weight, *x, sum);
+    let mut sum = 0.0;
+    for (x, weight) in x_rest.iter().zip(weight_rest) {
+        sum = S::mul_add(*weight, *x, sum);
+    }
+    let mut half = LANES / 2;
+    while 0 < half {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
         }
-        let mut half = LANES / 2;
-        while 0 < half {
-            for lane in 0..half {
-                lanes[row][lane] += lanes[row][lane + half];
-            }
-            half /= 2;
-        }
-        lanes[row][0] + sum
-    })
+        half /= 2;
+    }
+    lanes[0] + sum
 }
 
 #[cfg(test)]
