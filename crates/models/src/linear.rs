@@ -1,7 +1,7 @@
 //! A linear layer as a family holds it: which parameters it applies, and its adapter if it has one.
 
 use burn::tensor::Tensor;
-use tunesmith_ops::{LowRank, linear, linear_low_rank};
+use tunesmith_ops::{LowRank, linear, linear_composed, linear_low_rank, linear_low_rank_composed};
 
 use crate::pass::Pass;
 
@@ -45,21 +45,21 @@ impl Linear {
     /// [N,I] to [N,O].
     pub(crate) fn forward(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
         let stored = pass.matrix(self.weight);
-        let weight = match self.orientation {
-            Orientation::OutIn => stored,
-            Orientation::InOut => stored.transpose(),
-        };
         let bias = self.bias.map(|bias| pass.vector(bias));
-        match self.adapter {
-            None => linear(x, weight, bias),
-            Some(adapter) => {
-                let low_rank = LowRank {
-                    a: pass.matrix(adapter.a),
-                    b: pass.matrix(adapter.b),
-                    scale: adapter.scale,
-                    dropout: pass.dropout(adapter.dropout, self.module_idx),
-                };
-                linear_low_rank(x, weight, bias, low_rank)
+        let low_rank = self.adapter.map(|adapter| LowRank {
+            a: pass.matrix(adapter.a),
+            b: pass.matrix(adapter.b),
+            scale: adapter.scale,
+            dropout: pass.dropout(adapter.dropout, self.module_idx),
+        });
+        // The composed versions multiply by the transposed view of what they are given, which is the stored matrix
+        // again; the others would copy a transposed one in every pass.
+        match (self.orientation, low_rank) {
+            (Orientation::OutIn, None) => linear(x, stored, bias),
+            (Orientation::OutIn, Some(low_rank)) => linear_low_rank(x, stored, bias, low_rank),
+            (Orientation::InOut, None) => linear_composed(x, stored.transpose(), bias),
+            (Orientation::InOut, Some(low_rank)) => {
+                linear_low_rank_composed(x, stored.transpose(), bias, low_rank)
             }
         }
     }
