@@ -63,13 +63,6 @@ pub enum TrainError {
         path: PathBuf,
     },
 
-    /// A run was to be resumed from a folder that does not exist.
-    #[error("{}: there is no run folder to resume", path.display())]
-    NothingToResume {
-        /// The run folder.
-        path: PathBuf,
-    },
-
     /// Another process works on the run.
     #[error("{} is in use by another process", path.display())]
     RunBusy {
@@ -175,7 +168,6 @@ impl TrainError {
                 Some("free some disk space, then resume the run".to_owned())
             }
             Self::RunExists { .. } => Some("resume it with --resume, or give the new run another folder".to_owned()),
-            Self::NothingToResume { .. } => Some("start without --resume, or check the path".to_owned()),
             Self::RunBusy { .. } => Some("wait for the other process, or stop it first".to_owned()),
             Self::Changed { .. } => {
                 Some("restore what changed, or start a new run in another folder".to_owned())

@@ -34,7 +34,8 @@ pub struct RunRequest {
     pub config: ExperimentConfig,
     /// The run folder; made when it is missing.
     pub run_dir: PathBuf,
-    /// Continue the run that is in the folder, from its newest checkpoint or, before the first one, from the start.
+    /// Continue the run that is in the folder, from its newest checkpoint; before the first one, or where there is no
+    /// folder yet, from the start. Without this a folder that holds a run is refused.
     pub resume: bool,
     /// Folder or GGUF file of the base model, already on this machine.
     pub model_path: PathBuf,
@@ -71,8 +72,9 @@ pub fn run(
 
 /// The summary of the finished run that was asked to be resumed.
 fn finished(request: &RunRequest, folder: &RunFolder) -> Result<Option<RunSummary>, TrainError> {
-    let is_finished = request.resume
-        && Status::read(&folder.status())?.is_some_and(|status| status.status == RunStatus::Finished);
+    // A damaged status file must not keep a run from being resumed.
+    let status = Status::read(&folder.status()).ok().flatten();
+    let is_finished = request.resume && status.is_some_and(|status| status.status == RunStatus::Finished);
     if is_finished { RunSummary::read(&folder.summary()) } else { Ok(None) }
 }
 

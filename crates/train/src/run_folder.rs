@@ -94,12 +94,8 @@ impl RunFolder {
     /// old one. The lock goes when the process ends, however it ends.
     ///
     /// # Errors
-    /// [`TrainError::NothingToResume`], [`TrainError::RunExists`] and [`TrainError::RunBusy`], or when the folder cannot
-    /// be made.
+    /// [`TrainError::RunExists`] and [`TrainError::RunBusy`], or when the folder cannot be made.
     pub(crate) fn take(&self, resume: bool) -> Result<RunLock, TrainError> {
-        if resume && !self.root.is_dir() {
-            return Err(TrainError::NothingToResume { path: self.root.clone() });
-        }
         std::fs::create_dir_all(&self.root).at(&self.root, "create")?;
         let path = self.lock_file();
         let file =
@@ -172,14 +168,6 @@ mod tests {
         std::fs::write(dir.path().join("notes.tmp"), "mine").unwrap();
         folder.take(false).unwrap();
         assert!(!unfinished.exists() && dir.path().join("notes.tmp").exists());
-    }
-
-    #[test]
-    fn a_missing_folder_is_not_resumed() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = RunFolder::new(dir.path().join("misspelt"));
-        assert!(matches!(folder.take(true), Err(TrainError::NothingToResume { .. })));
-        assert!(!folder.root().exists());
     }
 
     #[test]

@@ -8,6 +8,8 @@
 )]
 
 mod exporting;
+mod reference;
 mod resuming;
+mod smollm2;
 mod support;
 mod training;
