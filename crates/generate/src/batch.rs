@@ -267,7 +267,7 @@ fn finish_all(rows: &mut [Row<'_>], reason: FinishReason, start: Instant) {
 
 /// All tokens that end a text: the model's, the tokenizer's, and the caller's.
 fn end_ids(model: &CausalLm, tokenizer: &Tokenizer, settings: &GenerationSettings) -> Vec<u32> {
-    let mut ids = model.config().eos_ids.clone();
+    let mut ids = model.end_ids().to_vec();
     ids.push(tokenizer.eos_id());
     ids.extend(&settings.stop_ids);
     ids.sort_unstable();

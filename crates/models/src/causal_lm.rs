@@ -22,6 +22,7 @@ pub struct CausalLm {
     parameters: ParameterStore,
     /// The attached adapter's settings.
     adapter: Option<AdapterConfig>,
+    end_ids: Vec<u32>,
     device: Device,
 }
 
@@ -33,7 +34,8 @@ impl CausalLm {
         let device = device.clone().inner();
         let (family, specs) = family::build(&config)?;
         let parameters = loading::load_parameters(source, &specs, &device)?;
-        Ok(Self { config, family, parameters, adapter: None, device })
+        let end_ids = loading::end_ids(source)?;
+        Ok(Self { config, family, parameters, adapter: None, end_ids, device })
     }
 
     /// The model's configuration.
@@ -54,6 +56,12 @@ impl CausalLm {
     /// Longest sequence in tokens.
     pub fn context_length(&self) -> usize {
         rope::context_length(&self.config)
+    }
+
+    /// Tokens that end a text, ascending: those of `config.json` and those of `generation_config.json`, where chat models
+    /// often list more. The tokenizer may name another one.
+    pub fn end_ids(&self) -> &[u32] {
+        &self.end_ids
     }
 
     /// The weights.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::Device;
+use serde_json::Value;
 use tunesmith_formats::model_source::ModelSource;
 
 use crate::error::{ModelError, Result};
@@ -55,6 +56,21 @@ pub(crate) fn load_parameters(
         return Err(ModelError::UnexpectedTensors { path: path.to_owned(), names });
     }
     Ok(store)
+}
+
+/// The ids of `eos_token_id`, a number or a list of numbers, in both of a model's configurations.
+pub(crate) fn end_ids(source: &ModelSource) -> Result<Vec<u32>> {
+    let generation_config = source.generation_config()?;
+    let named = generation_config.get("eos_token_id");
+    let listed: Vec<&Value> = match named {
+        Some(Value::Array(ids)) => ids.iter().collect(),
+        one => one.into_iter().collect(),
+    };
+    let mut ids = source.config().eos_ids.clone();
+    ids.extend(listed.into_iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()));
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
 }
 
 const HEAD: &str = "lm_head.weight";

@@ -117,6 +117,35 @@ fn head_counts_have_to_divide() {
 }
 
 #[test]
+fn dynamic_rotary_scaling_is_exact_up_to_its_first_context_and_ends_there() {
+    let scaling = serde_json::json!({ "rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0,
+        "original_max_position_embeddings": 48 });
+    let model = load_changed("llama-mha", |c| c["rope_parameters"] = scaling, |_| ()).unwrap();
+    assert_eq!(model.context_length(), 48);
+    let packed = Packed::of_golden(&golden_json("llama-mha"));
+    assert_eq!(logits(&model, &packed), logits(&load("llama-mha"), &packed));
+    let segments = Segments::new(&[1]);
+    let batch = TokenBatch { ids: &[1], positions: &[48], segments: &segments };
+    let error = model.hidden(&batch, None).unwrap_err();
+    assert_eq!(error.to_string(), "a sequence of 49 tokens is longer than the context of 48");
+}
+
+#[test]
+fn end_ids_come_from_both_configurations() {
+    let folder = tempfile::tempdir().unwrap();
+    let from = golden_dir().join("llama-mha");
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(from.join(file), folder.path().join(file)).unwrap();
+    }
+    assert_eq!(load_path(folder.path()).end_ids(), [2]);
+    let write = |text: &str| std::fs::write(folder.path().join("generation_config.json"), text).unwrap();
+    write(r#"{"eos_token_id": [7, 2, 5]}"#);
+    assert_eq!(load_path(folder.path()).end_ids(), [2, 5, 7]);
+    write(r#"{"eos_token_id": 9}"#);
+    assert_eq!(load_path(folder.path()).end_ids(), [2, 9]);
+}
+
+#[test]
 fn batches_are_checked() {
     let model = load("llama-mha");
     let check = |ids: &[u32], positions: &[u32], lengths: &[usize]| {
