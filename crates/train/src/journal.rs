@@ -65,6 +65,9 @@ impl<'a> Journal<'a> {
         if let Some(events) = &mut self.events {
             events.append(&event)?;
         }
+        if let Some(line) = log_line(&event.body) {
+            self.log.line(NoteLevel::Info, &line)?;
+        }
         self.observer.event(&event);
         Ok(())
     }
@@ -103,5 +106,30 @@ impl<'a> Journal<'a> {
     pub(crate) fn set_status(&mut self, change: impl FnOnce(&mut Status)) -> Result<(), TrainError> {
         change(&mut self.status);
         self.status.write(&self.folder.status())
+    }
+}
+
+/// What the log says about an event. Steps are left to the event file, and how the run ends has lines of its own.
+fn log_line(body: &EventBody) -> Option<String> {
+    match body {
+        EventBody::RunStarted(run) => Some(format!(
+            "training {} of {} parameters on {} samples in {} steps, seed {}",
+            run.n_trainable_parameters, run.n_parameters, run.n_train_samples, run.n_steps, run.seed
+        )),
+        EventBody::Evaluation(evaluation) => Some(format!(
+            "step {}: validation loss {:.6}, perplexity {:.6} over {} samples",
+            evaluation.step, evaluation.loss, evaluation.perplexity, evaluation.n_samples
+        )),
+        EventBody::Checkpoint(checkpoint) => {
+            Some(format!("step {}: wrote {}", checkpoint.step, checkpoint.path))
+        }
+        EventBody::Export(export) => Some(format!(
+            "wrote {}; its logits differ by at most {:e} (bound {:e})",
+            export.path, export.worst_logit_difference, export.logit_difference_bound
+        )),
+        EventBody::Step(_)
+        | EventBody::RunFinished(_)
+        | EventBody::RunStopped(_)
+        | EventBody::RunFailed(_) => None,
     }
 }

@@ -50,7 +50,7 @@ pub(crate) fn prepare(
     journal.stage("reading the data")?;
     let splits = load_splits(config)?;
     for note in &splits.notes {
-        journal.note(NoteLevel::Warning, note)?;
+        journal.note(NoteLevel::Info, note)?;
     }
     let n_chained = splits.train.len() + splits.validation.len();
     journal.stage(&format!("turning {n_chained} conversations into tokens"))?;
