@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use clap::Args;
-use tunesmith_config::{ExperimentConfig, Finding, Level, OptionalText};
+use tunesmith_config::{ExperimentConfig, Finding, Level, OptionalText, ValidationStrategy};
+use tunesmith_data::{Conversation, DataError, load_splits};
 
 use crate::failure::{Exit, Failure};
 use crate::terminal::Terminal;
@@ -47,6 +48,18 @@ pub(crate) fn apply(config: &mut ExperimentConfig, overrides: &Overrides) -> Res
         config.set(field.trim(), value)?;
     }
     Ok(())
+}
+
+/// All conversations of one table as the experiment lays them out, in the order of the rows, whatever the experiment
+/// keeps for validation.
+pub(crate) fn conversations(config: &ExperimentConfig, table: &Path) -> Result<Vec<Conversation>, DataError> {
+    let mut config = config.clone();
+    config.dataset.train_dataframe = table.display().to_string();
+    config.dataset.validation_strategy = ValidationStrategy::Automatic;
+    config.dataset.validation_size = 0.0;
+    let mut conversations = load_splits(&config)?.train;
+    conversations.sort_by_key(|conversation| conversation.row);
+    Ok(conversations)
 }
 
 /// Makes the paths in the settings independent of the current folder, so that a run folder can be used from anywhere.

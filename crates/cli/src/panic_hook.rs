@@ -34,3 +34,28 @@ fn report(info: &PanicHookInfo<'_>) -> String {
         version = env!("CARGO_PKG_VERSION"),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[test]
+    fn a_defect_is_reported_in_one_paragraph_with_place_and_what_to_do() {
+        let told = Arc::new(Mutex::new(String::new()));
+        let heard = Arc::clone(&told);
+        let default = panic::take_hook();
+        panic::set_hook(Box::new(move |info| *heard.lock().unwrap() = report(info)));
+        let outcome = panic::catch_unwind(|| panic!("two\nlines"));
+        panic::set_hook(default);
+
+        assert!(outcome.is_err());
+        let told = told.lock().unwrap();
+        let lines: Vec<&str> = told.lines().collect();
+        assert_eq!(lines.len(), 2, "{told}");
+        assert!(lines[0].starts_with("error: sorry") && lines[0].contains("two lines"), "{told}");
+        assert!(lines[0].contains("panic_hook.rs:"), "{told}");
+        assert!(lines[1].starts_with("hint: please report"), "{told}");
+    }
+}

@@ -12,12 +12,14 @@ pub(crate) struct TrainProgress<'a> {
     step: u64,
     /// The latest step in words; stays while an evaluation is counted behind it.
     status: String,
+    /// The end of the run is told by whoever started it.
+    is_over: bool,
 }
 
 impl<'a> TrainProgress<'a> {
     /// Nothing is shown before the first event.
     pub(crate) fn new(terminal: &'a Terminal) -> Self {
-        Self { terminal, bar: None, n_steps: 0, step: 0, status: String::new() }
+        Self { terminal, bar: None, n_steps: 0, step: 0, status: String::new(), is_over: false }
     }
 
     fn say(&self, text: &str) {
@@ -59,7 +61,9 @@ impl<'a> TrainProgress<'a> {
         self.show(&status);
     }
 
-    fn say_evaluation(&self, evaluation: &Evaluation) {
+    fn say_evaluation(&mut self, evaluation: &Evaluation) {
+        let status = self.status.clone();
+        self.show(&status);
         let best = if evaluation.is_best && 0 < evaluation.step { ", the best so far" } else { "" };
         self.say(&format!(
             "validation after step {}: loss {:.4}, perplexity {:.3} over {} samples{best}",
@@ -78,6 +82,7 @@ impl Observer for TrainProgress<'_> {
             EventBody::Step(step) => self.stepped(step, &event.timing),
             EventBody::Evaluation(evaluation) => self.say_evaluation(evaluation),
             EventBody::RunFinished(_) | EventBody::RunStopped(_) | EventBody::RunFailed(_) => {
+                self.is_over = true;
                 if let Some(bar) = self.bar.take() {
                     bar.finish();
                 }
@@ -97,6 +102,7 @@ impl Observer for TrainProgress<'_> {
 
     fn note(&mut self, level: NoteLevel, text: &str) {
         match level {
+            NoteLevel::Info if self.is_over => {}
             NoteLevel::Info => self.say(text),
             NoteLevel::Warning => self.say(&format!("warning: {text}")),
             // The error that ends the run is reported once, by the end of the program.

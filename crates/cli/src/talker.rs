@@ -12,6 +12,7 @@ use tunesmith_models::CausalLm;
 use tunesmith_ops::{open_device, set_threads};
 use tunesmith_train::{RunFolder, RunRecord, RunWeights, SavedRun};
 
+use crate::experiment;
 use crate::failure::{Exit, Failure};
 use crate::model_store;
 use crate::terminal::Terminal;
@@ -24,6 +25,8 @@ pub(crate) struct Talker {
     pub(crate) layout: Option<ChatLayout>,
     /// How tokens are chosen unless the user says otherwise.
     pub(crate) settings: GenerationSettings,
+    /// The system text of the training data, when it is the same everywhere.
+    pub(crate) system: Option<String>,
 }
 
 /// What to talk to.
@@ -71,7 +74,7 @@ pub(crate) fn load_model(path: &Path, adapter: Option<&Path>, n_threads: usize) 
         model.load_adapter(&config, tensors)?;
     }
     let layout = ChatLayout::of_tokenizer(&tokenizer).ok();
-    Ok(Talker { model, tokenizer, layout, settings: GenerationSettings::default() })
+    Ok(Talker { model, tokenizer, layout, settings: GenerationSettings::default(), system: None })
 }
 
 /// Opens a run, with its base model wherever that is now.
@@ -108,7 +111,25 @@ fn load_run(run_dir: &Path, source: &Source<'_>, terminal: &Terminal) -> Result<
         stop_ids: Assembler::new(config, &tokenizer)?.stop_ids(),
         ..settings(&config.prediction, seed)
     };
-    Ok(Talker { model, tokenizer, layout, settings })
+    let system = common_system(config);
+    Ok(Talker { model, tokenizer, layout, settings, system })
+}
+
+/// The system text that the first rows of a run's training table share. `None` when they differ, when there is none, or
+/// when the table is not there any more.
+fn common_system(config: &ExperimentConfig) -> Option<String> {
+    const N_ROWS: usize = 100;
+
+    let mut config = config.clone();
+    config.dataset.max_rows = N_ROWS;
+    let conversations =
+        experiment::conversations(&config, Path::new(&config.dataset.train_dataframe)).ok()?;
+    let mut systems = conversations
+        .iter()
+        .filter_map(|conversation| conversation.rounds.first())
+        .map(|round| &round.system);
+    let first = systems.next().filter(|text| !text.trim().is_empty())?;
+    systems.all(|text| text == first).then(|| first.clone())
 }
 
 /// No template and no markers: the model continues the text as it stands.
@@ -174,6 +195,29 @@ mod tests {
         assert_eq!((settings.temperature, settings.max_new_tokens, settings.seed), (0.5, 9, 3));
         assert_eq!(settings.stop_texts, ["a", "b"]);
         assert_eq!(settings.check().map_err(|error| error.to_string()), Ok(()));
+    }
+
+    #[test]
+    fn a_system_text_counts_only_when_all_rows_share_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.jsonl");
+        let mut config = ExperimentConfig::default();
+        config.dataset.train_dataframe = path.display().to_string();
+        config.dataset.prompt_column = vec!["prompt".to_owned()];
+        config.dataset.answer_column = "answer".to_owned();
+        config.dataset.parent_id_column = tunesmith_config::OptionalText::none();
+        let system_of = |systems: &[&str]| {
+            let line = |system: &&str| {
+                format!("{{\"system\": \"{system}\", \"prompt\": \"p\", \"answer\": \"a\"}}\n")
+            };
+            std::fs::write(&path, systems.iter().map(line).collect::<String>()).unwrap();
+            common_system(&config)
+        };
+        assert_eq!(system_of(&["Be brief.", "Be brief."]).as_deref(), Some("Be brief."));
+        assert_eq!(system_of(&["Be brief.", "Be kind."]), None);
+        assert_eq!(system_of(&["", ""]), None);
+        config.dataset.train_dataframe = "nowhere.jsonl".to_owned();
+        assert_eq!(common_system(&config), None);
     }
 
     #[test]

@@ -1,4 +1,6 @@
 //! From files to the conversations of both sides: layouts, chains, splits, sampling, personalising.
+//!
+//! Length: one test program for the whole way from file to conversations; its cases share tables and settings.
 
 #![expect(
     clippy::unwrap_used,

@@ -14,7 +14,8 @@ use crate::terminal::{Style, Terminal, read_line};
 
 /// Talk to a model or to the result of a run
 ///
-/// A run folder means its base model with the trained adapter (or the trained model), prompted exactly as in training.
+/// A run folder means its base model with the trained adapter (or the trained model), prompted exactly as in training, with
+/// the training data's system text if all rows share one.
 /// Without `--prompt` a conversation begins: /reset forgets it, /system TEXT sets the system text, /exit leaves, Ctrl-C
 /// breaks off an answer.
 #[derive(Debug, Args)]
@@ -33,7 +34,7 @@ pub(crate) struct ChatArgs {
     #[arg(long, short = 'p', value_name = "TEXT")]
     prompt: Option<String>,
 
-    /// System text that goes before the conversation
+    /// System text that goes before the conversation; an empty one for none
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
 
@@ -49,9 +50,6 @@ pub(crate) struct ChatArgs {
     #[arg(long)]
     plain: bool,
 
-    #[command(flatten)]
-    sampling: SamplingArgs,
-
     /// Threads to compute with; 0 means all. The answer does not depend on it
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
@@ -59,6 +57,10 @@ pub(crate) struct ChatArgs {
     /// Print each answer as one JSON object
     #[arg(long)]
     json: bool,
+
+    // Last, because its heading holds for all that follows.
+    #[command(flatten)]
+    sampling: SamplingArgs,
 }
 
 /// How tokens are chosen. Without these the settings of the run count; without a run the most likely token is taken.
@@ -121,7 +123,7 @@ pub(crate) fn run(args: &ChatArgs, terminal: &Terminal) -> Result<(), Failure> {
         checkpoint: args.checkpoint.as_deref(),
         n_threads: args.threads,
     };
-    let Talker { model, tokenizer, layout, mut settings } = talker::load(&source, terminal)?;
+    let Talker { model, tokenizer, layout, mut settings, system } = talker::load(&source, terminal)?;
     args.sampling.apply(&mut settings);
     let layout = if args.plain { Some(talker::plain_layout()) } else { layout };
     let layout = layout.ok_or_else(|| {
@@ -132,8 +134,11 @@ pub(crate) fn run(args: &ChatArgs, terminal: &Terminal) -> Result<(), Failure> {
         .hint("continue a text as it stands with --plain, or use a model that was tuned for chat")
     })?;
     let mut session = ChatSession::new(&model, &tokenizer, layout, settings)?;
-    if let Some(system) = &args.system {
+    if let Some(system) = args.system.as_ref().or(system.as_ref()) {
         session.set_system(system);
+        if args.system.is_none() && args.prompt.is_none() && !args.json {
+            terminal.note(format_args!("system text of the training data: {system}"));
+        }
     }
     match &args.prompt {
         Some(prompt) => {

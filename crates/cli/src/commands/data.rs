@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use tunesmith_config::ValidationStrategy;
-use tunesmith_data::{Preview, PreviewOptions, RenderOptions, load_splits};
+use tunesmith_data::{Preview, PreviewOptions, RenderOptions};
 use tunesmith_formats::model_source::ModelSource;
 
 use crate::experiment::{self, Overrides};
@@ -69,17 +68,13 @@ pub(crate) fn run(command: &DataCommand, terminal: &Terminal) -> Result<(), Fail
 }
 
 fn preview(args: &PreviewArgs, terminal: &Terminal) -> Result<(), Failure> {
-    let mut config = experiment::load(&args.yaml, &args.overrides, terminal)?;
-    config.dataset.train_dataframe = args.file.display().to_string();
-    // All rows of this table, whatever the experiment keeps for validation.
-    config.dataset.validation_strategy = ValidationStrategy::Automatic;
-    config.dataset.validation_size = 0.0;
-    let splits = load_splits(&config)?;
+    let config = experiment::load(&args.yaml, &args.overrides, terminal)?;
+    let conversations = experiment::conversations(&config, &args.file)?;
     let model = model_store::resolve(&config.llm_backbone, terminal)?;
     let tokenizer = ModelSource::open(&model.path)?.tokenizer()?;
 
     let options = PreviewOptions { n_samples: args.samples, rows: args.rows.clone(), cache_dir: None };
-    let preview = Preview::build(&config, &tokenizer, &splits.train, &options)?;
+    let preview = Preview::build(&config, &tokenizer, &conversations, &options)?;
     if args.json {
         terminal.line(preview.to_json());
         return Ok(());

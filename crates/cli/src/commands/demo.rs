@@ -9,7 +9,7 @@ use tunesmith_formats::write_file;
 use tunesmith_train::{RunRequest, run as train};
 
 use crate::commands::train::leave;
-use crate::demo::{self, DemoFiles, SYSTEM, Score};
+use crate::demo::{self, DemoFiles, Score};
 use crate::experiment::{self, Overrides};
 use crate::failure::{Exit, Failure};
 use crate::interrupt::stop_on_ctrl_c;
@@ -91,7 +91,7 @@ pub(crate) fn run(args: &DemoArgs, terminal: &Terminal) -> Result<(), Failure> {
     step(6, "result", terminal);
     demo::show(rows, &before, &after, terminal);
     terminal.line(format_args!("\nall of it took {}", human_secs(started.elapsed().as_secs_f64())));
-    say_next(&request.run_dir, terminal);
+    say_next(&folder, &request.run_dir, terminal);
     Ok(())
 }
 
@@ -145,17 +145,17 @@ fn write_scores(folder: &Path, files: &DemoFiles, before: &Score, after: &Score)
     Ok(write_file(&folder.join("scores.json"), format!("{scores:#}\n").as_bytes())?)
 }
 
-fn say_next(run_dir: &Path, terminal: &Terminal) {
-    let (program, run_dir) = (program_name(), run_dir.display());
+fn say_next(folder: &Path, run_dir: &Path, terminal: &Terminal) {
+    let (program, folder, run_dir) = (program_name(), folder.display(), run_dir.display());
     let command = |what: &str, text: String| {
         terminal.line(format_args!("  {what:<18} {}", terminal.paint(Style::Cyan, &text)));
     };
     terminal.heading("next");
     terminal.line(format_args!("  {:<18} {run_dir}", "the run folder"));
-    command("talk to the model", format!("{program} chat {run_dir} --system '{SYSTEM}'"));
+    command("talk to the model", format!("{program} chat {run_dir}"));
     command(
         "look at the data",
-        format!("{program} data preview {run_dir}/../data/train.jsonl -Y {run_dir}/cfg.yaml"),
+        format!("{program} data preview {folder}/data/train.jsonl -Y {folder}/demo.yaml"),
     );
     command(
         "use it elsewhere",

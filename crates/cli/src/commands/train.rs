@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 use tunesmith_config::ExperimentConfig;
-use tunesmith_train::{RunFolder, RunRequest, RunStatus, RunSummary, run as train};
+use tunesmith_train::{RunFolder, RunRequest, RunStatus, RunSummary, Status, run as train};
 
 use crate::experiment::{self, Overrides};
 use crate::failure::{Exit, Failure};
@@ -25,6 +25,7 @@ use crate::terminal::{Style, Terminal, human_secs};
   tunesmith train -Y cfg.yaml --data rows.jsonl --model demo --output runs/first
   tunesmith train -Y cfg.yaml --set training.epochs=3 --set training.learning_rate=5e-4
   tunesmith train --resume runs/first
+  tunesmith train -Y cfg.yaml --output runs/first --resume
   tunesmith train -Y cfg.yaml --json | jq 'select(.event == \"step\") | .loss'
 
 Look at the data first with `tunesmith data preview`.")]
@@ -46,7 +47,8 @@ pub(crate) struct TrainArgs {
 
     /// Continue a run from its last checkpoint, with the settings it was started with
     ///
-    /// Either names the run folder, or is given besides -Y to continue the run that this command line started.
+    /// Alone it names the run folder. Besides -Y it stands without a folder: continue what this command line started, or start
+    /// it if there is nothing yet, which suits machines that may go away at any time.
     #[arg(long, value_name = "RUN_DIR", num_args = 0..=1)]
     resume: Option<Option<PathBuf>>,
 
@@ -67,6 +69,13 @@ pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> 
         model_path: model.path,
         cache_dir: Some(model_store::cache_dir()?.join("tokens")),
     };
+    if request.resume && is_finished(&request.run_dir) {
+        terminal.note(format_args!(
+            "the run in {} is finished, so nothing is trained; to go on from its result, start a new run with it as \
+             architecture.pretrained_weights",
+            request.run_dir.display()
+        ));
+    }
     let stop = stop_on_ctrl_c("stopping after this batch and writing a checkpoint")?;
     if args.json {
         let summary = train(&request, &mut JsonEvents::new(terminal), &stop)?;
@@ -125,6 +134,12 @@ fn plan_of_run(args: &TrainArgs, run_dir: &Path, terminal: &Terminal) -> Result<
     }
     let config = experiment::load(&path, &args.overrides, terminal)?;
     Ok(Plan { config, run_dir: run_dir.to_owned() })
+}
+
+/// Whether the run in this folder came to its end; one that cannot be read will say so when it is opened.
+fn is_finished(run_dir: &Path) -> bool {
+    let status = Status::read(&RunFolder::new(run_dir).status());
+    matches!(status, Ok(Some(status)) if status.status == RunStatus::Finished)
 }
 
 /// A run that was asked to stop ends the program like the interrupted work it is.

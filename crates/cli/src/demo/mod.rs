@@ -9,7 +9,6 @@ mod report;
 mod score;
 mod slots;
 
-pub(crate) use dataset::SYSTEM;
 pub(crate) use experiment_file::{DemoFiles, write as write_files};
 pub(crate) use report::show;
 pub(crate) use score::{Score, score};

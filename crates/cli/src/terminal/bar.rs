@@ -20,7 +20,7 @@ pub(crate) struct Bar {
 #[derive(Debug)]
 enum Shown {
     Drawn(ProgressBar),
-    Plain { last_line: Option<Instant> },
+    Plain { last_line: Option<(Instant, u64)> },
 }
 
 impl Bar {
@@ -29,7 +29,7 @@ impl Bar {
         let shown = if is_interactive {
             let bar = ProgressBar::with_draw_target(Some(n_total), ProgressDrawTarget::stderr());
             // The template is a constant; should it ever be wrong, indicatif's own default is a bar, too.
-            let style = ProgressStyle::with_template("{prefix:<12} [{bar:24}] {pos}/{len}  {msg}")
+            let style = ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len}  {msg}")
                 .unwrap_or_else(|_| ProgressStyle::default_bar());
             bar.set_style(style.progress_chars("=> "));
             bar.set_prefix(what.to_owned());
@@ -48,9 +48,14 @@ impl Bar {
                 bar.set_message(message.to_owned());
             }
             Shown::Plain { last_line } => {
-                let is_due = last_line.is_none_or(|at| PLAIN_INTERVAL <= at.elapsed());
-                if is_due || n_done == self.n_total {
-                    *last_line = Some(Instant::now());
+                let is_due = match last_line {
+                    None => true,
+                    Some((at, n_shown)) => {
+                        *n_shown != n_done && (PLAIN_INTERVAL <= at.elapsed() || n_done == self.n_total)
+                    }
+                };
+                if is_due {
+                    *last_line = Some((Instant::now(), n_done));
                     write_err(format_args!("{} {n_done}/{}  {message}\n", self.what, self.n_total));
                 }
             }

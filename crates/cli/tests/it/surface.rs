@@ -55,7 +55,7 @@ fn the_version_is_one_line() {
 fn completions_know_the_commands() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = Sandbox::new().run(&["completions", shell]).success().stdout;
-        assert!(script.contains("preview") && script.contains("--resume"), "{shell}");
+        assert!(script.contains("preview") && script.contains("resume"), "{shell}");
     }
 }
 

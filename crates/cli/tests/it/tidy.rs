@@ -31,6 +31,14 @@ fn collect(folder: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
     }
 }
 
+/// Whether a file holds nothing but tests, or is a program for measuring.
+fn is_test(path: &Path) -> bool {
+    let name = path.file_stem().unwrap().to_string_lossy();
+    path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "examples")
+        || name.ends_with("tests")
+        || name.starts_with("test_")
+}
+
 #[test]
 fn a_long_file_says_why() {
     let mut offenders = Vec::new();
@@ -52,10 +60,9 @@ fn a_long_file_says_why() {
 
 #[test]
 fn every_source_file_begins_with_what_it_is() {
-    let offenders: Vec<_> = files(&["rs"])
-        .into_iter()
-        .filter(|path| !fs::read_to_string(path).unwrap().starts_with("//!"))
-        .collect();
+    let has_no_head = |path: &PathBuf| !fs::read_to_string(path).unwrap().starts_with("//!");
+    let offenders: Vec<_> =
+        files(&["rs"]).into_iter().filter(|path| !is_test(path) && has_no_head(path)).collect();
     assert!(offenders.is_empty(), "no `//!` head: {offenders:#?}");
 }
 
@@ -92,16 +99,14 @@ fn no_notes_to_self() {
 #[test]
 fn only_the_terminal_module_prints() {
     let printing = ["println!", "eprintln!", "print!(", "eprint!("];
+    let is_printing =
+        |line: &str| !line.trim_start().starts_with("//") && printing.iter().any(|word| line.contains(word));
     let mut offenders = Vec::new();
-    for path in files(&["rs"]) {
-        let is_test = path.components().any(|part| part.as_os_str() == "tests");
+    for path in files(&["rs"]).into_iter().filter(|path| !is_test(path)) {
         let text = fs::read_to_string(&path).unwrap();
         // What stands below `#[cfg(test)]` is tests, which may print.
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        let prints = code.lines().any(|line| {
-            !line.trim_start().starts_with("//") && printing.iter().any(|word| line.contains(word))
-        });
-        if prints && !is_test {
+        if code.lines().any(is_printing) {
             offenders.push(path);
         }
     }

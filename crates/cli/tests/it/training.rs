@@ -120,6 +120,8 @@ fn ctrl_c_writes_a_checkpoint_and_the_resumed_run_equals_one_never_stopped() {
     assert!(stderr.contains("train --resume stopped"), "{stderr}");
     assert!(sandbox.path("stopped/checkpoints/last").is_dir());
 
+    let changed = ["train", "--resume", "stopped", "--set", "training.learning_rate=0.5"];
+    sandbox.run(&changed).failure(2, &["training.learning_rate", "hint: "]);
     sandbox.run(&["train", "--resume", "stopped"]).success();
     let args = train(&["--output", "whole"]);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -156,10 +158,18 @@ fn resuming_says_what_it_needs() {
     sandbox.run(&["train", "--resume", "nowhere"]).failure(2, &["nowhere", "hint: "]);
     sandbox.run(&["train", "--resume"]).failure(2, &["hint: "]);
     sandbox.run(&["train", "-Y", "cfg.yaml", "--resume", "nowhere"]).failure(2, &["hint: "]);
-    sandbox
-        .run(&["train", "-Y", "cfg.yaml", "--output", "nowhere", "--resume"])
-        .failure(2, &["nowhere", "hint: "]);
     assert_eq!(sandbox.list(), ["cfg.yaml", "rows.jsonl"]);
+}
+
+#[test]
+fn one_command_line_starts_a_run_and_continues_it() {
+    let sandbox = sandbox();
+    let args = ["train", "-Y", "cfg.yaml", "--output", "run", "--resume"];
+    let started = sandbox.run(&args).success();
+    let again = sandbox.run(&args).success();
+    assert_eq!(started.stdout, again.stdout, "a finished run is not trained again");
+    assert!(again.stderr.contains("run is finished") && !again.stderr.contains("tok/s"), "{}", again.stderr);
+    sandbox.run(&["train", "-Y", "cfg.yaml", "--output", "run"]).failure(6, &["run", "--resume"]);
 }
 
 #[test]
