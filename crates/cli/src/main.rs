@@ -10,6 +10,7 @@ mod demo;
 mod experiment;
 mod failure;
 mod interrupt;
+mod memory;
 mod model_store;
 mod panic_hook;
 mod progress;

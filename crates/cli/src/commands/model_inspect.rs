@@ -7,9 +7,13 @@ use serde::Serialize;
 use tunesmith_formats::model_source::{ModelSource, TensorInfo};
 
 use crate::failure::Failure;
+use crate::memory::{MemoryEstimate, human_bytes};
 use crate::model_store;
 use crate::progress::grouped;
 use crate::terminal::{Style, Terminal};
+
+/// Rank for which the memory of adapters is estimated.
+const TYPICAL_RANK: usize = 16;
 
 /// Show what is in a model
 ///
@@ -54,7 +58,7 @@ struct Report {
     vocab_size: usize,
     has_tied_embeddings: bool,
     tokenizer: TokenizerReport,
-    training_memory: MemoryReport,
+    training_memory: MemoryEstimate,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tensors: Vec<TensorReport>,
 }
@@ -68,15 +72,6 @@ struct TokenizerReport {
     bos: Option<String>,
     eos: Option<String>,
     chat_template: Option<String>,
-}
-
-/// Bytes that training takes before activations.
-#[derive(Debug, Serialize)]
-struct MemoryReport {
-    lora_bytes: u64,
-    full_bytes: u64,
-    /// For each token of a micro-batch, with recomputation.
-    activation_bytes_per_token: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -125,7 +120,7 @@ impl Report {
             vocab_size: config.vocab_size,
             has_tied_embeddings: config.tie_word_embeddings,
             tokenizer: TokenizerReport::of(source),
-            training_memory: MemoryReport::of(source, n_parameters),
+            training_memory: MemoryEstimate::of(source, TYPICAL_RANK),
             tensors: if with_tensors { tensors.iter().map(TensorReport::of).collect() } else { Vec::new() },
         }
     }
@@ -154,10 +149,11 @@ impl Report {
         line(
             "training memory",
             format!(
-                "LoRA about {}, full about {}, plus {} for each token of a micro-batch",
+                "LoRA about {}, full about {}; each token of a micro-batch {}, or {} with gradient_checkpointing",
                 human_bytes(memory.lora_bytes),
                 human_bytes(memory.full_bytes),
-                human_bytes(memory.activation_bytes_per_token)
+                human_bytes(memory.activation_bytes_per_token),
+                human_bytes(memory.recomputed_bytes_per_token)
             ),
         );
         for tensor in &self.tensors {
@@ -203,38 +199,6 @@ impl TokenizerReport {
     }
 }
 
-impl MemoryReport {
-    /// Everything is float32: 4 bytes a number. Full training keeps each weight, its gradient and two moments of AdamW.
-    /// LoRA keeps the weights once; its own numbers are counted for rank 16 on every linear layer. With recomputation a
-    /// token costs its block inputs (one row of the model's width per layer) and one block's inner values, about twelve
-    /// rows of the model's width and four of the inner width, forward and backward.
-    fn of(source: &ModelSource, n_parameters: u64) -> Self {
-        const N_BYTES: u64 = 4;
-        const N_COPIES_WHEN_TRAINED: u64 = 4;
-        const RANK: u64 = 16;
-
-        let config = source.config();
-        // The blocks' weights have the block's number in their names; embedding and head have none.
-        let is_in_block =
-            |tensor: &&TensorInfo| tensor.name.split('.').any(|part| part.parse::<usize>().is_ok());
-        let n_adapter: u64 = source
-            .tensors()
-            .iter()
-            .filter(is_in_block)
-            .filter_map(|tensor| match tensor.shape.as_slice() {
-                [n_out, n_in] => Some(RANK * (*n_out as u64 + *n_in as u64)),
-                _ => None,
-            })
-            .sum();
-        let (width, inner) = (config.hidden_size as u64, config.intermediate_size as u64);
-        Self {
-            lora_bytes: N_BYTES * (n_parameters + N_COPIES_WHEN_TRAINED * n_adapter),
-            full_bytes: N_BYTES * N_COPIES_WHEN_TRAINED * n_parameters,
-            activation_bytes_per_token: N_BYTES * (config.n_layers as u64 * width + 12 * width + 4 * inner),
-        }
-    }
-}
-
 impl TensorReport {
     fn of(tensor: &TensorInfo) -> Self {
         Self {
@@ -248,34 +212,4 @@ impl TensorReport {
 
 fn n_values(tensor: &TensorInfo) -> u64 {
     tensor.shape.iter().map(|n| *n as u64).product()
-}
-
-/// Bytes in decimal units, as disks and memory are sold: `538 MB`.
-fn human_bytes(n_bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["bytes", "kB", "MB", "GB", "TB"];
-    let mut value = n_bytes as f64;
-    let mut unit = UNITS[0];
-    for next in &UNITS[1..] {
-        if value < 1000.0 {
-            break;
-        }
-        value /= 1000.0;
-        unit = next;
-    }
-    let n_decimals = if unit != "bytes" && value < 10.0 { 1 } else { 0 };
-    format!("{value:.n_decimals$} {unit}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::human_bytes;
-
-    #[test]
-    fn bytes_read_well() {
-        assert_eq!(human_bytes(0), "0 bytes");
-        assert_eq!(human_bytes(999), "999 bytes");
-        assert_eq!(human_bytes(1_500), "1.5 kB");
-        assert_eq!(human_bytes(538_000_000), "538 MB");
-        assert_eq!(human_bytes(2_150_000_000), "2.1 GB");
-    }
 }

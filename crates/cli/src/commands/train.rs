@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 use tunesmith_config::ExperimentConfig;
+use tunesmith_formats::model_source::ModelSource;
+use tunesmith_platform::available_memory_bytes;
 use tunesmith_train::{RunFolder, RunRequest, RunStatus, RunSummary, Status, run as train};
 
 use crate::experiment::{self, Overrides};
 use crate::failure::{Exit, Failure};
 use crate::interrupt::stop_on_ctrl_c;
-use crate::model_store;
+use crate::memory::{MemoryEstimate, human_bytes};
+use crate::model_store::{self, Origin};
 use crate::progress::{JsonEvents, TrainProgress};
 use crate::terminal::{Style, Terminal, human_secs};
 
@@ -59,9 +62,14 @@ pub(crate) struct TrainArgs {
 
 /// Trains.
 pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> {
-    let plan = plan(args, terminal)?;
+    let mut plan = plan(args, terminal)?;
     experiment::refuse_errors(&plan.config)?;
     let model = model_store::resolve(&plan.config.llm_backbone, terminal)?;
+    warn_about_memory(&model.path, &plan.config, terminal)?;
+    if model.source != Origin::Path {
+        // The name by which other programs find the base of the adapter, too.
+        plan.config.llm_backbone.clone_from(&model.model);
+    }
     let request = RunRequest {
         config: plan.config,
         run_dir: plan.run_dir.clone(),
@@ -134,6 +142,22 @@ fn plan_of_run(args: &TrainArgs, run_dir: &Path, terminal: &Terminal) -> Result<
     }
     let config = experiment::load(&path, &args.overrides, terminal)?;
     Ok(Plan { config, run_dir: run_dir.to_owned() })
+}
+
+/// A run that will not fit is better not started; but the figure is rough, so the user decides.
+fn warn_about_memory(model: &Path, config: &ExperimentConfig, terminal: &Terminal) -> Result<(), Failure> {
+    let needed = MemoryEstimate::of_experiment(&ModelSource::open(model)?, config);
+    if let Some(available) = available_memory_bytes()
+        && available < needed
+    {
+        terminal.warning(format_args!(
+            "this will take about {} of memory and {} are free; a smaller training.batch_size, \
+             architecture.gradient_checkpointing or LoRA take less",
+            human_bytes(needed),
+            human_bytes(available)
+        ));
+    }
+    Ok(())
 }
 
 /// Whether the run in this folder came to its end; one that cannot be read will say so when it is opened.

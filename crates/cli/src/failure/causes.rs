@@ -64,6 +64,7 @@ impl From<TrainError> for Failure {
             | TrainError::NoWeights { .. }
             | TrainError::RunFile { .. } => Exit::Model,
             TrainError::NonFinite { .. } | TrainError::ExportDiffers { .. } => Exit::Run,
+            TrainError::Io { action, .. } if !is_writing(action) => Exit::Model,
             TrainError::Io { .. } | TrainError::RunExists { .. } | TrainError::RunBusy { .. } => Exit::Output,
             _ => Exit::Usage,
         };
@@ -105,7 +106,7 @@ fn exit_of_model(error: &ModelError) -> Exit {
 
 /// Whether a failed operation on a file meant to change it.
 fn is_writing(action: &str) -> bool {
-    ["write", "create", "rename", "replace", "remove", "sync", "flush", "move"]
+    ["write", "append", "cut", "lock", "create", "rename", "replace", "remove", "sync", "flush", "move"]
         .iter()
         .any(|verb| action.contains(verb))
 }
