@@ -5,10 +5,15 @@
 use crate::Level;
 use crate::attention::Heads;
 use crate::disjoint::Disjoint;
-use crate::lanes::{add_scaled, dot, map_and_sum, maximum};
+use crate::lanes::{map_and_sum, maximum};
 use crate::math::exp;
+use crate::matmul::{Matrix, MatrixMut, Output, Threads, matmul};
 use crate::parallel::run_with;
 use crate::simd::simd_kernel;
+
+/// Keys of one product with the queries of a group: few enough that the product takes its dot-product form, which reads
+/// keys where they lie.
+const KEYS_PER_BLOCK: usize = 16;
 
 /// One sequence: its new queries and all its keys and values.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +61,7 @@ pub fn forward(level: Level, heads: Heads, sequences: &[Sequence], q: &[f32], y:
         // SAFETY: every (row, key/value head) belongs to one task, since the sequences' rows do not overlap (asserted).
         let y = unsafe { out.part(at..at + group_width) };
         let seen = heads.visible(task.position);
-        scores.resize(seen.len(), 0.0);
+        scores.resize(seen.len() * heads.group(), 0.0);
         let from = seen.start * heads.key_width() + task.kv_head * heads.width;
         let rows = (&task.sequence.keys[from..], &task.sequence.values[from..]);
         attend(level, heads, rows.0, rows.1, &q[at..at + group_width], scores, y);
@@ -70,25 +75,39 @@ struct Task<'a> {
     kv_head: usize,
 }
 
+/// All heads of one group for one query; `keys` and `values` start at the first key it sees.
+fn attend(
+    level: Level,
+    heads: Heads,
+    keys: &[f32],
+    values: &[f32],
+    q: &[f32],
+    scores: &mut [f32],
+    y: &mut [f32],
+) {
+    let (group, width, stride) = (heads.group(), heads.width, heads.key_width());
+    let n_keys = scores.len() / group;
+    let q = Matrix::new(q, group, width);
+    for first in (0..n_keys).step_by(KEYS_PER_BLOCK) {
+        let n = KEYS_PER_BLOCK.min(n_keys - first);
+        let out = MatrixMut::with_stride(&mut scores[first..], group, n, n_keys);
+        let keys = Matrix::with_stride(&keys[first * stride..], n, width, stride);
+        matmul(out, Output::Overwrite, heads.scale, q, keys.t(), Threads::One);
+    }
+    for scores in scores.chunks_exact_mut(n_keys) {
+        softmax(level, scores);
+    }
+    let p = Matrix::new(scores, group, n_keys);
+    let values = Matrix::with_stride(values, n_keys, width, stride);
+    matmul(MatrixMut::new(y, group, width), Output::Overwrite, 1.0, p, values, Threads::One);
+}
+
 simd_kernel! {
-    /// All heads of one group for one query; `keys` and `values` start at the first key it sees.
-    fn attend<S>(heads: Heads, keys: &[f32], values: &[f32], q: &[f32], scores: &mut [f32], y: &mut [f32]) {
-        let width = heads.width;
-        let stride = heads.key_width();
-        for (q, y) in q.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
-            for (score, key) in scores.iter_mut().zip(keys.chunks(stride)) {
-                *score = heads.scale * dot::<S>(q, &key[..width]);
-            }
-            let largest = maximum(scores);
-            let denominator = map_and_sum(scores, |score| exp::<S>(score - largest));
-            y.fill(0.0);
-            for (p, value) in scores.iter().zip(values.chunks(stride)) {
-                add_scaled::<S>(y, *p, &value[..width]);
-            }
-            let factor = 1.0 / denominator;
-            for y in y.iter_mut() {
-                *y *= factor;
-            }
+    fn softmax<S>(scores: &mut [f32]) {
+        let largest = maximum(scores);
+        let factor = 1.0 / map_and_sum(scores, |score| exp::<S>(score - largest));
+        for score in scores.iter_mut() {
+            *score *= factor;
         }
     }
 }

@@ -93,14 +93,6 @@ pub(crate) fn maximum(a: &[f32]) -> f32 {
     lanes.into_iter().fold(f32::NEG_INFINITY, |a, b| larger(b, a))
 }
 
-/// y[i] += a · x[i]
-#[inline(always)]
-pub(crate) fn add_scaled<S: Isa>(y: &mut [f32], a: f32, x: &[f32]) {
-    for (y, x) in y.iter_mut().zip(x) {
-        *y = S::mul_add(a, *x, *y);
-    }
-}
-
 #[inline(always)]
 fn add_lanes(mut lanes: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;

@@ -5,7 +5,7 @@
 //! dweight[c] = Σ over n of dy[n, c]·z[n, c],  dbias[c] = Σ over n of dy[n, c].
 
 use crate::Level;
-use crate::lanes::{dot, sum_of};
+use crate::lanes::{dot, dot3, sum_of};
 use crate::parallel::{rows_per_task, run};
 use crate::simd::simd_kernel;
 use crate::sum::{column_sums, sum_rows};
@@ -114,7 +114,7 @@ simd_kernel! {
                 *z = (*x - row.mean) * row.r;
             }
             let mean_g = dot::<S>(dy, weight) / width as f32;
-            let mean_gz = crate::lanes::dot3::<S>(dy, weight, dx) / width as f32;
+            let mean_gz = dot3::<S>(dy, weight, dx) / width as f32;
             for ((dx, dy), weight) in dx.iter_mut().zip(dy).zip(weight) {
                 *dx = row.r * (*dy * *weight - mean_g - *dx * mean_gz);
             }

@@ -42,22 +42,29 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// A contiguous row-major matrix to write.
+/// A matrix to write: element (i, j) is `data[i · row_stride + j]`.
 #[derive(Debug)]
 pub struct MatrixMut<'a> {
     data: &'a mut [f32],
     n_rows: usize,
     n_columns: usize,
+    row_stride: usize,
 }
 
 impl<'a> MatrixMut<'a> {
     /// A contiguous row-major matrix.
+    pub fn new(data: &'a mut [f32], n_rows: usize, n_columns: usize) -> Self {
+        Self::with_stride(data, n_rows, n_columns, n_columns)
+    }
+
+    /// Rows of `n_columns` elements that start `row_stride` elements apart.
     ///
     /// # Panics
-    /// When `data` is too short.
-    pub fn new(data: &'a mut [f32], n_rows: usize, n_columns: usize) -> Self {
-        assert_covers(data.len(), n_rows, n_columns, n_columns);
-        Self { data, n_rows, n_columns }
+    /// When `data` is too short or rows overlap.
+    pub fn with_stride(data: &'a mut [f32], n_rows: usize, n_columns: usize, row_stride: usize) -> Self {
+        assert_covers(data.len(), n_rows, n_columns, row_stride);
+        assert!(n_columns <= row_stride, "rows of {n_columns} elements overlap when {row_stride} apart");
+        Self { data, n_rows, n_columns, row_stride }
     }
 }
 
@@ -111,7 +118,7 @@ pub fn matmul(out: MatrixMut, mode: Output, factor: f32, a: Matrix, b: Matrix, t
             a.n_columns,
             out.data.as_mut_ptr(),
             1,
-            out.n_columns as isize,
+            out.row_stride as isize,
             mode == Output::Add,
             a.data.as_ptr(),
             a.column_stride as isize,

@@ -269,7 +269,7 @@ impl Weights {
     fn new(low_rank: bool) -> Self {
         let shapes = [[C, C], [K * D, C], [K * D, C], [C, C], [I, C], [I, C], [C, I]];
         let projections = shapes.map(|shape| Projection {
-            weight: leaf(&[shape[0] * shape[1]], !low_rank) * 0.05,
+            weight: leaf(&[shape[0] * shape[1]], !low_rank),
             shape,
             low_rank: low_rank.then(|| [leaf(&[R * shape[1]], true), leaf(&[shape[0] * R], true)]),
         });
@@ -315,11 +315,11 @@ fn rows(lengths: &[usize]) -> (Segments, Vec<u32>) {
     (segments, positions)
 }
 
-/// Pseudo-random values of the given shape's size.
+/// Small pseudo-random values, as many as the given shape has.
 fn leaf(shape: &[usize], tracked: bool) -> Tensor<1> {
     let n: usize = shape.iter().product();
     let values: Vec<f32> =
-        (0..n).map(|i| (i as u32).wrapping_mul(0x9e37_79b9) as f32 / 2_147_483_648.0 - 1.0).collect();
+        (0..n).map(|i| ((i as u32).wrapping_mul(0x9e37_79b9) as f32 / 2_147_483_648.0 - 1.0) * 0.1).collect();
     Tensor::from_data(TensorData::new(values, [n]), &Device::flex().autodiff()).set_require_grad(tracked)
 }
 

@@ -47,17 +47,20 @@ pub(crate) struct Values(FlexTensor);
 
 /// Whether the CPU kernels can take this tensor.
 pub(crate) fn on_cpu<const D: usize>(tensor: &Tensor<D>) -> bool {
-    let on_cpu = match tensor.device().as_dispatch() {
-        DispatchDevice::Flex(_) => true,
+    let device = tensor.device();
+    let on_cpu = match device.as_dispatch() {
+        // Burn's own recomputation would need each operation's forward pass; ours works on whole blocks instead.
         DispatchDevice::Autodiff(device) => {
-            // Burn's own recomputation would need each operation's forward pass; ours works on whole blocks instead.
-            matches!(**device, DispatchDevice::Flex(_))
+            is_flex(device)
                 && device.gradient_checkpointing_strategy() == GradientCheckpointingStrategy::Disabled
         }
-        #[expect(unreachable_patterns, reason = "reachable when other backends are compiled in")]
-        _ => false,
+        device => is_flex(device),
     };
     on_cpu && tensor.dtype() == DType::F32
+}
+
+fn is_flex(device: &DispatchDevice) -> bool {
+    matches!(device, DispatchDevice::Flex(_))
 }
 
 /// The tensor as an input of [`apply`]; it must be [`on_cpu`].
