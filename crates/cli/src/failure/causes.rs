@@ -12,7 +12,9 @@ use super::{Exit, Failure};
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::from_error(Exit::Usage, &error, error.hint())
+        let failure = Self::from_error(Exit::Usage, &error, error.hint());
+        // It has a line for each field that is wrong.
+        Self { what: error.to_string().replace('\n', "; "), ..failure }
     }
 }
 

