@@ -245,6 +245,10 @@ pub trait Observer {
     /// An event, after it was written to the run folder.
     fn event(&mut self, event: &Event);
 
+    /// A run goes on after `step` optimizer steps. Its `run_started` event was written by an earlier process, so this
+    /// says the same again to whoever watches now.
+    fn resumed(&mut self, _run: &RunStarted, _step: u64) {}
+
     /// A longer stage without events of its own begins, such as "loading the model".
     fn stage(&mut self, _stage: &str) {}
 

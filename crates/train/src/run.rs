@@ -107,11 +107,13 @@ fn work(
     let Prepared { mut model, tokenizer, source, trainability, train, validation, record } = prepared;
     let mut optimizer = Optimizer::new(&config.training, model.parameters());
     let saved = found.as_ref().map(|found| found.state.progress());
+    let started = run_started(config, &record, &plan, [&train, &validation]);
     let state = match found {
         Some(found) => {
             checkpoint::load_weights(&found.path, &mut model)?;
             checkpoint::load_optimizer(&found.path, &mut optimizer, &found.state)?;
             continue_events(folder, journal, &found)?;
+            journal.observer().resumed(&started, found.state.step);
             found.state
         }
         None => {
@@ -119,7 +121,6 @@ fn work(
                 journal.note(NoteLevel::Info, "there is no checkpoint yet; starting from the beginning")?;
             }
             journal.open_events(0, 0.0)?;
-            let started = run_started(config, &record, &plan, [&train, &validation]);
             journal.event(EventBody::RunStarted(started), Timing::default())?;
             TrainState {
                 format_version: TrainState::FORMAT_VERSION,
