@@ -6,6 +6,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use tunesmith_config::ExperimentConfig;
 use tunesmith_formats::FormatError;
 use tunesmith_formats::hub::{Hub, Progress};
 
@@ -62,6 +63,20 @@ pub(crate) fn cache_dir() -> Result<PathBuf, Failure> {
 /// # Errors
 /// A name that is no path, no model of the hub, or cannot be fetched.
 pub(crate) fn resolve(name: &str, terminal: &Terminal) -> Result<StoredModel, Failure> {
+    resolve_revision(name, None, terminal)
+}
+
+/// The model an experiment is about: `llm_backbone` at `environment.huggingface_branch`.
+///
+/// # Errors
+/// As [`resolve`].
+pub(crate) fn backbone(config: &ExperimentConfig, terminal: &Terminal) -> Result<StoredModel, Failure> {
+    let branch = config.environment.huggingface_branch.as_str();
+    let revision = (!branch.is_empty() && branch != MAIN_BRANCH).then_some(branch);
+    resolve_revision(&config.llm_backbone, revision, terminal)
+}
+
+fn resolve_revision(name: &str, revision: Option<&str>, terminal: &Terminal) -> Result<StoredModel, Failure> {
     let path = Path::new(name);
     if path.exists() {
         return Ok(StoredModel { model: name.to_owned(), path: path.to_owned(), source: Origin::Path });
@@ -69,7 +84,7 @@ pub(crate) fn resolve(name: &str, terminal: &Terminal) -> Result<StoredModel, Fa
     if name != "demo" && !may_be_hub_id(name) {
         return Err(Failure::new(Exit::Model, format!("there is no file or folder {name}")).hint(NAMES));
     }
-    pull(name, None, terminal).map_err(|mut failure| {
+    pull(name, revision, terminal).map_err(|mut failure| {
         if name != "demo" && failure.exit == Exit::Network {
             failure.what =
                 format!("there is no file or folder {name}, and it was not fetched: {}", failure.what);
@@ -108,6 +123,9 @@ pub(crate) fn pull(name: &str, revision: Option<&str>, terminal: &Terminal) -> R
         }
     }
 }
+
+/// What the hub serves when no revision is named.
+const MAIN_BRANCH: &str = "main";
 
 const NAMES: &str = "give a model folder, a GGUF file, a hub id (owner/name), or `demo`";
 

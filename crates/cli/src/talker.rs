@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tunesmith_config::{Dataset, ExperimentConfig, Prediction, TextFormat};
-use tunesmith_data::{Assembler, unescape};
+use tunesmith_data::{Assembler, training_tokenizer, unescape};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::read_adapter;
 use tunesmith_formats::tokenizer::Tokenizer;
@@ -27,6 +27,8 @@ pub(crate) struct Talker {
     pub(crate) settings: GenerationSettings,
     /// The system text of the training data, when it is the same everywhere.
     pub(crate) system: Option<String>,
+    /// Rounds before the newest question that stay in view; `None` means all.
+    pub(crate) n_history_rounds: Option<usize>,
 }
 
 /// What to talk to.
@@ -74,7 +76,14 @@ pub(crate) fn load_model(path: &Path, adapter: Option<&Path>, n_threads: usize) 
         model.load_adapter(&config, tensors)?;
     }
     let layout = ChatLayout::of_tokenizer(&tokenizer).ok();
-    Ok(Talker { model, tokenizer, layout, settings: GenerationSettings::default(), system: None })
+    Ok(Talker {
+        model,
+        tokenizer,
+        layout,
+        settings: GenerationSettings::default(),
+        system: None,
+        n_history_rounds: None,
+    })
 }
 
 /// Opens a run, with its base model wherever that is now.
@@ -86,7 +95,7 @@ pub(crate) fn open_run(run_dir: &Path, terminal: &Terminal) -> Result<SavedRun, 
     }
     // The place may have changed since, but the name is still in the settings.
     let (config, _) = ExperimentConfig::load(&folder.config())?;
-    let base = model_store::resolve(&config.llm_backbone, terminal)?;
+    let base = model_store::backbone(&config, terminal)?;
     Ok(SavedRun::open(run_dir, Some(&base.path))?)
 }
 
@@ -99,8 +108,9 @@ fn load_run(run_dir: &Path, source: &Source<'_>, terminal: &Terminal) -> Result<
     set_threads(source.n_threads)?;
     let run = open_run(run_dir, terminal)?;
     let model = run.model(&weights(source.checkpoint), &open_device("auto")?)?;
-    let tokenizer = run.tokenizer().clone();
     let config = run.config();
+    // Texts are cut into tokens as they were in training.
+    let tokenizer = training_tokenizer(config, run.tokenizer())?;
     let layout = match config.dataset.text_format {
         TextFormat::Markers => Some(ChatLayout::Markers(markers(&config.dataset))),
         TextFormat::ChatTemplate => ChatLayout::of_tokenizer(&tokenizer).ok(),
@@ -112,7 +122,9 @@ fn load_run(run_dir: &Path, source: &Source<'_>, terminal: &Terminal) -> Result<
         ..settings(&config.prediction, seed)
     };
     let system = common_system(config);
-    Ok(Talker { model, tokenizer, layout, settings, system })
+    // The setting counts messages, two to a round.
+    let n_history_rounds = Some(config.prediction.num_history.div_ceil(2));
+    Ok(Talker { model, tokenizer, layout, settings, system, n_history_rounds })
 }
 
 /// The system text that the first rows of a run's training table share. `None` when they differ, when there is none, or

@@ -123,7 +123,8 @@ pub(crate) fn run(args: &ChatArgs, terminal: &Terminal) -> Result<(), Failure> {
         checkpoint: args.checkpoint.as_deref(),
         n_threads: args.threads,
     };
-    let Talker { model, tokenizer, layout, mut settings, system } = talker::load(&source, terminal)?;
+    let Talker { model, tokenizer, layout, mut settings, system, n_history_rounds } =
+        talker::load(&source, terminal)?;
     args.sampling.apply(&mut settings);
     let layout = if args.plain { Some(talker::plain_layout()) } else { layout };
     let layout = layout.ok_or_else(|| {
@@ -134,6 +135,7 @@ pub(crate) fn run(args: &ChatArgs, terminal: &Terminal) -> Result<(), Failure> {
         .hint("continue a text as it stands with --plain, or use a model that was tuned for chat")
     })?;
     let mut session = ChatSession::new(&model, &tokenizer, layout, settings)?;
+    session.set_history_rounds(n_history_rounds);
     if let Some(system) = args.system.as_ref().or(system.as_ref()) {
         session.set_system(system);
         if args.system.is_none() && args.prompt.is_none() && !args.json {

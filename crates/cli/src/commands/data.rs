@@ -70,7 +70,7 @@ pub(crate) fn run(command: &DataCommand, terminal: &Terminal) -> Result<(), Fail
 fn preview(args: &PreviewArgs, terminal: &Terminal) -> Result<(), Failure> {
     let config = experiment::load(&args.yaml, &args.overrides, terminal)?;
     let conversations = experiment::conversations(&config, &args.file)?;
-    let model = model_store::resolve(&config.llm_backbone, terminal)?;
+    let model = model_store::backbone(&config, terminal)?;
     let tokenizer = ModelSource::open(&model.path)?.tokenizer()?;
 
     let options = PreviewOptions { n_samples: args.samples, rows: args.rows.clone(), cache_dir: None };

@@ -64,7 +64,7 @@ pub(crate) struct TrainArgs {
 pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> {
     let mut plan = plan(args, terminal)?;
     experiment::refuse_errors(&plan.config)?;
-    let model = model_store::resolve(&plan.config.llm_backbone, terminal)?;
+    let model = model_store::backbone(&plan.config, terminal)?;
     warn_about_memory(&model.path, &plan.config, terminal)?;
     if model.source != Origin::Path {
         // The name by which other programs find the base of the adapter, too.

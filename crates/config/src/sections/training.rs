@@ -48,7 +48,7 @@ fields! {
             => facets().within(0.0, 1.0).slider(0.0, 0.1, 1e-4).when(&[is_not("schedule", "Constant")]);
         /// Epochs, or a part of one, over which the learning rate rises from 0 to its value.
         warmup_epochs: f64 = 0.0 => facets().at_least(0.0).slider(0.0, 5.0, 0.05).open_grid(&[0.0, 0.25]);
-        /// Pull of the weights towards 0. Biases and norm weights are left out.
+        /// Pull of the weights towards 0. Weights with `bias` or `LayerNorm.weight` in their names are left out.
         weight_decay: f64 = 0.0 => facets().at_least(0.0).spin(0.0, 1e-5).open_grid(&[0.0, 0.01, 0.1, 0.2]);
         /// Largest length of the gradient over all weights; a longer one is scaled down. 0 switches it off.
         gradient_clip: f64 = 0.0
