@@ -2,7 +2,7 @@
 
 use crate::Level;
 use crate::parallel::{rows_per_task, run};
-use crate::sum::add_to;
+use crate::sum::add;
 
 /// Fills y [N, C].
 ///
@@ -30,7 +30,7 @@ pub fn add_gradient(level: Level, dy: &[f32], width: usize, ids: &[u32], d_weigh
     assert_eq!(dy.len(), ids.len() * width, "embedding: length of dy");
     // One thread: N·C additions are nothing beside the matrix products around them.
     for (id, dy) in ids.iter().zip(dy.chunks_exact(width.max(1))) {
-        add_to(level, dy, &mut d_weight[*id as usize * width..(*id as usize + 1) * width]);
+        add(level, dy, &mut d_weight[*id as usize * width..(*id as usize + 1) * width]);
     }
 }
 

@@ -17,7 +17,7 @@ pub fn column_sums(level: Level, x: &[f32], out: &mut [f32]) {
     sum_rows(width, n_rows, out, |row, sums| add(level, &x[row * width..(row + 1) * width], sums));
 }
 
-/// y[i] += x[i]
+/// y[i] += x[i], on all threads.
 pub fn add_to(level: Level, x: &[f32], y: &mut [f32]) {
     assert_eq!(x.len(), y.len(), "add_to: lengths");
     let tasks = x.chunks(ELEMENTS_PER_PARTIAL).zip(y.chunks_mut(ELEMENTS_PER_PARTIAL)).collect();
@@ -61,7 +61,8 @@ pub(crate) fn sum_rows(
 }
 
 simd_kernel! {
-    fn add<S>(x: &[f32], y: &mut [f32]) {
+    /// y[i] += x[i], on the calling thread.
+    pub(crate) fn add<S>(x: &[f32], y: &mut [f32]) {
         for (y, x) in y.iter_mut().zip(x) {
             *y += *x;
         }

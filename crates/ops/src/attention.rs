@@ -16,7 +16,7 @@ use crate::{Device, Segments};
 pub struct AttentionOptions {
     /// Factor on the scores, usually 1/√D.
     pub scale: f32,
-    /// Tokens a token sees, itself included; `None` is all before it.
+    /// Tokens a token sees, itself included, so at least 1; `None` is all before it.
     pub window: Option<usize>,
 }
 
@@ -28,7 +28,7 @@ pub fn attention(
     segments: &Segments,
     options: AttentionOptions,
 ) -> Tensor<3> {
-    check_shapes("attention", &q, &k, &v, segments);
+    check_arguments("attention", [&q, &k, &v], segments, options);
     if !(cpu::on_cpu(&q) && cpu::on_cpu(&k) && cpu::on_cpu(&v)) {
         return attention_composed(q, k, v, segments, options);
     }
@@ -144,13 +144,19 @@ pub(crate) fn attend(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, options: Attentio
     y.reshape([n_new, n_heads, head_width])
 }
 
-/// Stops unless q, k, v and the segments fit together.
-pub(crate) fn check_shapes(op: &str, q: &Tensor<3>, k: &Tensor<3>, v: &Tensor<3>, segments: &Segments) {
+/// Stops unless q, k, v, the segments and the options fit together.
+pub(crate) fn check_arguments(
+    op: &str,
+    [q, k, v]: [&Tensor<3>; 3],
+    segments: &Segments,
+    options: AttentionOptions,
+) {
     let [n_tokens, n_heads, head_width] = q.dims();
     let [_, n_kv_heads, _] = k.dims();
     require_equal(op, "k [N, K, D]", k.dims(), [n_tokens, n_kv_heads, head_width]);
     require_equal(op, "v [N, K, D]", v.dims(), [n_tokens, n_kv_heads, head_width]);
     require_equal(op, "number of tokens in the segments", segments.n_tokens(), n_tokens);
+    require(options.window != Some(0), op, || "the window is 0, but a token sees itself".to_owned());
     require(n_kv_heads != 0 && n_heads.is_multiple_of(n_kv_heads), op, || {
         format!("{n_heads} query heads cannot share {n_kv_heads} key/value heads evenly")
     });

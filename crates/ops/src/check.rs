@@ -35,9 +35,13 @@ pub(crate) fn read<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
     }
 }
 
-/// A float tensor of `shape` on `device`.
-pub(crate) fn upload<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
-    Tensor::from_data(TensorData::new(values, shape), device)
+/// A tensor of `shape` on the device of `like` and with its type of numbers.
+pub(crate) fn upload<const D: usize, const L: usize>(
+    values: Vec<f32>,
+    shape: [usize; D],
+    like: &Tensor<L>,
+) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values, shape), (&like.device(), like.dtype()))
 }
 
 /// A vector of row positions on `device`.

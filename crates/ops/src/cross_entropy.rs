@@ -158,8 +158,8 @@ pub fn cross_entropy_from_hidden_composed(
         h.clone().matmul(w.clone().slice([chunk.clone(), 0..width]).transpose())
     };
 
-    let mut maximum = Tensor::<2>::full([n_rows, 1], f32::NEG_INFINITY, &device);
-    let mut sum = Tensor::<2>::zeros([n_rows, 1], &device);
+    let mut maximum = Tensor::<2>::full([n_rows, 1], f32::NEG_INFINITY, (&device, h.dtype()));
+    let mut sum = Tensor::<2>::zeros([n_rows, 1], (&device, h.dtype()));
     for chunk in &chunks {
         let logits = logits(chunk);
         let larger = maximum.clone().max_pair(logits.clone().max_dim(1));
@@ -169,7 +169,7 @@ pub fn cross_entropy_from_hidden_composed(
     let log_sum_exp = maximum + sum.log();
     let label_rows = w.clone().select(0, upload_rows(targets.iter().copied(), &device));
     let losses = log_sum_exp.clone() - (h.clone() * label_rows.clone()).sum_dim(1);
-    let row_weights = upload(row_weights, [n_rows, 1], &device);
+    let row_weights = upload(row_weights, [n_rows, 1], &h);
     let value = (losses.clone() * row_weights.clone()).sum();
     for (&row, loss) in rows.iter().zip(read(&losses)) {
         per_token[row] = loss;

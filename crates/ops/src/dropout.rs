@@ -53,7 +53,7 @@ pub fn dropout_composed(x: Tensor<2>, dropout: Dropout) -> Tensor<2> {
     let ones = vec![1.0; n_rows * n_columns];
     let mut factors = vec![0.0; n_rows * n_columns];
     kernel::forward(Level::best(), &ones, dropout.probability, dropout.key, 0, &mut factors);
-    let factors = upload(factors, [n_rows, n_columns], &x.device());
+    let factors = upload(factors, [n_rows, n_columns], &x);
     x * factors
 }
 

@@ -6,7 +6,7 @@
 use burn::tensor::Tensor;
 use tunesmith_kernels::{Level, cached_attention as kernel};
 
-use crate::attention::{attend, check_shapes, heads};
+use crate::attention::{attend, check_arguments, heads};
 use crate::check::{require, require_equal};
 use crate::cpu::{self, Values};
 use crate::{AttentionOptions, Segments};
@@ -154,7 +154,7 @@ pub fn attention_cached(
     options: AttentionOptions,
 ) -> Tensor<3> {
     let op = "attention_cached";
-    check_shapes(op, &q, &k, &v, new_tokens);
+    check_arguments(op, [&q, &k, &v], new_tokens, options);
     require_equal(op, "number of segments", new_tokens.len(), cache.n_sequences());
     let n_layers = cache.layers.len();
     require(layer_idx < n_layers, op, || format!("layer {layer_idx} of a cache with {n_layers} layers"));

@@ -86,7 +86,8 @@ impl Rule {
 
 /// One step: the new parameter and state.
 ///
-/// All tensors have the same length, lie on the same device and leave their graphs; `step` counts from 1.
+/// All tensors have the same length, lie on the same device and leave their graphs; `step` counts from 1. A parameter or
+/// state is updated in place where no other handle to it exists, and copied otherwise: move them in, keep no clone.
 pub fn update(
     rule: &Rule,
     lr: f32,

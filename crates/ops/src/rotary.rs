@@ -113,7 +113,7 @@ pub fn rotary_composed(x: Tensor<3>, positions: &[u32], table: &RotaryTable) -> 
             let start = position as usize * half;
             values[start..start + half].iter().copied()
         });
-        upload(rows.collect(), [n_tokens, 1, half], &x.device())
+        upload(rows.collect(), [n_tokens, 1, half], &x)
     };
     let (cos, sin) = (gather(&table.inner.cos), gather(&table.inner.sin));
     let low = x.clone().slice([0..n_tokens, 0..n_heads, 0..half]);

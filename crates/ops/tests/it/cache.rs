@@ -1,3 +1,4 @@
+use burn::tensor::DType;
 use tunesmith_ops::{
     AttentionOptions, Device, KvCache, Segments, Tensor, TensorData, attention, attention_cached,
 };
@@ -15,10 +16,12 @@ struct Sequences {
     k: Vec<Vec<f32>>,
     v: Vec<Vec<f32>>,
     options: AttentionOptions,
+    /// The kernels know single precision only; double precision takes the way of other devices.
+    dtype: DType,
 }
 
 impl Sequences {
-    fn new(lengths: &[usize], window: Option<usize>) -> Self {
+    fn new(lengths: &[usize], window: Option<usize>, dtype: DType) -> Self {
         let rows = |heads: usize, seed: u64| {
             lengths.iter().enumerate().map(|(i, n)| random(n * heads * WIDTH, seed + i as u64)).collect()
         };
@@ -29,13 +32,14 @@ impl Sequences {
             k: rows(KV_HEADS, 20),
             v: rows(KV_HEADS, 30),
             options,
+            dtype,
         }
     }
 
     fn whole(&self) -> Vec<Vec<f32>> {
         let segments = Segments::new(&self.lengths);
         let tensors = [(&self.q, HEADS), (&self.k, KV_HEADS), (&self.v, KV_HEADS)]
-            .map(|(rows, heads)| tensor(rows.concat(), heads));
+            .map(|(rows, heads)| self.tensor(rows.concat(), heads));
         let [q, k, v] = tensors;
         let y = to_vec(&attention(q, k, v, &segments, self.options));
         segments
@@ -44,13 +48,17 @@ impl Sequences {
             .collect()
     }
 
+    fn tensor(&self, values: Vec<f32>, heads: usize) -> Tensor<3> {
+        tensor(values, heads).cast(self.dtype)
+    }
+
     /// One step with `n_new[i]` new tokens of sequence `alive[i]`, which has `known[i]`; the outputs per sequence.
     fn step(&self, cache: &mut KvCache, alive: &[usize], known: &[usize], n_new: &[usize]) -> Vec<Vec<f32>> {
         let gather = |rows: &[Vec<f32>], heads: usize| {
             let parts = alive.iter().zip(known).zip(n_new).map(|((sequence, known), n)| {
                 rows[*sequence][known * heads * WIDTH..(known + n) * heads * WIDTH].to_vec()
             });
-            tensor(parts.collect::<Vec<_>>().concat(), heads)
+            self.tensor(parts.collect::<Vec<_>>().concat(), heads)
         };
         let (q, k, v) = (gather(&self.q, HEADS), gather(&self.k, KV_HEADS), gather(&self.v, KV_HEADS));
         let segments = Segments::new(n_new);
@@ -74,8 +82,10 @@ fn check(got: &[f32], want: &[f32]) {
 
 #[test]
 fn step_by_step_equals_the_whole() {
-    for window in [None, Some(5)] {
-        let sequences = Sequences::new(&[12, 20], window);
+    for (window, dtype) in
+        [(None, DType::F32), (Some(5), DType::F32), (None, DType::F64), (Some(5), DType::F64)]
+    {
+        let sequences = Sequences::new(&[12, 20], window, dtype);
         let want = sequences.whole();
         let mut cache = KvCache::new(1, 2);
         // Prompts of different lengths together, then single tokens, then several at once.
@@ -95,7 +105,12 @@ fn step_by_step_equals_the_whole() {
 
 #[test]
 fn finished_sequences_leave_and_tokens_can_be_taken_back() {
-    let sequences = Sequences::new(&[6, 7, 8], None);
+    for dtype in [DType::F32, DType::F64] {
+        check_leaving(&Sequences::new(&[6, 7, 8], None, dtype));
+    }
+}
+
+fn check_leaving(sequences: &Sequences) {
     let want = sequences.whole();
     let mut cache = KvCache::new(1, 3);
     sequences.step(&mut cache, &[0, 1, 2], &[0, 0, 0], &[4, 4, 4]);

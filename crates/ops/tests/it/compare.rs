@@ -1,6 +1,10 @@
 //! Running an operation with its gradients, and comparing two ways of doing it.
 
+use burn::tensor::DType;
 use tunesmith_ops::{Device, Tensor, TensorData};
+
+/// The value of an operation and the gradient of each tracked input.
+pub(crate) type Outcome = (Vec<f32>, Vec<Option<Vec<f32>>>);
 
 /// An input: its shape, whether it is tracked, and the seed of its values.
 #[derive(Clone, Debug)]
@@ -43,16 +47,23 @@ impl Leaf {
 }
 
 /// The value of `f` and the gradients of Σ value ∘ dy, dy being random; `None` for frozen inputs.
-pub(crate) fn run<const D: usize>(
+pub(crate) fn run<const D: usize>(arguments: &[Argument], f: impl Fn(&[Leaf]) -> Tensor<D>) -> Outcome {
+    run_in(DType::F32, arguments, f)
+}
+
+/// As [`run`] in another type of numbers; the kernels know single precision only, so every other type takes the way of
+/// the devices that have none.
+pub(crate) fn run_in<const D: usize>(
+    dtype: DType,
     arguments: &[Argument],
     f: impl Fn(&[Leaf]) -> Tensor<D>,
-) -> (Vec<f32>, Vec<Option<Vec<f32>>>) {
-    let device = Device::flex().autodiff();
+) -> Outcome {
+    let device = (&Device::flex().autodiff(), dtype);
     let leaves: Vec<Leaf> = arguments
         .iter()
         .map(|argument| {
             let values = TensorData::new(argument.values.clone(), [argument.values.len()]);
-            let tensor = Tensor::<1>::from_data(values, &device).set_require_grad(argument.tracked);
+            let tensor = Tensor::<1>::from_data(values, device).set_require_grad(argument.tracked);
             Leaf(tensor, argument.shape.clone())
         })
         .collect();
@@ -63,14 +74,15 @@ pub(crate) fn run<const D: usize>(
     if !y.is_tracked() {
         return (value, vec![None; arguments.len()]);
     }
-    let dy = Tensor::<D>::from_data(TensorData::new(random(n, 99), shape), &device);
+    let dy = Tensor::<D>::from_data(TensorData::new(random(n, 99), shape), device);
     let gradients = (y * dy).sum().backward();
     let gradients =
         leaves.iter().map(|leaf| leaf.0.grad(&gradients).map(|gradient| to_vec(&gradient))).collect();
     (value, gradients)
 }
 
-/// Fails unless both ways give the same value and the same gradients within `tolerance`; returns the worst difference.
+/// Fails unless three ways give the same value and the same gradients within `tolerance`: the operation in single and in
+/// double precision, which takes the way of other devices, and `composed`.
 pub(crate) fn assert_same<const D: usize>(
     name: &str,
     tolerance: f32,
@@ -78,11 +90,22 @@ pub(crate) fn assert_same<const D: usize>(
     fused: impl Fn(&[Leaf]) -> Tensor<D>,
     composed: impl Fn(&[Leaf]) -> Tensor<D>,
 ) {
-    let (value, gradients) = run(arguments, fused);
-    let (want, want_gradients) = run(arguments, composed);
-    let mut worst = worst_difference(&value, &want);
+    let got = run(arguments, &fused);
+    compare(name, tolerance, arguments, &got, &run(arguments, composed));
+    compare(
+        &format!("{name} in double precision"),
+        tolerance,
+        arguments,
+        &got,
+        &run_in(DType::F64, arguments, fused),
+    );
+}
+
+fn compare(name: &str, tolerance: f32, arguments: &[Argument], got: &Outcome, want: &Outcome) {
+    let ((value, gradients), (want, want_gradients)) = (got, want);
+    let mut worst = worst_difference(value, want);
     assert!(worst < tolerance, "{name}: values differ by {worst:.2e}");
-    for (idx, (gradient, want)) in gradients.iter().zip(&want_gradients).enumerate() {
+    for (idx, (gradient, want)) in gradients.iter().zip(want_gradients).enumerate() {
         assert_eq!(gradient.is_some(), arguments[idx].tracked, "{name}: gradient of input {idx}");
         if let (Some(gradient), Some(want)) = (gradient, want) {
             let difference = worst_difference(gradient, want);

@@ -52,3 +52,20 @@ fn threads_do_not_change_a_bit_of_a_block() {
         assert!(alone == bits(n_threads), "{n_threads} threads give other bits than 1");
     }
 }
+
+/// Burn's own product, which operations composed of Burn's use.
+#[test]
+fn threads_do_not_change_a_bit_of_burns_products() {
+    for (n, n_in, n_out) in [(1, 576, 1536), (3, 576, 576), (8, 300, 1000), (300, 576, 200), (70, 1000, 64)] {
+        let arguments = [tracked(&[n, n_in], 1), tracked(&[n_out, n_in], 2)];
+        let bits = |n_threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+            let product = |l: &[Leaf]| tunesmith_ops::linear_composed(l[0].get(), l[1].get(), None);
+            let (value, gradients) = pool.install(|| run(&arguments, product));
+            let all = gradients.into_iter().flatten().flatten().chain(value);
+            all.map(f32::to_bits).collect::<Vec<u32>>()
+        };
+        let alone = bits(1);
+        assert!(alone == bits(2) && alone == bits(3), "{n}×{n_in}×{n_out}");
+    }
+}
