@@ -10,7 +10,7 @@ use super::grammar::Spoken;
 use crate::failure::Failure;
 
 /// Enough rows to learn from in a few minutes, and enough held out to tell 80 % from 90 %.
-const SIZE: Size = Size { n_train: 720, n_held_out: 60, seed: 1 };
+const SIZE: Size = Size { n_train: 900, n_held_out: 60, seed: 1 };
 
 /// Where the demo's files are.
 pub(crate) struct DemoFiles {
