@@ -1,4 +1,4 @@
-//! Helpers of the unit tests.
+//! Shared by the unit tests.
 
 use crate::dropout::random_bits;
 

@@ -3,7 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "helpers of tests are not themselves marked as tests"
+    reason = "functions shared by tests are not themselves marked as tests"
 )]
 
 mod activation;
