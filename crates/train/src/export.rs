@@ -17,8 +17,8 @@ use tunesmith_models::{CausalLm, TokenBatch};
 use tunesmith_ops::Segments;
 
 use crate::error::TrainError;
+use crate::json_file::write_json;
 use crate::keys::{KeyUse, derive_key};
-use crate::status::write_json;
 
 /// How a model folder is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

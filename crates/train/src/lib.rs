@@ -20,6 +20,7 @@ mod export;
 mod export_template;
 mod gradients;
 mod journal;
+mod json_file;
 mod keys;
 mod milestones;
 mod optimizer;

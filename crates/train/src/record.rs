@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 use tunesmith_config::{ExperimentConfig, schema};
 use tunesmith_data::TokenSample;
 
-use crate::error::{IoContext, TrainError};
-use crate::status::write_json;
+use crate::error::TrainError;
+use crate::json_file::{read_json, write_json};
 
 /// Content of `run.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,13 +101,7 @@ impl RunRecord {
     /// # Errors
     /// When it cannot be read or is not a record.
     pub fn read(path: &Path) -> Result<Option<Self>, TrainError> {
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text = std::fs::read_to_string(path).at(path, "read")?;
-        serde_json::from_str(&text)
-            .map(Some)
-            .map_err(|source| TrainError::RunFile { path: path.to_owned(), reason: source.to_string() })
+        read_json(path)
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<(), TrainError> {

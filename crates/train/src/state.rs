@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{IoContext, TrainError};
-use crate::status::write_json;
+use crate::json_file::write_json;
 
 /// Content of a checkpoint's `state.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

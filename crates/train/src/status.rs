@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use tunesmith_formats::atomic::write_file;
 
-use crate::error::{IoContext, TrainError};
+use crate::error::TrainError;
+use crate::json_file::{read_json, write_json};
 
 /// Content of `flags.json`. H2O LLM Studio's readers use `status` and `info`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,26 +54,12 @@ impl Status {
     /// # Errors
     /// When it cannot be read or is not a status.
     pub fn read(path: &Path) -> Result<Option<Self>, TrainError> {
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text = std::fs::read_to_string(path).at(path, "read")?;
-        serde_json::from_str(&text)
-            .map(Some)
-            .map_err(|source| TrainError::RunFile { path: path.to_owned(), reason: source.to_string() })
+        read_json(path)
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<(), TrainError> {
         write_json(path, self)
     }
-}
-
-/// Writes `value` as indented JSON with a final line end, so that a reader sees the old file or the new one.
-pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TrainError> {
-    let mut text = serde_json::to_string_pretty(value)
-        .map_err(|source| TrainError::RunFile { path: path.to_owned(), reason: source.to_string() })?;
-    text.push('\n');
-    Ok(write_file(path, text.as_bytes())?)
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{IoContext, TrainError};
-use crate::status::{RunStatus, write_json};
+use crate::error::TrainError;
+use crate::json_file::{read_json, write_json};
+use crate::status::RunStatus;
 
 /// The figures of a run that ended without a failure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,13 +55,7 @@ impl RunSummary {
     /// # Errors
     /// When it cannot be read or is not a summary.
     pub fn read(path: &Path) -> Result<Option<Self>, TrainError> {
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text = std::fs::read_to_string(path).at(path, "read")?;
-        serde_json::from_str(&text)
-            .map(Some)
-            .map_err(|source| TrainError::RunFile { path: path.to_owned(), reason: source.to_string() })
+        read_json(path)
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<(), TrainError> {
