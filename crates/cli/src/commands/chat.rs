@@ -136,6 +136,8 @@ pub(crate) fn run(args: &ChatArgs, terminal: &Terminal) -> Result<(), Failure> {
     })?;
     let mut session = ChatSession::new(&model, &tokenizer, layout, settings)?;
     session.set_history_rounds(n_history_rounds);
+    // A text that is continued as it stands has no place for the training data's system text.
+    let system = if args.plain { None } else { system };
     if let Some(system) = args.system.as_ref().or(system.as_ref()) {
         session.set_system(system);
         if args.system.is_none() && args.prompt.is_none() && !args.json {

@@ -193,38 +193,44 @@ fn full_fine_tuning_gives_a_whole_model() {
     sandbox.run(&["export", "run", "--output", "x"]).failure(4, &["export the model"]);
 }
 
+/// Tokens of the prompt that a `chat --json` command gave to the model.
+fn n_prompt_tokens(sandbox: &Sandbox, args: &[&str]) -> u64 {
+    let args: Vec<&str> = args.iter().copied().chain(["--json", "--prompt", "say 3"]).collect();
+    let answered = sandbox.run(&args).success();
+    serde_json::from_str::<Value>(&answered.stdout).unwrap()["n_prompt_tokens"].as_u64().unwrap()
+}
+
 #[test]
 fn a_run_trained_with_markers_is_prompted_with_markers() {
     let sandbox = sandbox();
-    let args = [
-        "train",
-        "-Y",
-        "cfg.yaml",
-        "--output",
-        "run",
-        "--set",
-        "dataset.text_format=markers",
-        "--set",
-        "training.epochs=1",
-    ];
+    let markers = ["--set", "dataset.text_format=markers", "--set", "training.epochs=1"];
+    let args: Vec<&str> = ["train", "-Y", "cfg.yaml", "--output", "run"].into_iter().chain(markers).collect();
     sandbox.run(&args).success();
-    let count = |args: &[&str]| -> u64 {
-        let answered = sandbox.run(args).success();
-        serde_json::from_str::<Value>(&answered.stdout).unwrap()["n_prompt_tokens"].as_u64().unwrap()
-    };
     let base = tiny_model();
-    let marked = count(&["chat", "run", "--json", "--prompt", "say 3"]);
-    let plain = count(&[
-        "chat",
-        base.to_str().unwrap(),
-        "--plain",
-        "--json",
-        "--max-new-tokens",
-        "2",
-        "--prompt",
-        "say 3",
-    ]);
+    let plain =
+        n_prompt_tokens(&sandbox, &["chat", base.to_str().unwrap(), "--plain", "--max-new-tokens", "2"]);
+    let marked = n_prompt_tokens(&sandbox, &["chat", "run"]);
     assert!(plain < marked, "{plain} < {marked}");
+}
+
+#[test]
+fn a_run_is_prompted_with_the_system_text_of_its_data() {
+    let sandbox = sandbox();
+    let with_system = rows(20).replace("{\"prompt\"", "{\"system\": \"Be brief and kind.\", \"prompt\"");
+    sandbox.write("rows.jsonl", with_system);
+    let settings = ["--set", "dataset.system_column=system", "--set", "training.epochs=1"];
+    let args: Vec<&str> =
+        ["train", "-Y", "cfg.yaml", "--output", "run"].into_iter().chain(settings).collect();
+    sandbox.run(&args).success();
+    let base = tiny_model();
+    let of_data = n_prompt_tokens(&sandbox, &["chat", "run"]);
+    assert_eq!(of_data, n_prompt_tokens(&sandbox, &["chat", "run", "--system", "Be brief and kind."]));
+    assert!(n_prompt_tokens(&sandbox, &["chat", "run", "--system", ""]) < of_data);
+    assert_eq!(
+        n_prompt_tokens(&sandbox, &["chat", "run", "--plain"]),
+        n_prompt_tokens(&sandbox, &["chat", base.to_str().unwrap(), "--plain", "--max-new-tokens", "2"]),
+        "a text that is continued as it stands has no system text"
+    );
 }
 
 #[test]
