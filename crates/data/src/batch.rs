@@ -3,7 +3,7 @@
 //! An epoch's plan is a pure function of the samples and [`BatchOptions`], so that a resumed run continues with
 //! the very batches it would have had. Symbols: N tokens of a micro-batch.
 
-use tunesmith_config::{LossFunction, Packing};
+use tunesmith_config::{ExperimentConfig, LossFunction, Packing};
 
 use crate::sample::TokenSample;
 use crate::samples::SampleSet;
@@ -29,6 +29,22 @@ pub struct BatchOptions {
     pub seed: u64,
     /// Epoch, counted from 0.
     pub epoch: usize,
+}
+
+impl BatchOptions {
+    /// What an experiment says about its batches in epoch `epoch`.
+    pub fn of(config: &ExperimentConfig, seed: u64, epoch: usize) -> Self {
+        let training = &config.training;
+        Self {
+            batch_size: training.batch_size,
+            max_length: config.tokenizer.max_length,
+            packing: training.packing,
+            shuffle: training.shuffle,
+            drop_last: training.drop_last_batch,
+            seed,
+            epoch,
+        }
+    }
 }
 
 /// The micro-batches of one epoch, as references into the samples.

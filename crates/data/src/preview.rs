@@ -248,15 +248,7 @@ impl Statistics {
 impl PackingSummary {
     fn of(set: &SampleSet, config: &ExperimentConfig) -> Self {
         let training = &config.training;
-        let options = BatchOptions {
-            batch_size: training.batch_size,
-            max_length: config.tokenizer.max_length,
-            packing: training.packing,
-            shuffle: training.shuffle,
-            drop_last: training.drop_last_batch,
-            seed: u64::try_from(config.environment.seed).unwrap_or(0),
-            epoch: 0,
-        };
+        let options = BatchOptions::of(config, u64::try_from(config.environment.seed).unwrap_or(0), 0);
         let plan = plan_epoch(set, &options);
         let sizes: Vec<(usize, usize)> = (0..plan.n_micro_batches()).map(|idx| plan.size(idx)).collect();
         let n_tokens = sizes.iter().map(|(n_tokens, _)| n_tokens).sum::<usize>();

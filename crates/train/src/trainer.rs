@@ -75,17 +75,7 @@ pub(crate) fn epoch_batches(
     seed: u64,
     epoch_idx: usize,
 ) -> BatchPlan {
-    let training = &config.training;
-    let options = BatchOptions {
-        batch_size: training.batch_size,
-        max_length: config.tokenizer.max_length,
-        packing: training.packing,
-        shuffle: training.shuffle,
-        drop_last: training.drop_last_batch,
-        seed,
-        epoch: epoch_idx,
-    };
-    plan_epoch(samples, &options)
+    plan_epoch(samples, &BatchOptions::of(config, seed, epoch_idx))
 }
 
 impl Trainer<'_, '_> {
