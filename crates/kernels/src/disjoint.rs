@@ -37,4 +37,15 @@ impl<'a> Disjoint<'a> {
         // SAFETY: the range lies inside the borrowed slice (asserted) and, by contract, nothing else refers to it.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
+
+    /// A pointer to the start of `range`, through which the caller may write those elements of the range that no other
+    /// task uses: a tile of a matrix, whose rows lie apart.
+    pub(crate) fn pointer(&self, range: Range<usize>) -> *mut f32 {
+        assert!(
+            range.start <= range.end && range.end <= self.length,
+            "tile {range:?} of {} elements",
+            self.length
+        );
+        self.start.wrapping_add(range.start)
+    }
 }

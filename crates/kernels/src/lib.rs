@@ -14,6 +14,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod bf16;
 pub mod cached_attention;
 pub mod cross_entropy;
 mod disjoint;
@@ -27,11 +28,14 @@ mod math;
 pub mod matmul;
 pub mod optimizer;
 mod parallel;
+pub mod product;
 pub mod rms_norm;
 pub mod rotary;
 pub mod simd;
 pub mod sum;
 #[cfg(test)]
 mod testing;
+pub mod weight;
 
+pub use product::Compute;
 pub use simd::Level;

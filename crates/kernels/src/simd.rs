@@ -20,6 +20,9 @@ pub(crate) enum Kind {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// With dot products of bfloat16 pairs; everything else is as in `Avx512`.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
 }
 
 impl Level {
@@ -46,15 +49,20 @@ impl Level {
                     && is_x86_feature_detected!("avx512bw")
                 {
                     levels.push(Self(Kind::Avx512));
+                    if is_x86_feature_detected!("avx512bf16") {
+                        levels.push(Self(Kind::Avx512Bf16));
+                    }
                 }
             }
         }
         levels
     }
 
-    /// The name to show: `AVX-512`, `AVX2`, `SSE2`, `NEON` or `scalar`.
+    /// The name to show: `AVX-512 BF16`, `AVX-512`, `AVX2`, `SSE2`, `NEON` or `scalar`.
     pub fn name(self) -> &'static str {
         match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Bf16 => "AVX-512 BF16",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "AVX-512",
             #[cfg(target_arch = "x86_64")]
@@ -129,7 +137,7 @@ macro_rules! simd_kernel {
             match level.kind() {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: a level of this kind exists only after detecting these instructions.
-                $crate::simd::Kind::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::simd::Kind::Avx512 | $crate::simd::Kind::Avx512Bf16 => unsafe { avx512($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: a level of this kind exists only after detecting these instructions.
                 $crate::simd::Kind::Avx2 => unsafe { avx2($($arg),*) },
