@@ -5,15 +5,10 @@
 use crate::Level;
 use crate::attention::Heads;
 use crate::disjoint::Disjoint;
-use crate::lanes::{map_and_sum, maximum};
+use crate::lanes::{dot, map_and_sum, maximum};
 use crate::math::exp;
-use crate::matmul::{Matrix, MatrixMut, Output, Threads, matmul};
 use crate::parallel::run_with;
 use crate::simd::simd_kernel;
-
-/// Keys of one product with the queries of a group: few enough that the product takes its dot-product form, which reads
-/// keys where they lie.
-const KEYS_PER_BLOCK: usize = 16;
 
 /// One sequence: its new queries and all its keys and values.
 #[derive(Clone, Copy, Debug)]
@@ -85,21 +80,40 @@ fn attend(
     scores: &mut [f32],
     y: &mut [f32],
 ) {
-    let (group, width, stride) = (heads.group(), heads.width, heads.key_width());
-    let n_keys = scores.len() / group;
-    let q = Matrix::new(q, group, width);
-    for first in (0..n_keys).step_by(KEYS_PER_BLOCK) {
-        let n = KEYS_PER_BLOCK.min(n_keys - first);
-        let out = MatrixMut::with_stride(&mut scores[first..], group, n, n_keys);
-        let keys = Matrix::with_stride(&keys[first * stride..], n, width, stride);
-        matmul(out, Output::Overwrite, heads.scale, q, keys.t(), Threads::One);
-    }
+    let n_keys = scores.len() / heads.group();
+    score(level, heads, keys, q, scores);
     for scores in scores.chunks_exact_mut(n_keys) {
         softmax(level, scores);
     }
-    let p = Matrix::new(scores, group, n_keys);
-    let values = Matrix::with_stride(values, n_keys, width, stride);
-    matmul(MatrixMut::new(y, group, width), Output::Overwrite, 1.0, p, values, Threads::One);
+    blend(level, heads, values, scores, y);
+}
+
+simd_kernel! {
+    /// scores[h, s] = scale · q[h]·keys[s]: keys are read where they lie, once
+    fn score<S>(heads: Heads, keys: &[f32], q: &[f32], scores: &mut [f32]) {
+        let n_keys = scores.len() / heads.group();
+        for (s, key) in keys.chunks(heads.key_width()).take(n_keys).enumerate() {
+            for (h, q) in q.chunks_exact(heads.width).enumerate() {
+                scores[h * n_keys + s] = heads.scale * dot::<S>(q, &key[..heads.width]);
+            }
+        }
+    }
+}
+
+simd_kernel! {
+    /// y[h] = Σ over s of p[h, s] values[s]
+    fn blend<S>(heads: Heads, values: &[f32], p: &[f32], y: &mut [f32]) {
+        let n_keys = p.len() / heads.group();
+        y.fill(0.0);
+        for (s, value) in values.chunks(heads.key_width()).take(n_keys).enumerate() {
+            for (h, y) in y.chunks_exact_mut(heads.width).enumerate() {
+                let p = p[h * n_keys + s];
+                for (y, value) in y.iter_mut().zip(value) {
+                    *y = S::mul_add(p, *value, *y);
+                }
+            }
+        }
+    }
 }
 
 simd_kernel! {
@@ -125,7 +139,17 @@ mod tests {
     /// y by the kernel of whole segments.
     fn whole(heads: Heads, n: usize, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
         let (mut y, mut log_sums) = (vec![0.0; q.len()], vec![0.0; n * heads.n_heads]);
-        attention::forward(Level::best(), heads, &[0, n], q, k, v, &mut y, &mut log_sums);
+        attention::forward(
+            Level::best(),
+            crate::Compute::F32,
+            heads,
+            &[0, n],
+            q,
+            k,
+            v,
+            &mut y,
+            &mut log_sums,
+        );
         y
     }
 

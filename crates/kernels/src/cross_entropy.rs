@@ -7,9 +7,10 @@
 
 use crate::Level;
 use crate::lanes::{map_and_sum, maximum};
+use crate::linear::Weights;
 use crate::math::exp;
-use crate::matmul::{Matrix, MatrixMut, Output, Threads, matmul};
 use crate::parallel::run;
+use crate::product::{Compute, Matrix, MatrixMut, Output, Term, Threads, product};
 use crate::simd::simd_kernel;
 
 /// Logits that exist at the same time: 32 MiB.
@@ -23,7 +24,7 @@ pub struct Problem<'a> {
     /// hidden [M, C]: the labelled positions only.
     pub hidden: &'a [f32],
     /// head [V, C]
-    pub head: &'a [f32],
+    pub head: Weights<'a>,
     /// C
     pub width: usize,
     /// The wanted vocabulary entry of each row [M].
@@ -45,7 +46,13 @@ pub struct Gradients<'a> {
 ///
 /// # Panics
 /// When lengths do not fit or a target lies beyond the vocabulary.
-pub fn cross_entropy(level: Level, problem: Problem, losses: &mut [f32], mut gradients: Gradients) {
+pub fn cross_entropy(
+    level: Level,
+    compute: Compute,
+    problem: Problem,
+    losses: &mut [f32],
+    mut gradients: Gradients,
+) {
     let Problem { hidden, head, width, targets, weights } = problem;
     let n_rows = targets.len();
     let vocabulary = head.len().checked_div(width).unwrap_or(0);
@@ -66,7 +73,6 @@ pub fn cross_entropy(level: Level, problem: Problem, losses: &mut [f32], mut gra
         return;
     }
     let with_gradient = gradients.hidden.is_some() || gradients.head.is_some();
-    let head = Matrix::new(head, vocabulary, width);
     let block = (LOGITS_PER_BLOCK / vocabulary).clamp(*ROWS_PER_BLOCK.start(), *ROWS_PER_BLOCK.end());
     let mut logits = vec![0.0; block.min(n_rows) * vocabulary];
     for first in (0..n_rows).step_by(block) {
@@ -74,14 +80,9 @@ pub fn cross_entropy(level: Level, problem: Problem, losses: &mut [f32], mut gra
         let n = rows.len();
         let logits = &mut logits[..n * vocabulary];
         let hidden = Matrix::new(&hidden[first * width..rows.end * width], n, width);
-        matmul(
-            MatrixMut::new(logits, n, vocabulary),
-            Output::Overwrite,
-            1.0,
-            hidden,
-            head.t(),
-            Threads::Pool,
-        );
+        let term = Term { left: hidden, right: head.transposed(vocabulary, width) };
+        let out = MatrixMut::new(logits, n, vocabulary);
+        product(level, compute, out, Output::Overwrite, &[term], Threads::Pool);
         let labels = targets[rows.clone()].iter().zip(&weights[rows.clone()]);
         let tasks = logits.chunks_exact_mut(vocabulary).zip(labels).zip(&mut losses[rows.clone()]).collect();
         run(tasks, |((logits, (target, weight)), loss)| {
@@ -90,11 +91,13 @@ pub fn cross_entropy(level: Level, problem: Problem, losses: &mut [f32], mut gra
         let d_logits = Matrix::new(logits, n, vocabulary);
         if let Some(d_hidden) = &mut gradients.hidden {
             let out = MatrixMut::new(&mut d_hidden[first * width..rows.end * width], n, width);
-            matmul(out, Output::Overwrite, 1.0, d_logits, head, Threads::Pool);
+            let term = Term { left: d_logits, right: head.as_right(vocabulary, width) };
+            product(level, compute, out, Output::Overwrite, &[term], Threads::Pool);
         }
         if let Some(d_head) = &mut gradients.head {
             let out = MatrixMut::new(d_head, vocabulary, width);
-            matmul(out, Output::Add, 1.0, d_logits.t(), hidden, Threads::Pool);
+            let term = Term::new(d_logits.t(), hidden);
+            product(level, compute, out, Output::Add, &[term], Threads::Pool);
         }
     }
 }
@@ -141,13 +144,14 @@ mod tests {
                 (vec![9.0; self.n], vec![9.0; hidden.len()], vec![9.0; head.len()]);
             let problem = Problem {
                 hidden: &hidden,
-                head: &head,
+                head: Weights::Trained(&head),
                 width: self.width,
                 targets: &targets,
                 weights: &weights,
             };
             cross_entropy(
                 level,
+                Compute::F32,
                 problem,
                 &mut losses,
                 Gradients { hidden: Some(&mut dh), head: Some(&mut dw) },
@@ -202,13 +206,19 @@ mod tests {
         for level in Level::available() {
             let problem = Problem {
                 hidden: &[1000.0],
-                head: &[1.0, -1.0, 0.999],
+                head: Weights::Trained(&[1.0, -1.0, 0.999]),
                 width: 1,
                 targets: &[1],
                 weights: &[1.0],
             };
             let (mut losses, mut dh) = ([0.0], [0.0]);
-            cross_entropy(level, problem, &mut losses, Gradients { hidden: Some(&mut dh), head: None });
+            cross_entropy(
+                level,
+                Compute::F32,
+                problem,
+                &mut losses,
+                Gradients { hidden: Some(&mut dh), head: None },
+            );
             assert!((losses[0] - 2000.313).abs() < 1e-2, "{}", losses[0]);
             assert!(dh[0].is_finite());
         }

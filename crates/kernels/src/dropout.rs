@@ -13,7 +13,7 @@ pub fn forward(level: Level, x: &[f32], probability: f32, key: u64, first_index:
     let tasks = x.chunks(chunk).zip(y.chunks_mut(chunk)).enumerate().collect();
     run(tasks, |(task_idx, (x, y))| {
         let start = first_index + (task_idx * chunk) as u64;
-        mask_chunk(level, x, y, start, key, probability);
+        mask(level, x, y, start, key, probability);
     });
 }
 
@@ -24,7 +24,8 @@ pub fn random_bits(index: u64, key: u64) -> u32 {
 }
 
 simd_kernel! {
-    fn mask_chunk<S>(x: &[f32], y: &mut [f32], start: u64, key: u64, probability: f32) {
+    /// As [`forward`], on the calling thread.
+    pub(crate) fn mask<S>(x: &[f32], y: &mut [f32], start: u64, key: u64, probability: f32) {
         // Bits at or above the threshold keep their element; a probability of 1 keeps none because of the factor.
         let threshold = (f64::from(probability) * 4_294_967_296.0).min(4_294_967_295.0) as u32;
         let factor = if probability < 1.0 { 1.0 / (1.0 - probability) } else { 0.0 };

@@ -24,6 +24,45 @@ pub(crate) fn dot<S: Isa>(a: &[f32], b: &[f32]) -> f32 {
     add_lanes(lanes)
 }
 
+/// The dot products of `a` with four rows of its length that lie one after the other.
+#[inline(always)]
+pub(crate) fn dot_4<S: Isa>(a: &[f32], rows: &[f32]) -> [f32; 4] {
+    const WIDE: usize = 16;
+    let n = a.len();
+    let (b0, rest) = rows.split_at(n);
+    let (b1, rest) = rest.split_at(n);
+    let (b2, b3) = rest.split_at(n);
+    // Four arrays, not an array of four: the compiler keeps these in registers.
+    let (mut s0, mut s1, mut s2, mut s3) = ([0.0; WIDE], [0.0; WIDE], [0.0; WIDE], [0.0; WIDE]);
+    let chunks = |x: &'_ [f32]| x.len() / WIDE * WIDE;
+    let end = chunks(a);
+    for start in (0..end).step_by(WIDE) {
+        let range = start..start + WIDE;
+        let (a, b0, b1, b2, b3) =
+            (&a[range.clone()], &b0[range.clone()], &b1[range.clone()], &b2[range.clone()], &b3[range]);
+        for lane in 0..WIDE {
+            s0[lane] = S::mul_add(a[lane], b0[lane], s0[lane]);
+            s1[lane] = S::mul_add(a[lane], b1[lane], s1[lane]);
+            s2[lane] = S::mul_add(a[lane], b2[lane], s2[lane]);
+            s3[lane] = S::mul_add(a[lane], b3[lane], s3[lane]);
+        }
+    }
+    let finish = |mut sums: [f32; WIDE], b: &[f32]| {
+        for (lane, (a, b)) in a[end..].iter().zip(&b[end..n]).enumerate() {
+            sums[lane] = S::mul_add(*a, *b, sums[lane]);
+        }
+        let mut half = WIDE / 2;
+        while 0 < half {
+            for lane in 0..half {
+                sums[lane] += sums[lane + half];
+            }
+            half /= 2;
+        }
+        sums[0]
+    };
+    [finish(s0, b0), finish(s1, b1), finish(s2, b2), finish(s3, b3)]
+}
+
 /// Σ a[i]·b[i]·c[i]
 #[inline(always)]
 pub(crate) fn dot3<S: Isa>(a: &[f32], b: &[f32], c: &[f32]) -> f32 {

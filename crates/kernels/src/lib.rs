@@ -25,13 +25,13 @@ pub mod layer_norm;
 pub mod linear;
 pub mod low_rank;
 mod math;
-pub mod matmul;
 pub mod optimizer;
 mod parallel;
 pub mod product;
 pub mod rms_norm;
 pub mod rotary;
 pub mod simd;
+pub mod skinny;
 pub mod sum;
 #[cfg(test)]
 mod testing;

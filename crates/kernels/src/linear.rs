@@ -1,12 +1,14 @@
-//! y = x Wᵀ + bias; x [N, I], W [O, I], bias [O], y [N, O].
+//! y = x Wᵀ + bias + the low-rank branch; x [N, I], W [O, I], bias [O], y [N, O].
 //!
 //! Gradients: dx = dy W,  dW = dyᵀ x,  dbias = Σ over n of dy[n].
 
 use crate::Level;
-use crate::matmul::{Matrix, MatrixMut, Output, Threads, matmul};
-use crate::parallel::run;
-use crate::simd::{Isa, simd_kernel};
+use crate::lanes::dot;
+use crate::parallel::run_with;
+use crate::product::{Compute, Matrix, MatrixMut, Output, Right, Term, Threads, product};
+use crate::simd::simd_kernel;
 use crate::sum::column_sums;
+use crate::weight::Weight;
 
 /// Up to this many rows of x (decoding a few sequences), y is computed by dot products, which read W once at the speed
 /// of memory; the general matrix product would first copy W into another layout.
@@ -15,11 +17,57 @@ const MAX_ROWS_BY_DOT: usize = 8;
 /// Elements of W that one task of the dot-product path reads.
 const ELEMENTS_PER_TASK: usize = 1 << 16;
 
-const LANES: usize = 32;
+/// The matrix W [O, I] of a linear layer.
+#[derive(Clone, Copy, Debug)]
+pub enum Weights<'a> {
+    /// In float32, as weights that are trained.
+    Trained(&'a [f32]),
+    /// Never changed, in any format.
+    Stored(&'a Weight),
+}
 
-/// Fills y [N, O] from x [N, I] and weight [O, I]; N, I and O follow from `n_rows` and the lengths.
-pub fn forward(level: Level, n_rows: usize, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    let (n_in, n_out) = widths(n_rows, x, weight, y);
+impl<'a> Weights<'a> {
+    /// Number of elements.
+    pub(crate) fn len(self) -> usize {
+        match self {
+            Self::Trained(values) => values.len(),
+            Self::Stored(weight) => weight.dims().iter().product(),
+        }
+    }
+
+    /// W [O, I] as a right factor.
+    pub(crate) fn as_right(self, n_out: usize, n_in: usize) -> Right<'a> {
+        match self {
+            Self::Trained(values) => Right::Matrix(Matrix::new(values, n_out, n_in)),
+            Self::Stored(weight) => Right::Weight(weight),
+        }
+    }
+
+    /// Wᵀ [I, O] as a right factor.
+    pub(crate) fn transposed(self, n_out: usize, n_in: usize) -> Right<'a> {
+        match self {
+            Self::Trained(values) => Right::Matrix(Matrix::new(values, n_out, n_in).t()),
+            Self::Stored(weight) => Right::Transposed(weight),
+        }
+    }
+}
+
+/// What a low-rank branch adds to a product: left [N, R] · right, computed in the same pass.
+pub type Branch<'a> = Option<Term<'a>>;
+
+/// Fills y [N, O] from x [N, I] and W [O, I]; N, I and O follow from `n_rows` and the lengths. A branch is
+/// h [N, R] · Bᵀ [R, O].
+pub fn forward(
+    level: Level,
+    compute: Compute,
+    n_rows: usize,
+    x: &[f32],
+    weights: Weights,
+    bias: Option<&[f32]>,
+    branch: Branch,
+    y: &mut [f32],
+) {
+    let (n_in, n_out) = widths(n_rows, x, weights.len(), y);
     if n_rows == 0 || n_out == 0 {
         return;
     }
@@ -27,7 +75,10 @@ pub fn forward(level: Level, n_rows: usize, x: &[f32], weight: &[f32], bias: Opt
         assert_eq!(bias.len(), n_out, "linear: length of bias");
     }
     if n_rows <= MAX_ROWS_BY_DOT && n_in != 0 {
-        by_dot_products(level, n_rows, x, weight, bias, y);
+        by_dot_products(level, n_rows, x, weights, bias, y);
+        if let Some(branch) = branch {
+            product(level, compute, MatrixMut::new(y, n_rows, n_out), Output::Add, &[branch], Threads::One);
+        }
         return;
     }
     let mode = match bias {
@@ -37,26 +88,44 @@ pub fn forward(level: Level, n_rows: usize, x: &[f32], weight: &[f32], bias: Opt
         }
         None => Output::Overwrite,
     };
-    let (x, weight) = (Matrix::new(x, n_rows, n_in), Matrix::new(weight, n_out, n_in));
-    matmul(MatrixMut::new(y, n_rows, n_out), mode, 1.0, x, weight.t(), Threads::Pool);
+    let term = Term { left: Matrix::new(x, n_rows, n_in), right: weights.transposed(n_out, n_in) };
+    multiply(level, compute, MatrixMut::new(y, n_rows, n_out), mode, term, branch);
 }
 
-/// dx = dy W: fills dx [N, I] from weight [O, I] and dy [N, O].
-pub fn input_gradient(n_rows: usize, weight: &[f32], dy: &[f32], dx: &mut [f32]) {
-    let (n_in, n_out) = widths(n_rows, dx, weight, dy);
-    let (d, weight) = (Matrix::new(dy, n_rows, n_out), Matrix::new(weight, n_out, n_in));
-    matmul(MatrixMut::new(dx, n_rows, n_in), Output::Overwrite, 1.0, d, weight, Threads::Pool);
+/// dx = dy W: fills dx [N, I] from W [O, I] and dy [N, O]. A branch is g [N, R] · A [R, I].
+pub fn input_gradient(
+    level: Level,
+    compute: Compute,
+    n_rows: usize,
+    weights: Weights,
+    dy: &[f32],
+    branch: Branch,
+    dx: &mut [f32],
+) {
+    let (n_in, n_out) = widths(n_rows, dx, weights.len(), dy);
+    if n_rows == 0 {
+        return;
+    }
+    let term = Term { left: Matrix::new(dy, n_rows, n_out), right: weights.as_right(n_out, n_in) };
+    multiply(level, compute, MatrixMut::new(dx, n_rows, n_in), Output::Overwrite, term, branch);
 }
 
 /// dW = dyᵀ x: fills dweight [O, I] from x [N, I] and dy [N, O].
-pub fn weight_gradient(n_rows: usize, x: &[f32], dy: &[f32], d_weight: &mut [f32]) {
-    let (n_in, n_out) = widths(n_rows, x, d_weight, dy);
+pub fn weight_gradient(
+    level: Level,
+    compute: Compute,
+    n_rows: usize,
+    x: &[f32],
+    dy: &[f32],
+    d_weight: &mut [f32],
+) {
+    let (n_in, n_out) = widths(n_rows, x, d_weight.len(), dy);
     if n_rows == 0 {
         d_weight.fill(0.0);
         return;
     }
-    let (d, x) = (Matrix::new(dy, n_rows, n_out), Matrix::new(x, n_rows, n_in));
-    matmul(MatrixMut::new(d_weight, n_out, n_in), Output::Overwrite, 1.0, d.t(), x, Threads::Pool);
+    let term = Term::new(Matrix::new(dy, n_rows, n_out).t(), Matrix::new(x, n_rows, n_in));
+    multiply(level, compute, MatrixMut::new(d_weight, n_out, n_in), Output::Overwrite, term, None);
 }
 
 /// dbias = Σ over n of dy[n]: fills dbias [O] from dy [N, O].
@@ -64,29 +133,30 @@ pub fn bias_gradient(level: Level, dy: &[f32], d_bias: &mut [f32]) {
     column_sums(level, dy, d_bias);
 }
 
+fn multiply(level: Level, compute: Compute, out: MatrixMut, mode: Output, term: Term, branch: Branch) {
+    match branch {
+        Some(branch) => product(level, compute, out, mode, &[term, branch], Threads::Pool),
+        None => product(level, compute, out, mode, &[term], Threads::Pool),
+    }
+}
+
 /// (I, O), checked against the lengths.
-fn widths(n_rows: usize, x: &[f32], weight: &[f32], y: &[f32]) -> (usize, usize) {
+fn widths(n_rows: usize, x: &[f32], n_weights: usize, y: &[f32]) -> (usize, usize) {
     let n_in = x.len().checked_div(n_rows).unwrap_or(0);
     let n_out = y.len().checked_div(n_rows).unwrap_or(0);
-    let fits = n_rows == 0
-        || (weight.len() == n_in * n_out && x.len() == n_rows * n_in && y.len() == n_rows * n_out);
-    assert!(
-        fits,
-        "linear: {} elements of x, {} of W, {} of y for {n_rows} rows",
-        x.len(),
-        weight.len(),
-        y.len()
-    );
+    let fits =
+        n_rows == 0 || (n_weights == n_in * n_out && x.len() == n_rows * n_in && y.len() == n_rows * n_out);
+    assert!(fits, "linear: {} elements of x, {n_weights} of W, {} of y for {n_rows} rows", x.len(), y.len());
     (n_in, n_out)
 }
 
 /// Each y[n, o] is one dot product whose order of summation does not depend on N, so that a sequence decoded alone
-/// gives the same bits as in a batch.
+/// gives the same bits as in a batch. Products are not rounded, whatever the format of W.
 fn by_dot_products(
     level: Level,
     n_rows: usize,
     x: &[f32],
-    weight: &[f32],
+    weights: Weights,
     bias: Option<&[f32]>,
     y: &mut [f32],
 ) {
@@ -95,9 +165,23 @@ fn by_dot_products(
     // Tasks own neighbouring outputs o, so with several rows the result is first laid out as [O, N].
     let mut transposed = if n_rows == 1 { Vec::new() } else { vec![0.0; n_out * n_rows] };
     let target = if n_rows == 1 { &mut *y } else { &mut transposed };
-    let weights = weight.chunks(outputs_per_task * n_in);
-    let tasks = weights.zip(target.chunks_mut(outputs_per_task * n_rows)).collect();
-    run(tasks, |(weight, y)| dot_rows(level, n_rows, x, weight, y));
+    let tasks = target.chunks_mut(outputs_per_task * n_rows).enumerate().collect();
+    run_with(tasks, Vec::new, |row: &mut Vec<f32>, (task_idx, y): (usize, &mut [f32])| {
+        let first = task_idx * outputs_per_task;
+        match weights {
+            Weights::Trained(weight) => {
+                let n_outputs = y.len() / n_rows;
+                dot_rows(level, n_rows, x, &weight[first * n_in..(first + n_outputs) * n_in], y);
+            }
+            Weights::Stored(weight) => {
+                row.resize(n_in, 0.0);
+                for (o, y) in y.chunks_exact_mut(n_rows).enumerate() {
+                    weight.read(level, first + o, 0..n_in, row);
+                    dot_rows(level, n_rows, x, row, y);
+                }
+            }
+        }
+    });
     if n_rows != 1 {
         for (o, column) in transposed.chunks_exact(n_rows).enumerate() {
             for (n, value) in column.iter().enumerate() {
@@ -126,30 +210,6 @@ simd_kernel! {
     }
 }
 
-#[inline(always)]
-fn dot<S: Isa>(x: &[f32], weight: &[f32]) -> f32 {
-    let mut lanes = [0.0; LANES];
-    let (x_chunks, x_rest) = x.as_chunks::<LANES>();
-    let (weight_chunks, weight_rest) = weight.as_chunks::<LANES>();
-    for (x, weight) in x_chunks.iter().zip(weight_chunks) {
-        for lane in 0..LANES {
-            lanes[lane] = S::mul_add(weight[lane], x[lane], lanes[lane]);
-        }
-    }
-    let mut sum = 0.0;
-    for (x, weight) in x_rest.iter().zip(weight_rest) {
-        sum = S::mul_add(*weight, *x, sum);
-    }
-    let mut half = LANES / 2;
-    while 0 < half {
-        for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
-        }
-        half /= 2;
-    }
-    lanes[0] + sum
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,7 +236,16 @@ mod tests {
                 let want = naive(n_rows, &x, &weight, &bias);
                 for level in Level::available() {
                     let mut y = vec![9.0; n_rows * n_out];
-                    forward(level, n_rows, &x, &weight, Some(&bias), &mut y);
+                    forward(
+                        level,
+                        Compute::F32,
+                        n_rows,
+                        &x,
+                        Weights::Trained(&weight),
+                        Some(&bias),
+                        None,
+                        &mut y,
+                    );
                     worst = worst.max(worst_difference(&y, &want));
                 }
             }
@@ -190,8 +259,8 @@ mod tests {
         let (n, n_in, n_out) = (13, 21, 17);
         let (x, weight, dy) = (random(n * n_in, 1), random(n_in * n_out, 2), random(n * n_out, 3));
         let (mut dx, mut dw, mut db) = (vec![9.0; n * n_in], vec![9.0; n_in * n_out], vec![9.0; n_out]);
-        input_gradient(n, &weight, &dy, &mut dx);
-        weight_gradient(n, &x, &dy, &mut dw);
+        input_gradient(Level::best(), Compute::F32, n, Weights::Trained(&weight), &dy, None, &mut dx);
+        weight_gradient(Level::best(), Compute::F32, n, &x, &dy, &mut dw);
         bias_gradient(Level::best(), &dy, &mut db);
         let sum = |f: &dyn Fn(usize) -> f32, n: usize| (0..n).map(f).sum::<f32>();
         for i in 0..n_in {
@@ -214,10 +283,12 @@ mod tests {
         let (n_in, n_out) = (200, 300);
         let (x, weight) = (random(8 * n_in, 1), random(n_in * n_out, 2));
         let mut together = vec![0.0; 8 * n_out];
-        forward(Level::best(), 8, &x, &weight, None, &mut together);
+        let weights = Weights::Trained(&weight);
+        forward(Level::best(), Compute::F32, 8, &x, weights, None, None, &mut together);
         for row in 0..8 {
             let mut alone = vec![0.0; n_out];
-            forward(Level::best(), 1, &x[row * n_in..(row + 1) * n_in], &weight, None, &mut alone);
+            let x = &x[row * n_in..(row + 1) * n_in];
+            forward(Level::best(), Compute::F32, 1, x, weights, None, None, &mut alone);
             assert_eq!(alone, together[row * n_out..(row + 1) * n_out]);
         }
     }
@@ -228,8 +299,9 @@ mod tests {
             let (x, weight) = (random(n_rows * 300, 1), random(300 * 1000, 2));
             same_for_any_number_of_threads(|| {
                 let (mut y, mut dx) = (vec![0.0; n_rows * 1000], vec![0.0; n_rows * 300]);
-                forward(Level::best(), n_rows, &x, &weight, None, &mut y);
-                input_gradient(n_rows, &weight, &y, &mut dx);
+                let (level, weights) = (Level::best(), Weights::Trained(&weight));
+                forward(level, Compute::F32, n_rows, &x, weights, None, None, &mut y);
+                input_gradient(level, Compute::F32, n_rows, weights, &y, None, &mut dx);
                 vec![y, dx]
             });
         }

@@ -2,12 +2,15 @@
 //! x [N, I], A [R, I], B [O, R], h [N, R], y [N, O].
 //!
 //! With g = scale · dy B [N, R]:  dx += dropout′(g A),  dA = gᵀ dropout(x),  dB = scale · dyᵀ h.
+//!
+//! What is added to y, and to dx when there is no dropout, are terms of the layer's own products, so that neither exists
+//! apart. The products with a small R are the speed of memory's; they have loops of their own in [`crate::skinny`]. The
+//! mask of the dropout is made anew wherever it is needed.
 
-use crate::matmul::{Matrix, MatrixMut, Output, Threads, matmul};
-use crate::{Level, dropout, linear, sum};
-
-/// Rows whose masked copy of x exists at the same time when there is dropout.
-const ROWS_PER_BLOCK: usize = 256;
+use crate::linear::Weights;
+use crate::product::{Compute, Matrix, Term};
+use crate::skinny::{self, Mask};
+use crate::{Level, linear};
 
 /// The branch's matrices and settings.
 #[derive(Clone, Copy, Debug)]
@@ -24,19 +27,10 @@ pub struct Branch<'a> {
     pub dropout: Option<Mask>,
 }
 
-/// A dropout mask; see [`crate::dropout`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Mask {
-    /// Probability that an element becomes 0.
-    pub probability: f32,
-    /// Names the mask.
-    pub key: u64,
-}
-
-/// The gradients that [`backward`] fills or adds to; those that are `None` are not computed.
+/// The gradients that [`backward`] fills; those that are `None` are not computed.
 #[derive(Debug)]
 pub struct Gradients<'a> {
-    /// dx [N, I], to which the branch's part is added.
+    /// dx [N, I], of the whole layer.
     pub x: Option<&'a mut [f32]>,
     /// dA [R, I]
     pub a: Option<&'a mut [f32]>,
@@ -44,97 +38,67 @@ pub struct Gradients<'a> {
     pub b: Option<&'a mut [f32]>,
 }
 
-/// Fills h [N, R] and adds the branch to y [N, O].
-pub fn forward(level: Level, branch: Branch, n_rows: usize, x: &[f32], h: &mut [f32], y: &mut [f32]) {
-    let rank = branch.rank;
-    let (n_in, n_out) = widths(branch, n_rows, x.len(), h.len(), y.len());
-    if n_rows == 0 {
-        return;
-    }
-    match branch.dropout {
-        None => linear::forward(level, n_rows, x, branch.a, None, h),
-        Some(mask) => {
-            for_masked_blocks(level, mask, n_in, x, |first_row, masked| {
-                let n_rows = masked.len() / n_in;
-                let h = &mut h[first_row * rank..(first_row + n_rows) * rank];
-                linear::forward(level, n_rows, masked, branch.a, None, h);
-            });
-        }
-    }
-    let (h, b) = (Matrix::new(h, n_rows, rank), Matrix::new(branch.b, n_out, rank));
-    matmul(MatrixMut::new(y, n_rows, n_out), Output::Add, branch.scale, h, b.t(), Threads::Pool);
-}
-
-/// Fills or adds to the wanted gradients from dy [N, O] and the h of [`forward`].
-pub fn backward(
+/// Fills h [N, R] and y [N, O] = x Wᵀ + bias + the branch.
+pub fn forward(
     level: Level,
+    compute: Compute,
     branch: Branch,
     n_rows: usize,
     x: &[f32],
+    weights: Weights,
+    bias: Option<&[f32]>,
+    h: &mut [f32],
+    y: &mut [f32],
+) {
+    let (n_in, n_out) = widths(branch, n_rows, x.len(), h.len(), y.len());
+    skinny::dots(level, n_in, x, branch.a, branch.dropout, h);
+    let scaled: Vec<f32> = h.iter().map(|h| h * branch.scale).collect();
+    let term =
+        Term::new(Matrix::new(&scaled, n_rows, branch.rank), Matrix::new(branch.b, n_out, branch.rank).t());
+    linear::forward(level, compute, n_rows, x, weights, bias, Some(term), y);
+}
+
+/// Fills the wanted gradients from dy [N, O] and the h of [`forward`].
+pub fn backward(
+    level: Level,
+    compute: Compute,
+    branch: Branch,
+    n_rows: usize,
+    x: &[f32],
+    weights: Weights,
     h: &[f32],
     dy: &[f32],
     gradients: Gradients,
 ) {
     let rank = branch.rank;
     let (n_in, n_out) = widths(branch, n_rows, x.len(), h.len(), dy.len());
-    let dy = Matrix::new(dy, n_rows, n_out);
     let mut g = vec![0.0; n_rows * rank];
-    let b = Matrix::new(branch.b, n_out, rank);
-    matmul(MatrixMut::new(&mut g, n_rows, rank), Output::Overwrite, branch.scale, dy, b, Threads::Pool);
+    skinny::dots(level, n_out, dy, &transposed(branch.b, n_out, rank, branch.scale), None, &mut g);
     if let Some(dx) = gradients.x {
-        add_input_gradient(level, branch, n_in, &g, dx);
-    }
-    if let Some(da) = gradients.a {
-        da.fill(0.0);
-        let mut add = |first_row: usize, x: &[f32]| {
-            let n_rows = x.len().checked_div(n_in).unwrap_or(0);
-            let g = Matrix::new(&g[first_row * rank..(first_row + n_rows) * rank], n_rows, rank);
-            let x = Matrix::new(x, n_rows, n_in);
-            matmul(MatrixMut::new(da, rank, n_in), Output::Add, 1.0, g.t(), x, Threads::Pool);
-        };
+        let term = Term::new(Matrix::new(&g, n_rows, rank), Matrix::new(branch.a, rank, n_in));
         match branch.dropout {
-            None => add(0, x),
-            Some(mask) => for_masked_blocks(level, mask, n_in, x, add),
+            None => linear::input_gradient(level, compute, n_rows, weights, dy, Some(term), dx),
+            Some(mask) => {
+                linear::input_gradient(level, compute, n_rows, weights, dy, None, dx);
+                skinny::add_masked_product(level, n_in, &g, branch.a, mask, dx);
+            }
         }
     }
+    if let Some(da) = gradients.a {
+        skinny::outer(level, n_in, x, &g, rank, branch.dropout, da);
+    }
     if let Some(db) = gradients.b {
-        let h = Matrix::new(h, n_rows, rank);
-        matmul(MatrixMut::new(db, n_out, rank), Output::Overwrite, branch.scale, dy.t(), h, Threads::Pool);
+        let mut transpose = vec![0.0; rank * n_out];
+        skinny::outer(level, n_out, dy, h, rank, None, &mut transpose);
+        db.copy_from_slice(&transposed(&transpose, rank, n_out, branch.scale));
     }
 }
 
-/// dx += dropout′(g A)
-fn add_input_gradient(level: Level, branch: Branch, n_in: usize, g: &[f32], dx: &mut [f32]) {
-    let rank = branch.rank;
-    let a = Matrix::new(branch.a, rank, n_in);
-    let Some(mask) = branch.dropout else {
-        let n_rows = dx.len().checked_div(n_in).unwrap_or(0);
-        let g = Matrix::new(g, n_rows, rank);
-        matmul(MatrixMut::new(dx, n_rows, n_in), Output::Add, 1.0, g, a, Threads::Pool);
-        return;
-    };
-    let mut product = vec![0.0; ROWS_PER_BLOCK * n_in];
-    let mut masked = vec![0.0; ROWS_PER_BLOCK * n_in];
-    for (block_idx, dx) in dx.chunks_mut((ROWS_PER_BLOCK * n_in).max(1)).enumerate() {
-        let first_row = block_idx * ROWS_PER_BLOCK;
-        let n_rows = dx.len() / n_in;
-        let g = Matrix::new(&g[first_row * rank..(first_row + n_rows) * rank], n_rows, rank);
-        let (product, masked) = (&mut product[..dx.len()], &mut masked[..dx.len()]);
-        matmul(MatrixMut::new(product, n_rows, n_in), Output::Overwrite, 1.0, g, a, Threads::Pool);
-        dropout::forward(level, product, mask.probability, mask.key, (first_row * n_in) as u64, masked);
-        sum::add_to(level, masked, dx);
-    }
-}
-
-/// Calls `work(first row, dropout(x) of these rows)` for blocks of rows, in order.
-fn for_masked_blocks(level: Level, mask: Mask, n_in: usize, x: &[f32], mut work: impl FnMut(usize, &[f32])) {
-    let block = (ROWS_PER_BLOCK * n_in).max(1);
-    let mut masked = vec![0.0; block.min(x.len())];
-    for (block_idx, x) in x.chunks(block).enumerate() {
-        let masked = &mut masked[..x.len()];
-        dropout::forward(level, x, mask.probability, mask.key, (block_idx * block) as u64, masked);
-        work(block_idx * ROWS_PER_BLOCK, masked);
-    }
+/// out[c, r] = factor · x[r, c] for x [R, C].
+fn transposed(x: &[f32], n_rows: usize, n_columns: usize, factor: f32) -> Vec<f32> {
+    (0..n_columns)
+        .flat_map(|column| (0..n_rows).map(move |row| factor * x[row * n_columns + column]))
+        .collect()
 }
 
 /// (I, O), checked against the lengths.
@@ -150,6 +114,7 @@ fn widths(branch: Branch, n_rows: usize, n_x: usize, n_h: usize, n_y: usize) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dropout;
     use crate::testing::{random, same_for_any_number_of_threads, worst_difference};
 
     struct Case {
@@ -163,7 +128,7 @@ mod tests {
     impl Case {
         fn data(&self) -> [Vec<f32>; 5] {
             let Self { n, n_in, n_out, rank, .. } = self;
-            let sizes = [n * n_in, rank * n_in, n_out * rank, n * n_out, n * n_out];
+            let sizes = [n * n_in, rank * n_in, n_out * rank, n_out * n_in, n * n_out];
             let mut seed = 0;
             sizes.map(|size| {
                 seed += 1;
@@ -173,27 +138,34 @@ mod tests {
 
         /// y, dx, dA, dB by the kernels.
         fn compute(&self, level: Level) -> [Vec<f32>; 4] {
-            let [x, a, b, mut y, dy] = self.data();
+            let [x, a, b, w, dy] = self.data();
+            let weights = Weights::Trained(&w);
             let branch = Branch { a: &a, b: &b, rank: self.rank, scale: 0.7, dropout: self.dropout };
             let mut h = vec![9.0; self.n * self.rank];
-            forward(level, branch, self.n, &x, &mut h, &mut y);
-            let (mut dx, mut da, mut db) = (x.clone(), vec![9.0; a.len()], vec![9.0; b.len()]);
+            let mut y = vec![9.0; dy.len()];
+            forward(level, Compute::F32, branch, self.n, &x, weights, None, &mut h, &mut y);
+            let (mut dx, mut da, mut db) = (vec![9.0; x.len()], vec![9.0; a.len()], vec![9.0; b.len()]);
             let gradients = Gradients { x: Some(&mut dx), a: Some(&mut da), b: Some(&mut db) };
-            backward(level, branch, self.n, &x, &h, &dy, gradients);
+            backward(level, Compute::F32, branch, self.n, &x, weights, &h, &dy, gradients);
             [y, dx, da, db]
         }
 
         /// The same, one element after the other.
         fn naive(&self) -> [Vec<f32>; 4] {
-            let [x, a, b, mut y, dy] = self.data();
+            let [x, a, b, w, dy] = self.data();
             let Self { n, n_in, n_out, rank, .. } = *self;
             let mut factors = vec![1.0; n * n_in];
             if let Some(mask) = self.dropout {
                 let ones = factors.clone();
                 dropout::forward(Level::best(), &ones, mask.probability, mask.key, 0, &mut factors);
             }
-            let (mut dx, mut da, mut db) = (x.clone(), vec![0.0; a.len()], vec![0.0; b.len()]);
+            let (mut y, mut dx) = (vec![0.0; dy.len()], vec![0.0; x.len()]);
+            let (mut da, mut db) = (vec![0.0; a.len()], vec![0.0; b.len()]);
             for row in 0..n {
+                for (o, i) in (0..n_out).flat_map(|o| (0..n_in).map(move |i| (o, i))) {
+                    y[row * n_out + o] += x[row * n_in + i] * w[o * n_in + i];
+                    dx[row * n_in + i] += dy[row * n_out + o] * w[o * n_in + i];
+                }
                 for r in 0..rank {
                     let h: f32 = (0..n_in)
                         .map(|i| factors[row * n_in + i] * x[row * n_in + i] * a[r * n_in + i])
@@ -217,7 +189,9 @@ mod tests {
     #[test]
     fn value_and_gradients_match_the_naive_ones() {
         let mut worst = 0.0_f32;
-        for (n, n_in, n_out, rank) in [(1, 1, 1, 1), (3, 20, 7, 4), (300, 33, 17, 8), (0, 4, 4, 2)] {
+        for (n, n_in, n_out, rank) in
+            [(1, 1, 1, 1), (3, 20, 7, 4), (300, 33, 17, 8), (40, 100, 130, 3), (20, 40, 30, 33), (0, 4, 4, 2)]
+        {
             for dropout in [None, Some(Mask { probability: 0.25, key: 77 })] {
                 let case = Case { n, n_in, n_out, rank, dropout };
                 let want = case.naive();

@@ -7,8 +7,8 @@ use crate::Level;
 use crate::disjoint::Disjoint;
 use crate::lanes::dot;
 use crate::math::exp;
-use crate::matmul::{Matrix, MatrixMut, Output, Threads, matmul};
 use crate::parallel::{rows_per_task, run, run_with};
+use crate::product::{Compute, Matrix, MatrixMut, Output, Term, Threads, product};
 use crate::simd::simd_kernel;
 use crate::sum::add_to;
 
@@ -26,6 +26,7 @@ pub struct Gradients<'a> {
 /// Fills the gradients from dy [N, H, D] and what [`super::forward`] computed.
 pub fn backward(
     level: Level,
+    compute: Compute,
     heads: Heads,
     offsets: &[usize],
     q: &[f32],
@@ -67,7 +68,9 @@ pub fn backward(
     };
     // The stretches with most work first, so that no thread is left with one at the end.
     tasks.sort_by_key(|task| std::cmp::Reverse(task.queries.len()));
-    run_with(tasks, Scratch::default, |scratch, task| scratch.work(level, heads, &task, &inputs, &outputs));
+    run_with(tasks, Scratch::default, |scratch, task| {
+        scratch.work(level, compute, heads, &task, &inputs, &outputs)
+    });
     add_partials(level, heads, offsets, &partials, gradients.q);
 }
 
@@ -164,7 +167,15 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn work(&mut self, level: Level, heads: Heads, task: &Task, inputs: &Inputs, outputs: &Outputs) {
+    fn work(
+        &mut self,
+        level: Level,
+        compute: Compute,
+        heads: Heads,
+        task: &Task,
+        inputs: &Inputs,
+        outputs: &Outputs,
+    ) {
         let width = heads.width;
         for (buffer, n_rows) in [(&mut self.dk, task.keys.len()), (&mut self.dv, task.keys.len())] {
             buffer.clear();
@@ -176,7 +187,7 @@ impl Scratch {
             let start = heads.visible(queries.start).start.max(task.keys.start);
             let keys = start..queries.end.min(task.keys.end);
             if !keys.is_empty() {
-                self.block(level, heads, task, queries, keys, inputs, outputs);
+                self.block(level, compute, heads, task, queries, keys, inputs, outputs);
             }
         }
         for (position, (dk, dv)) in
@@ -193,6 +204,7 @@ impl Scratch {
     fn block(
         &mut self,
         level: Level,
+        compute: Compute,
         heads: Heads,
         task: &Task,
         queries: Range<usize>,
@@ -218,22 +230,11 @@ impl Scratch {
         let v = Matrix::with_stride(&inputs.v[at..end], keys.len(), width, heads.key_width());
         let q = Matrix::new(&self.q, n_rows, width);
         let dy = Matrix::new(&self.dy, n_rows, width);
-        matmul(
-            MatrixMut::new(&mut self.p, n_rows, keys.len()),
-            Output::Overwrite,
-            1.0,
-            q,
-            k.t(),
-            Threads::One,
-        );
-        matmul(
-            MatrixMut::new(&mut self.dz, n_rows, keys.len()),
-            Output::Overwrite,
-            1.0,
-            dy,
-            v.t(),
-            Threads::One,
-        );
+        let multiply = |out: MatrixMut, mode: Output, left: Matrix, right: Matrix| {
+            product(level, compute, out, mode, &[Term::new(left, right)], Threads::One);
+        };
+        multiply(MatrixMut::new(&mut self.p, n_rows, keys.len()), Output::Overwrite, q, k.t());
+        multiply(MatrixMut::new(&mut self.dz, n_rows, keys.len()), Output::Overwrite, dy, v.t());
         let rows = Rows {
             tokens: tokens.clone(),
             kv_head: task.kv_head,
@@ -246,12 +247,12 @@ impl Scratch {
         let p = Matrix::new(&self.p, n_rows, keys.len());
         let dz = Matrix::new(&self.dz, n_rows, keys.len());
         let dv = MatrixMut::new(&mut self.dv[owned.clone()], keys.len(), width);
-        matmul(dv, Output::Add, 1.0, p.t(), dy, Threads::One);
+        multiply(dv, Output::Add, p.t(), dy);
         // q is scaled already, which is dk's factor.
         let dk = MatrixMut::new(&mut self.dk[owned], keys.len(), width);
-        matmul(dk, Output::Add, 1.0, dz.t(), q, Threads::One);
+        multiply(dk, Output::Add, dz.t(), q);
         let dq = MatrixMut::new(&mut self.dq, n_rows, width);
-        matmul(dq, Output::Overwrite, heads.scale, dz, k, Threads::One);
+        multiply(dq, Output::Overwrite, dz, k);
 
         for (position, rows) in queries.zip(self.dq.chunks_exact(group * width)) {
             let in_token = task.kv_head * group * width;
@@ -265,7 +266,7 @@ impl Scratch {
             // SAFETY: dq belongs to the tasks of first stretches, of which each (query, key/value head) has one, and
             // each other stretch has its own range of the partial sums.
             let target = unsafe { target.part(at..at + group * width) };
-            target.iter_mut().zip(rows).for_each(|(target, row)| *target += row);
+            target.iter_mut().zip(rows).for_each(|(target, row)| *target += heads.scale * row);
         }
     }
 }

@@ -7,8 +7,8 @@ use crate::Level;
 use crate::disjoint::Disjoint;
 use crate::lanes::{map_and_sum, maximum};
 use crate::math::exp;
-use crate::matmul::{Matrix, MatrixMut, Output, Threads, matmul};
 use crate::parallel::run_with;
+use crate::product::{Compute, Matrix, MatrixMut, Output, Term, Threads, product};
 use crate::simd::simd_kernel;
 
 /// Fills y [N, H, D] and, per query and head, the logarithm of the softmax's denominator [N, H].
@@ -16,6 +16,7 @@ use crate::simd::simd_kernel;
 /// `offsets` has the position where each segment starts, followed by N.
 pub fn forward(
     level: Level,
+    compute: Compute,
     heads: Heads,
     offsets: &[usize],
     q: &[f32],
@@ -42,7 +43,7 @@ pub fn forward(
         }
     }
     run_with(tasks, Scratch::default, |scratch, task| {
-        scratch.attend(level, heads, &task, q, k, v);
+        scratch.attend(level, compute, heads, &task, q, k, v);
         scratch.write(heads, &task, &outputs);
     });
 }
@@ -76,7 +77,16 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn attend(&mut self, level: Level, heads: Heads, task: &Task, q: &[f32], k: &[f32], v: &[f32]) {
+    fn attend(
+        &mut self,
+        level: Level,
+        compute: Compute,
+        heads: Heads,
+        task: &Task,
+        q: &[f32],
+        k: &[f32],
+        v: &[f32],
+    ) {
         let Heads { width, .. } = heads;
         let n_rows = task.queries.len() * heads.group();
         self.q.resize(n_rows * width, 0.0);
@@ -103,7 +113,7 @@ impl Scratch {
             let values_block = Matrix::with_stride(&v[block(v)], keys.len(), width, heads.key_width());
             let scores = MatrixMut::new(&mut self.scores, n_rows, keys.len());
             let q = Matrix::new(&self.q, n_rows, width);
-            matmul(scores, Output::Overwrite, 1.0, q, keys_block.t(), Threads::One);
+            product(level, compute, scores, Output::Overwrite, &[Term::new(q, keys_block.t())], Threads::One);
             let rows = Rows { first_query: queries.start, group: heads.group(), keys: keys.clone() };
             let state = State {
                 sums: &mut self.sums,
@@ -112,14 +122,8 @@ impl Scratch {
             };
             absorb_block(level, heads, rows, &mut self.scores, state);
             let p = Matrix::new(&self.scores, n_rows, keys.len());
-            matmul(
-                MatrixMut::new(&mut self.sums, n_rows, width),
-                Output::Add,
-                1.0,
-                p,
-                values_block,
-                Threads::One,
-            );
+            let sums = MatrixMut::new(&mut self.sums, n_rows, width);
+            product(level, compute, sums, Output::Add, &[Term::new(p, values_block)], Threads::One);
         }
     }
 

@@ -1,6 +1,6 @@
 use super::*;
-use crate::Level;
 use crate::testing::{random, same_for_any_number_of_threads, worst_difference};
+use crate::{Compute, Level};
 
 struct Case {
     heads: Heads,
@@ -36,10 +36,10 @@ impl Case {
         let [q, k, v, dy] = self.data();
         let offsets = self.offsets();
         let (mut y, mut log_sums) = (vec![9.0; q.len()], vec![9.0; q.len() / self.heads.width]);
-        forward(level, self.heads, &offsets, &q, &k, &v, &mut y, &mut log_sums);
+        forward(level, Compute::F32, self.heads, &offsets, &q, &k, &v, &mut y, &mut log_sums);
         let (mut dq, mut dk, mut dv) = (vec![9.0; q.len()], vec![9.0; k.len()], vec![9.0; v.len()]);
         let gradients = Gradients { q: &mut dq, k: &mut dk, v: &mut dv };
-        backward(level, self.heads, &offsets, &q, &k, &v, &y, &log_sums, &dy, gradients);
+        backward(level, Compute::F32, self.heads, &offsets, &q, &k, &v, &y, &log_sums, &dy, gradients);
         [y, dq, dk, dv]
     }
 
@@ -137,7 +137,7 @@ fn packed_segments_give_what_they_give_alone() {
         let (mut y, mut log_sums) = (vec![0.0; n * queries], vec![0.0; n * packed.heads.n_heads]);
         let (q, k, v) =
             (&q[start * queries..end * queries], &k[start * keys..end * keys], &v[start * keys..end * keys]);
-        forward(Level::best(), packed.heads, &[0, n], q, k, v, &mut y, &mut log_sums);
+        forward(Level::best(), Compute::F32, packed.heads, &[0, n], q, k, v, &mut y, &mut log_sums);
         assert_eq!(y, together[0][start * queries..end * queries]);
     }
 }
@@ -147,7 +147,7 @@ fn large_scores_do_not_overflow() {
     let heads = Heads { n_heads: 1, n_kv_heads: 1, width: 1, scale: 1.0, window: usize::MAX };
     let (q, k, v) = (vec![100.0; 3], vec![-50.0, 50.0, 49.9], vec![1.0, 2.0, 3.0]);
     let (mut y, mut log_sums) = (vec![0.0; 3], vec![0.0; 3]);
-    forward(Level::best(), heads, &[0, 3], &q, &k, &v, &mut y, &mut log_sums);
+    forward(Level::best(), Compute::F32, heads, &[0, 3], &q, &k, &v, &mut y, &mut log_sums);
     assert_eq!(y[..2], [1.0, 2.0]);
     assert!((y[2] - 2.0000454).abs() < 1e-5, "{}", y[2]);
 }

@@ -330,7 +330,7 @@ fn left_rows<'a, M: Micro>(
     let stride = inner.next_multiple_of(M::PER_STEP).max(1);
     let mut values = vec![M::Value::default(); n_rows * stride];
     // Whole cache lines of a matrix that lies the other way.
-    let rows_per_task = (VALUES_PER_TASK / stride).next_multiple_of(16);
+    let rows_per_task = (VALUES_PER_TASK / stride).max(1).next_multiple_of(16);
     let tasks = values.chunks_mut(rows_per_task * stride).enumerate().collect();
     let convert = |(task_idx, rows): (usize, &mut [M::Value])| {
         let mut scratch = Vec::new();
