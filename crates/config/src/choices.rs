@@ -116,9 +116,9 @@ choices! {
         Bfloat16 = "bfloat16",
         /// IEEE half precision.
         Float16 = "float16",
-        /// 8-bit integers with one scale a row.
+        /// 8-bit integers with a scale for 32 neighbours (GGUF's Q8_0).
         Int8 = "int8",
-        /// 4-bit codes with one scale a block.
+        /// 4-bit integers with a scale and a minimum for 32 neighbours (GGUF's Q4_1).
         Int4 = "int4",
     }
 

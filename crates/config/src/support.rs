@@ -5,7 +5,8 @@
 
 use crate::check::{Finding, Level};
 use crate::choices::{
-    AttentionImplementation, BackboneDtype, LogStepSize, Logger, LossFunction, Metric, Optimizer, ProblemType,
+    AttentionImplementation, BackboneDtype, LogStepSize, Logger, LossFunction, Metric, MixedPrecisionDtype,
+    Optimizer, ProblemType,
 };
 use crate::sections::ExperimentConfig;
 
@@ -32,8 +33,8 @@ const GAPS: &[Gap] = &[
     Gap {
         field: "architecture.backbone_dtype",
         level: Level::Warning,
-        is_hit: |c| c.architecture.backbone_dtype != BackboneDtype::Float32,
-        message: "weights are kept and computed in float32 here: more memory, no rounding loss",
+        is_hit: |c| !c.training.lora && c.architecture.backbone_dtype != BackboneDtype::Float32,
+        message: "weights that are trained are kept in float32 here: more memory, no rounding loss",
         hint: Some("set architecture.backbone_dtype to float32 to silence this"),
     },
     Gap {
@@ -51,11 +52,14 @@ const GAPS: &[Gap] = &[
         hint: Some("use training.lora_dropout, or set this to 0"),
     },
     Gap {
-        field: "environment.mixed_precision",
+        field: "environment.mixed_precision_dtype",
         level: Level::Warning,
-        is_hit: |c| c.environment.mixed_precision,
-        message: "activations are computed in float32 here: slower, no rounding loss",
-        hint: Some("set environment.mixed_precision to false to silence this"),
+        is_hit: |c| {
+            c.environment.mixed_precision
+                && c.environment.mixed_precision_dtype == MixedPrecisionDtype::Float16
+        },
+        message: "matrix products are computed in bfloat16 here: the same memory, a wider range",
+        hint: Some("set environment.mixed_precision_dtype to bfloat16 to silence this"),
     },
     Gap {
         field: "environment.gpus",

@@ -202,7 +202,7 @@ fn explanations_say_what_a_form_would_show() {
     for part in ["training.lora_r", "whole number of at least 1", "4", "1 to 256", "lora is true"] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
-    assert!(explain("backbone_dtype").unwrap().contains("computed in float32 here"));
+    assert!(explain("backbone_dtype").unwrap().contains("kept in float32 here"));
     assert!(explain("no_such_field").is_none());
     assert!(schema().iter().all(|spec| explain(&spec.path()).is_some()));
 }
@@ -250,7 +250,7 @@ fn findings(changes: &[(&str, &str)]) -> Vec<Finding> {
 fn defaults_only_warn() {
     let findings = ExperimentConfig::default().check();
     let fields: Vec<&str> = findings.iter().map(|finding| finding.field.as_str()).collect();
-    assert_eq!(fields, ["architecture.backbone_dtype", "environment.mixed_precision", "prediction.metric"]);
+    assert_eq!(fields, ["prediction.metric"]);
     assert!(findings.iter().all(|finding| finding.level == Level::Warning));
 }
 

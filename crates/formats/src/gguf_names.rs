@@ -42,7 +42,10 @@ pub(crate) fn block_idx(name: &str) -> Option<usize> {
 pub(crate) fn to_hub_layout(layout: Layout, shape: &mut [usize], values: Vec<f32>) -> Option<Vec<f32>> {
     match layout {
         Layout::Same => Some(values),
-        Layout::Interleaved { n_heads } => deinterleave(n_heads, shape, &values),
+        Layout::Interleaved { n_heads } => {
+            let (n_rows, row_lens) = shape.split_first()?;
+            deinterleave(n_heads, *n_rows, row_lens.iter().product(), &values)
+        }
         Layout::Transposed => {
             let [n_rows, n_columns] = *shape else { return None };
             let mut transposed = Vec::with_capacity(values.len());
@@ -52,6 +55,18 @@ pub(crate) fn to_hub_layout(layout: Layout, shape: &mut [usize], values: Vec<f32
             shape.copy_from_slice(&[n_columns, n_rows]);
             Some(transposed)
         }
+    }
+}
+
+/// Brings the bytes of a GGUF matrix of `n_rows` rows into the hub's layout, row by row; `None` when the layouts differ
+/// by more than the order of rows.
+pub(crate) fn rows_to_hub_layout(layout: Layout, n_rows: usize, bytes: &[u8]) -> Option<Vec<u8>> {
+    match layout {
+        Layout::Same => Some(bytes.to_vec()),
+        Layout::Interleaved { n_heads } => {
+            deinterleave(n_heads, n_rows, bytes.len().checked_div(n_rows)?, bytes)
+        }
+        Layout::Transposed => None,
     }
 }
 
@@ -123,9 +138,7 @@ fn split_block(name: &str) -> Option<(usize, &str)> {
 }
 
 /// Row h·D + 2i + j of the file is row h·D + j·D/2 + i of the hub, for head h, half j and i < D/2.
-fn deinterleave(n_heads: usize, shape: &[usize], values: &[f32]) -> Option<Vec<f32>> {
-    let (n_rows, row_lens) = shape.split_first()?;
-    let row_len: usize = row_lens.iter().product();
+fn deinterleave<T: Clone>(n_heads: usize, n_rows: usize, row_len: usize, values: &[T]) -> Option<Vec<T>> {
     if n_heads == 0 || !n_rows.is_multiple_of(2 * n_heads) {
         return None;
     }

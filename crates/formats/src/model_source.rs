@@ -7,10 +7,12 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::dtype::StoredDtype;
 use crate::error::{FormatError, Result};
 use crate::gguf::GgufFile;
 use crate::gguf_config::{ROPE_DIVISORS, is_tied, model_config};
-use crate::gguf_names::{Layout, block_idx, hub_name, to_hub_layout};
+use crate::gguf_names::{Layout, block_idx, hub_name, rows_to_hub_layout, to_hub_layout};
+use crate::gguf_quants::BlockLayout;
 use crate::model_config::{Architecture, ModelConfig};
 use crate::safetensors_io::SafetensorsFile;
 pub use crate::safetensors_io::TensorInfo;
@@ -136,6 +138,21 @@ impl ModelSource {
                 Ok((shape, values))
             }
         }
+    }
+
+    /// The blocks of a matrix that the file holds in one of GGUF's block formats, row by row in the hub's order of rows;
+    /// `None` for other tensors and for those that the hub stores transposed.
+    ///
+    /// # Errors
+    /// [`FormatError::NoSuchTensor`].
+    pub fn read_blocks(&self, name: &str) -> Result<Option<(BlockLayout, Vec<u8>)>> {
+        let Store::Gguf { file, places } = &self.store else { return Ok(None) };
+        let missing = || FormatError::NoSuchTensor { path: self.path.clone(), name: name.to_owned() };
+        let (stored_name, layout) = places.get(name).ok_or_else(missing)?;
+        let tensor = file.tensor(stored_name).ok_or_else(missing)?;
+        let StoredDtype::Quantised(blocks) = tensor.dtype else { return Ok(None) };
+        let [n_rows, _] = tensor.shape[..] else { return Ok(None) };
+        Ok(rows_to_hub_layout(*layout, n_rows, file.bytes(tensor)).map(|bytes| (blocks, bytes)))
     }
 
     /// The model's own tokenizer.

@@ -36,15 +36,6 @@ simd_kernel! {
     }
 }
 
-simd_kernel! {
-    /// out[i] = x[i], exactly
-    pub(crate) fn widen<S>(x: &[u16], out: &mut [f32]) {
-        for (out, x) in out.iter_mut().zip(x) {
-            *out = to_f32(*x);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,8 +64,7 @@ mod tests {
     fn every_bfloat16_survives_the_way_through_float32() {
         for level in Level::available() {
             let all: Vec<u16> = (0..=u16::MAX).filter(|x| !to_f32(*x).is_nan()).collect();
-            let mut wide = vec![0.0; all.len()];
-            widen(level, &all, &mut wide);
+            let wide: Vec<f32> = all.iter().copied().map(to_f32).collect();
             let mut back = vec![0; all.len()];
             round_to_bits(level, &wide, &mut back);
             assert_eq!(back, all);

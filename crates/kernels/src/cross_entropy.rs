@@ -144,7 +144,7 @@ mod tests {
                 (vec![9.0; self.n], vec![9.0; hidden.len()], vec![9.0; head.len()]);
             let problem = Problem {
                 hidden: &hidden,
-                head: Weights::Trained(&head),
+                head: Weights::trained(&head),
                 width: self.width,
                 targets: &targets,
                 weights: &weights,
@@ -206,7 +206,7 @@ mod tests {
         for level in Level::available() {
             let problem = Problem {
                 hidden: &[1000.0],
-                head: Weights::Trained(&[1.0, -1.0, 0.999]),
+                head: Weights::trained(&[1.0, -1.0, 0.999]),
                 width: 1,
                 targets: &[1],
                 weights: &[1.0],

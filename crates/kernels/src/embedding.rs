@@ -1,6 +1,7 @@
 //! y[n] = weight[ids[n]]; weight [V, C], y [N, C].  dweight[v] = Σ of dy[n] over the n with ids[n] = v.
 
 use crate::Level;
+use crate::linear::Weights;
 use crate::parallel::{rows_per_task, run};
 use crate::sum::add;
 
@@ -8,7 +9,7 @@ use crate::sum::add;
 ///
 /// # Panics
 /// When an id lies beyond the table.
-pub fn forward(weight: &[f32], width: usize, ids: &[u32], y: &mut [f32]) {
+pub fn forward(level: Level, weights: Weights, width: usize, ids: &[u32], y: &mut [f32]) {
     assert_eq!(y.len(), ids.len() * width, "embedding: length of y");
     if y.is_empty() {
         return;
@@ -17,7 +18,7 @@ pub fn forward(weight: &[f32], width: usize, ids: &[u32], y: &mut [f32]) {
     let tasks = ids.chunks(rows).zip(y.chunks_mut(rows * width)).collect();
     run(tasks, |(ids, y)| {
         for (id, y) in ids.iter().zip(y.chunks_exact_mut(width)) {
-            y.copy_from_slice(&weight[*id as usize * width..(*id as usize + 1) * width]);
+            weights.read_row(level, *id as usize, y);
         }
     });
 }
@@ -45,7 +46,7 @@ mod tests {
         let weight = random(n_rows * width, 1);
         let ids: Vec<u32> = (0..1000).map(|n| (n * n % 11) as u32).collect();
         let mut y = vec![9.0; ids.len() * width];
-        forward(&weight, width, &ids, &mut y);
+        forward(Level::best(), Weights::trained(&weight), width, &ids, &mut y);
         for (id, y) in ids.iter().zip(y.chunks(width)) {
             assert_eq!(y, &weight[*id as usize * width..(*id as usize + 1) * width]);
         }
@@ -57,6 +58,6 @@ mod tests {
                 assert!(d_weight[row * width..(row + 1) * width].iter().all(|d| *d == n_uses as f32));
             }
         }
-        forward(&weight, width, &[], &mut []);
+        forward(Level::best(), Weights::trained(&weight), width, &[], &mut []);
     }
 }

@@ -17,37 +17,83 @@ const MAX_ROWS_BY_DOT: usize = 8;
 /// Elements of W that one task of the dot-product path reads.
 const ELEMENTS_PER_TASK: usize = 1 << 16;
 
-/// The matrix W [O, I] of a linear layer.
+/// The matrix W of a linear layer.
 #[derive(Clone, Copy, Debug)]
-pub enum Weights<'a> {
+pub struct Weights<'a> {
+    values: Values<'a>,
+    orientation: Orientation,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Values<'a> {
     /// In float32, as weights that are trained.
     Trained(&'a [f32]),
     /// Never changed, in any format.
     Stored(&'a Weight),
 }
 
+/// Which way a matrix W [O, I] lies in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Orientation {
+    /// [O, I]: the weights of an output are neighbours.
+    #[default]
+    OutIn,
+    /// [I, O]: the weights of an input are neighbours (GPT-2's).
+    InOut,
+}
+
 impl<'a> Weights<'a> {
+    /// Float32 values that may be trained, [O, I].
+    pub fn trained(values: &'a [f32]) -> Self {
+        Self { values: Values::Trained(values), orientation: Orientation::OutIn }
+    }
+
+    /// A weight that never changes, [O, I].
+    pub fn stored(weight: &'a Weight) -> Self {
+        Self { values: Values::Stored(weight), orientation: Orientation::OutIn }
+    }
+
+    /// The same memory, lying as `orientation` says.
+    #[must_use]
+    pub fn lying(self, orientation: Orientation) -> Self {
+        Self { orientation, ..self }
+    }
+
     /// Number of elements.
     pub(crate) fn len(self) -> usize {
-        match self {
-            Self::Trained(values) => values.len(),
-            Self::Stored(weight) => weight.dims().iter().product(),
+        match self.values {
+            Values::Trained(values) => values.len(),
+            Values::Stored(weight) => weight.dims().iter().product(),
         }
     }
 
     /// W [O, I] as a right factor.
     pub(crate) fn as_right(self, n_out: usize, n_in: usize) -> Right<'a> {
-        match self {
-            Self::Trained(values) => Right::Matrix(Matrix::new(values, n_out, n_in)),
-            Self::Stored(weight) => Right::Weight(weight),
+        match (self.values, self.orientation) {
+            (Values::Trained(values), Orientation::OutIn) => Right::Matrix(Matrix::new(values, n_out, n_in)),
+            (Values::Trained(values), Orientation::InOut) => {
+                Right::Matrix(Matrix::new(values, n_in, n_out).t())
+            }
+            (Values::Stored(weight), Orientation::OutIn) => Right::Weight(weight),
+            (Values::Stored(weight), Orientation::InOut) => Right::Transposed(weight),
         }
     }
 
     /// Wᵀ [I, O] as a right factor.
     pub(crate) fn transposed(self, n_out: usize, n_in: usize) -> Right<'a> {
-        match self {
-            Self::Trained(values) => Right::Matrix(Matrix::new(values, n_out, n_in).t()),
-            Self::Stored(weight) => Right::Transposed(weight),
+        let orientation = match self.orientation {
+            Orientation::OutIn => Orientation::InOut,
+            Orientation::InOut => Orientation::OutIn,
+        };
+        self.lying(orientation).as_right(n_in, n_out)
+    }
+
+    /// Fills `out` with row `row` of the matrix as it lies in memory.
+    pub(crate) fn read_row(self, level: Level, row: usize, out: &mut [f32]) {
+        let width = out.len();
+        match self.values {
+            Values::Trained(values) => out.copy_from_slice(&values[row * width..(row + 1) * width]),
+            Values::Stored(weight) => weight.read(level, row, 0..width, out),
         }
     }
 }
@@ -74,7 +120,7 @@ pub fn forward(
     if let Some(bias) = bias {
         assert_eq!(bias.len(), n_out, "linear: length of bias");
     }
-    if n_rows <= MAX_ROWS_BY_DOT && n_in != 0 {
+    if n_rows <= MAX_ROWS_BY_DOT && n_in != 0 && weights.orientation == Orientation::OutIn {
         by_dot_products(level, n_rows, x, weights, bias, y);
         if let Some(branch) = branch {
             product(level, compute, MatrixMut::new(y, n_rows, n_out), Output::Add, &[branch], Threads::One);
@@ -110,13 +156,14 @@ pub fn input_gradient(
     multiply(level, compute, MatrixMut::new(dx, n_rows, n_in), Output::Overwrite, term, branch);
 }
 
-/// dW = dyᵀ x: fills dweight [O, I] from x [N, I] and dy [N, O].
+/// dW = dyᵀ x: fills dweight, lying as `orientation` says, from x [N, I] and dy [N, O].
 pub fn weight_gradient(
     level: Level,
     compute: Compute,
     n_rows: usize,
     x: &[f32],
     dy: &[f32],
+    orientation: Orientation,
     d_weight: &mut [f32],
 ) {
     let (n_in, n_out) = widths(n_rows, x, d_weight.len(), dy);
@@ -124,8 +171,12 @@ pub fn weight_gradient(
         d_weight.fill(0.0);
         return;
     }
-    let term = Term::new(Matrix::new(dy, n_rows, n_out).t(), Matrix::new(x, n_rows, n_in));
-    multiply(level, compute, MatrixMut::new(d_weight, n_out, n_in), Output::Overwrite, term, None);
+    let (x, dy) = (Matrix::new(x, n_rows, n_in), Matrix::new(dy, n_rows, n_out));
+    let (term, n_lines, width) = match orientation {
+        Orientation::OutIn => (Term::new(dy.t(), x), n_out, n_in),
+        Orientation::InOut => (Term::new(x.t(), dy), n_in, n_out),
+    };
+    multiply(level, compute, MatrixMut::new(d_weight, n_lines, width), Output::Overwrite, term, None);
 }
 
 /// dbias = Σ over n of dy[n]: fills dbias [O] from dy [N, O].
@@ -168,15 +219,15 @@ fn by_dot_products(
     let tasks = target.chunks_mut(outputs_per_task * n_rows).enumerate().collect();
     run_with(tasks, Vec::new, |row: &mut Vec<f32>, (task_idx, y): (usize, &mut [f32])| {
         let first = task_idx * outputs_per_task;
-        match weights {
-            Weights::Trained(weight) => {
+        match weights.values {
+            Values::Trained(weight) => {
                 let n_outputs = y.len() / n_rows;
                 dot_rows(level, n_rows, x, &weight[first * n_in..(first + n_outputs) * n_in], y);
             }
-            Weights::Stored(weight) => {
+            Values::Stored(_) => {
                 row.resize(n_in, 0.0);
                 for (o, y) in y.chunks_exact_mut(n_rows).enumerate() {
-                    weight.read(level, first + o, 0..n_in, row);
+                    weights.read_row(level, first + o, row);
                     dot_rows(level, n_rows, x, row, y);
                 }
             }
@@ -241,7 +292,7 @@ mod tests {
                         Compute::F32,
                         n_rows,
                         &x,
-                        Weights::Trained(&weight),
+                        Weights::trained(&weight),
                         Some(&bias),
                         None,
                         &mut y,
@@ -259,8 +310,8 @@ mod tests {
         let (n, n_in, n_out) = (13, 21, 17);
         let (x, weight, dy) = (random(n * n_in, 1), random(n_in * n_out, 2), random(n * n_out, 3));
         let (mut dx, mut dw, mut db) = (vec![9.0; n * n_in], vec![9.0; n_in * n_out], vec![9.0; n_out]);
-        input_gradient(Level::best(), Compute::F32, n, Weights::Trained(&weight), &dy, None, &mut dx);
-        weight_gradient(Level::best(), Compute::F32, n, &x, &dy, &mut dw);
+        input_gradient(Level::best(), Compute::F32, n, Weights::trained(&weight), &dy, None, &mut dx);
+        weight_gradient(Level::best(), Compute::F32, n, &x, &dy, Orientation::OutIn, &mut dw);
         bias_gradient(Level::best(), &dy, &mut db);
         let sum = |f: &dyn Fn(usize) -> f32, n: usize| (0..n).map(f).sum::<f32>();
         for i in 0..n_in {
@@ -283,7 +334,7 @@ mod tests {
         let (n_in, n_out) = (200, 300);
         let (x, weight) = (random(8 * n_in, 1), random(n_in * n_out, 2));
         let mut together = vec![0.0; 8 * n_out];
-        let weights = Weights::Trained(&weight);
+        let weights = Weights::trained(&weight);
         forward(Level::best(), Compute::F32, 8, &x, weights, None, None, &mut together);
         for row in 0..8 {
             let mut alone = vec![0.0; n_out];
@@ -293,13 +344,48 @@ mod tests {
         }
     }
 
+    /// A matrix stored the other way gives the same results, whatever its format.
+    #[test]
+    fn both_orientations_and_all_formats_agree() {
+        use crate::weight::Format;
+        let (n_in, n_out) = (64, 96);
+        let level = Level::best();
+        for format in [Format::F32, Format::Bf16, Format::Q8_0, Format::Q4_0, Format::Q4_1] {
+            let stored = Weight::convert(level, &random(n_in * n_out, 2), n_out, n_in, format).unwrap();
+            let values = stored.to_vec(level);
+            let mut turned = vec![0.0; values.len()];
+            for (o, i) in (0..n_out).flat_map(|o| (0..n_in).map(move |i| (o, i))) {
+                turned[i * n_out + o] = values[o * n_in + i];
+            }
+            for n in [3, 20] {
+                let (x, dy) = (random(n * n_in, 1), random(n * n_out, 3));
+                let run = |weights: Weights| {
+                    let (mut y, mut dx) = (vec![0.0; n * n_out], vec![0.0; n * n_in]);
+                    forward(level, Compute::F32, n, &x, weights, None, None, &mut y);
+                    input_gradient(level, Compute::F32, n, weights, &dy, None, &mut dx);
+                    [y, dx].concat()
+                };
+                let want = run(Weights::trained(&values));
+                assert_eq!(run(Weights::stored(&stored)), want);
+                let other = run(Weights::trained(&turned).lying(Orientation::InOut));
+                assert!(worst_difference(&other, &want) < 1e-5);
+                let (mut dw, mut dw_turned) = (vec![0.0; values.len()], vec![0.0; values.len()]);
+                weight_gradient(level, Compute::F32, n, &x, &dy, Orientation::OutIn, &mut dw);
+                weight_gradient(level, Compute::F32, n, &x, &dy, Orientation::InOut, &mut dw_turned);
+                for (o, i) in (0..n_out).flat_map(|o| (0..n_in).map(move |i| (o, i))) {
+                    assert!((dw[o * n_in + i] - dw_turned[i * n_out + o]).abs() < 1e-5);
+                }
+            }
+        }
+    }
+
     #[test]
     fn threads_do_not_change_a_bit() {
         for n_rows in [1, 3, 8, 9, 70] {
             let (x, weight) = (random(n_rows * 300, 1), random(300 * 1000, 2));
             same_for_any_number_of_threads(|| {
                 let (mut y, mut dx) = (vec![0.0; n_rows * 1000], vec![0.0; n_rows * 300]);
-                let (level, weights) = (Level::best(), Weights::Trained(&weight));
+                let (level, weights) = (Level::best(), Weights::trained(&weight));
                 forward(level, Compute::F32, n_rows, &x, weights, None, None, &mut y);
                 input_gradient(level, Compute::F32, n_rows, weights, &y, None, &mut dx);
                 vec![y, dx]

@@ -139,7 +139,7 @@ mod tests {
         /// y, dx, dA, dB by the kernels.
         fn compute(&self, level: Level) -> [Vec<f32>; 4] {
             let [x, a, b, w, dy] = self.data();
-            let weights = Weights::Trained(&w);
+            let weights = Weights::trained(&w);
             let branch = Branch { a: &a, b: &b, rank: self.rank, scale: 0.7, dropout: self.dropout };
             let mut h = vec![9.0; self.n * self.rank];
             let mut y = vec![9.0; dy.len()];

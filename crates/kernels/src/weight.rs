@@ -24,8 +24,10 @@ pub const BLOCK: usize = 32;
 pub enum Format {
     /// 32 bits, exact.
     F32,
-    /// 16 bits: 8 significant ones.
+    /// 16 bits: 8 significant ones over float32's range.
     Bf16,
+    /// 16 bits: 11 significant ones, up to 65504.
+    F16,
     /// 8.5 bits a value.
     Q8_0,
     /// 4.5 bits a value.
@@ -38,7 +40,7 @@ impl Format {
     /// Values that are stored together: rows must be a multiple of it.
     pub fn block_values(self) -> usize {
         match self {
-            Self::F32 | Self::Bf16 => 1,
+            Self::F32 | Self::Bf16 | Self::F16 => 1,
             Self::Q8_0 | Self::Q4_0 | Self::Q4_1 => BLOCK,
         }
     }
@@ -47,7 +49,7 @@ impl Format {
     pub fn block_bytes(self) -> usize {
         match self {
             Self::F32 => 4,
-            Self::Bf16 => 2,
+            Self::Bf16 | Self::F16 => 2,
             Self::Q8_0 => 2 + BLOCK,
             Self::Q4_0 => 2 + BLOCK / 2,
             Self::Q4_1 => 4 + BLOCK / 2,
@@ -100,6 +102,9 @@ impl Weight {
                 bf16::round_to_bits(level, values, &mut rounded);
                 bytes.extend(rounded.into_iter().flat_map(u16::to_le_bytes));
             }
+            Format::F16 => {
+                bytes.extend(values.iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes()))
+            }
             Format::Q8_0 | Format::Q4_0 | Format::Q4_1 => {
                 for block in values.as_chunks::<BLOCK>().0 {
                     quantize_block(block, format, &mut bytes);
@@ -144,6 +149,7 @@ impl Weight {
         match self.format {
             Format::F32 => read_f32(level, bytes, out),
             Format::Bf16 => read_bf16(level, bytes, out),
+            Format::F16 => read_f16(level, bytes, out),
             Format::Q8_0 => read_q8_0(level, bytes, out),
             Format::Q4_0 => read_q4_0(level, bytes, out),
             Format::Q4_1 => read_q4_1(level, bytes, out),
@@ -196,6 +202,14 @@ simd_kernel! {
     fn read_bf16<S>(bytes: &[u8], out: &mut [f32]) {
         for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
             *out = bf16::to_f32(u16::from_le_bytes(*bytes));
+        }
+    }
+}
+
+simd_kernel! {
+    fn read_f16<S>(bytes: &[u8], out: &mut [f32]) {
+        for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+            *out = half_to_f32(*bytes);
         }
     }
 }
@@ -314,7 +328,7 @@ mod tests {
 
     #[test]
     fn all_levels_read_the_same_values() {
-        for format in [Format::F32, Format::Bf16, Format::Q8_0, Format::Q4_0, Format::Q4_1] {
+        for format in [Format::F32, Format::Bf16, Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1] {
             let values = random(5 * 96, 7);
             let weight = Weight::convert(Level::best(), &values, 5, 96, format).unwrap();
             let want = weight.to_vec(Level::available()[0]);
@@ -337,6 +351,7 @@ mod tests {
         for (format, bound) in [
             (Format::F32, 0.0),
             (Format::Bf16, 0.002),
+            (Format::F16, 0.00025),
             (Format::Q8_0, 0.0045),
             (Format::Q4_0, 0.13),
             (Format::Q4_1, 0.068),

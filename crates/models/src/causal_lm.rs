@@ -5,17 +5,18 @@ use tunesmith_formats::model_config::ModelConfig;
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::AdapterConfig;
 use tunesmith_formats::safetensors_io::NamedTensor;
-use tunesmith_ops::{CrossEntropy, KvCache, linear};
+use tunesmith_ops::{Compute, CrossEntropy, Format, KvCache, linear};
 
 use crate::error::{ModelError, Result};
 use crate::family::{self, Family};
+use crate::loading::LoadOptions;
 use crate::lora::{self, LoraAttached, LoraSpec};
 use crate::parameters::ParameterStore;
 use crate::pass::{Pass, TokenBatch};
 use crate::step::{self, StepOptions, StepResult};
 use crate::{loading, merge, rope};
 
-/// A causal language model in float32 on one device.
+/// A causal language model on one device.
 pub struct CausalLm {
     config: ModelConfig,
     family: Box<dyn Family>,
@@ -24,18 +25,35 @@ pub struct CausalLm {
     adapter: Option<AdapterConfig>,
     end_ids: Vec<u32>,
     device: Device,
+    frozen: Format,
 }
 
 impl CausalLm {
     /// Reads a model's weights onto a device. Every weight of the architecture has to be there in the shape that the
     /// configuration says, and no other. All parameters are trainable at first.
     pub fn load(source: &ModelSource, device: &Device) -> Result<Self> {
+        Self::load_with(source, device, &LoadOptions::default())
+    }
+
+    /// As [`Self::load`], with the weights kept and multiplied as `options` say; those stored in another format than
+    /// float32 are not trainable.
+    pub fn load_with(source: &ModelSource, device: &Device, options: &LoadOptions<'_>) -> Result<Self> {
         let config = source.config().clone();
         let device = device.clone().inner();
         let (family, specs) = family::build(&config)?;
-        let parameters = loading::load_parameters(source, &specs, &device)?;
+        let parameters = loading::load_parameters(source, &specs, &device, options)?;
         let end_ids = loading::end_ids(source)?;
-        Ok(Self { config, family, parameters, adapter: None, end_ids, device })
+        Ok(Self { config, family, parameters, adapter: None, end_ids, device, frozen: options.frozen })
+    }
+
+    /// Changes the number format of the matrix products.
+    pub fn compute_in(&mut self, compute: Compute) {
+        self.parameters.compute = compute;
+    }
+
+    /// The format that frozen matrices were asked to be kept in.
+    pub fn frozen_format(&self) -> Format {
+        self.frozen
     }
 
     /// The model's configuration.

@@ -5,10 +5,11 @@
 
 use burn::tensor::Tensor;
 use tunesmith_formats::model_config::{Activation, Architecture, ModelConfig};
+use tunesmith_ops::{Orientation, Weight};
 
 use crate::error::Result;
 use crate::gpt2::Gpt2;
-use crate::linear::{Linear, Orientation};
+use crate::linear::Linear;
 use crate::llama::Llama;
 use crate::pass::Pass;
 
@@ -28,7 +29,7 @@ pub(crate) trait Family: Send + Sync {
     fn final_norm(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2>;
 
     /// The output matrix, [V,C].
-    fn head(&self, pass: &mut Pass<'_>) -> Tensor<2>;
+    fn head(&self, pass: &mut Pass<'_>) -> Weight;
 
     /// The linear layers inside the blocks, in order.
     fn linears(&self) -> Vec<&Linear>;

@@ -8,10 +8,10 @@
 
 use burn::tensor::Tensor;
 use tunesmith_formats::model_config::ModelConfig;
-use tunesmith_ops::{Activation, AttentionOptions, activation, embedding, layer_norm};
+use tunesmith_ops::{Activation, AttentionOptions, Orientation, Weight, activation, embedding, layer_norm};
 
 use crate::family::{self, Declarations, Family};
-use crate::linear::{Linear, Orientation};
+use crate::linear::Linear;
 use crate::pass::Pass;
 
 pub(crate) struct Gpt2 {
@@ -79,7 +79,7 @@ impl Gpt2 {
             norm_eps: config.norm_eps,
             n_heads: config.n_heads,
             head_dim: config.head_dim,
-            attention: AttentionOptions { scale: 1.0 / (config.head_dim as f32).sqrt(), window: None },
+            attention: AttentionOptions::new(1.0 / (config.head_dim as f32).sqrt(), None),
             activation: family::activation(config.activation),
         }
     }
@@ -95,8 +95,8 @@ impl Family for Gpt2 {
     }
 
     fn embed(&self, pass: &mut Pass<'_>) -> Tensor<2> {
-        embedding(pass.matrix(self.token_embedding), pass.tokens.ids)
-            + embedding(pass.matrix(self.position_embedding), pass.tokens.positions)
+        embedding(pass.weight(self.token_embedding), pass.tokens.ids)
+            + embedding(pass.weight(self.position_embedding), pass.tokens.positions)
     }
 
     fn block(&self, block_idx: usize, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
@@ -124,8 +124,8 @@ impl Family for Gpt2 {
         self.layer_norm(x, self.norm, pass)
     }
 
-    fn head(&self, pass: &mut Pass<'_>) -> Tensor<2> {
-        pass.matrix(self.head)
+    fn head(&self, pass: &mut Pass<'_>) -> Weight {
+        pass.weight(self.head)
     }
 
     fn linears(&self) -> Vec<&Linear> {

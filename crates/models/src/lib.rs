@@ -30,6 +30,7 @@ mod step;
 
 pub use causal_lm::CausalLm;
 pub use error::{ModelError, Result};
+pub use loading::LoadOptions;
 pub use lora::{LoraAttached, LoraSpec};
 pub use parameters::{Parameter, ParameterStore, read_back};
 pub use pass::TokenBatch;

@@ -1,7 +1,7 @@
 //! A linear layer as a family holds it: which parameters it applies, and its adapter if it has one.
 
 use burn::tensor::Tensor;
-use tunesmith_ops::{LowRank, linear, linear_composed, linear_low_rank, linear_low_rank_composed};
+use tunesmith_ops::{LowRank, Orientation, linear, linear_low_rank};
 
 use crate::pass::Pass;
 
@@ -12,6 +12,7 @@ pub(crate) struct Linear {
     pub(crate) path: String,
     pub(crate) in_features: usize,
     pub(crate) out_features: usize,
+    /// How the weight lies in memory and on the hub: [O,I] as in nn.Linear, or [I,O] as in GPT-2's Conv1D.
     pub(crate) orientation: Orientation,
     /// Index of the weight among the parameters.
     pub(crate) weight: usize,
@@ -19,15 +20,6 @@ pub(crate) struct Linear {
     /// Number of the module in the model: part of its dropout key.
     pub(crate) module_idx: usize,
     pub(crate) adapter: Option<Adapter>,
-}
-
-/// How a weight is stored on the hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Orientation {
-    /// [O,I], as in nn.Linear.
-    OutIn,
-    /// [I,O], as in GPT-2's Conv1D.
-    InOut,
 }
 
 /// The low-rank branch of a linear layer.
@@ -44,22 +36,18 @@ pub(crate) struct Adapter {
 impl Linear {
     /// [N,I] to [N,O].
     pub(crate) fn forward(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
-        let stored = pass.matrix(self.weight);
+        let weight = pass.weight(self.weight).lying(self.orientation);
         let bias = self.bias.map(|bias| pass.vector(bias));
-        let low_rank = self.adapter.map(|adapter| LowRank {
-            a: pass.matrix(adapter.a),
-            b: pass.matrix(adapter.b),
-            scale: adapter.scale,
-            dropout: pass.dropout(adapter.dropout, self.module_idx),
-        });
-        // The composed versions multiply by the transposed view of what they are given, which is the stored matrix
-        // again; the others would copy a transposed one in every pass.
-        match (self.orientation, low_rank) {
-            (Orientation::OutIn, None) => linear(x, stored, bias),
-            (Orientation::OutIn, Some(low_rank)) => linear_low_rank(x, stored, bias, low_rank),
-            (Orientation::InOut, None) => linear_composed(x, stored.transpose(), bias),
-            (Orientation::InOut, Some(low_rank)) => {
-                linear_low_rank_composed(x, stored.transpose(), bias, low_rank)
+        match self.adapter {
+            None => linear(x, weight, bias),
+            Some(adapter) => {
+                let low_rank = LowRank {
+                    a: pass.matrix(adapter.a),
+                    b: pass.matrix(adapter.b),
+                    scale: adapter.scale,
+                    dropout: pass.dropout(adapter.dropout, self.module_idx),
+                };
+                linear_low_rank(x, weight, bias, low_rank)
             }
         }
     }

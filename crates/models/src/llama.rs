@@ -8,11 +8,11 @@
 
 use burn::tensor::Tensor;
 use tunesmith_formats::model_config::ModelConfig;
-use tunesmith_ops::{Activation, AttentionOptions, embedding, gated, rms_norm, rotary};
+use tunesmith_ops::{Activation, AttentionOptions, Orientation, Weight, embedding, gated, rms_norm, rotary};
 
 use crate::error::Result;
 use crate::family::{self, Declarations, Family};
-use crate::linear::{Linear, Orientation};
+use crate::linear::Linear;
 use crate::pass::Pass;
 use crate::rope::Rotary;
 
@@ -90,10 +90,7 @@ impl Llama {
             n_heads: config.n_heads,
             n_kv_heads: config.n_kv_heads,
             head_dim: config.head_dim,
-            attention: AttentionOptions {
-                scale: 1.0 / (config.head_dim as f32).sqrt(),
-                window: config.sliding_window,
-            },
+            attention: AttentionOptions::new(1.0 / (config.head_dim as f32).sqrt(), config.sliding_window),
             activation: family::activation(config.activation),
         })
     }
@@ -105,7 +102,7 @@ impl Family for Llama {
     }
 
     fn embed(&self, pass: &mut Pass<'_>) -> Tensor<2> {
-        embedding(pass.matrix(self.embed_tokens), pass.tokens.ids)
+        embedding(pass.weight(self.embed_tokens), pass.tokens.ids)
     }
 
     fn block(&self, block_idx: usize, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
@@ -132,8 +129,8 @@ impl Family for Llama {
         rms_norm(x, pass.vector(self.norm), self.norm_eps)
     }
 
-    fn head(&self, pass: &mut Pass<'_>) -> Tensor<2> {
-        pass.matrix(self.head)
+    fn head(&self, pass: &mut Pass<'_>) -> Weight {
+        pass.weight(self.head)
     }
 
     fn linears(&self) -> Vec<&Linear> {

@@ -1,25 +1,49 @@
 //! From a model file to parameters: every weight the family declares, and nothing else, in the declared shape.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use serde_json::Value;
+use tunesmith_formats::gguf_quants::BlockLayout;
 use tunesmith_formats::model_source::ModelSource;
+use tunesmith_ops::{Compute, Format, StoredWeight, is_cpu};
 
 use crate::error::{ModelError, Result};
 use crate::family::ParameterSpec;
-use crate::parameters::{Parameter, ParameterStore, to_device};
+use crate::parameters::{Parameter, ParameterStore, converted, to_device};
 
-/// Reads the declared parameters, one tensor at a time. All of them are trainable at first.
+/// How weights are kept and multiplied.
+#[derive(Clone, Copy)]
+pub struct LoadOptions<'a> {
+    /// Number format of the products; sums are always float32.
+    pub compute: Compute,
+    /// Format of the matrices that are not trained. 8- and 4-bit matrices of a GGUF file are used as they are when that
+    /// is asked for; a matrix whose rows are no whole number of blocks is kept in bfloat16 instead. On a device other
+    /// than the CPU all weights are float32.
+    pub frozen: Format,
+    /// Whether the parameter of this name will be trained: it is kept in float32.
+    pub is_trained: &'a dyn Fn(&str) -> bool,
+}
+
+impl Default for LoadOptions<'_> {
+    /// Everything in float32.
+    fn default() -> Self {
+        Self { compute: Compute::F32, frozen: Format::F32, is_trained: &|_| true }
+    }
+}
+
+/// Reads the declared parameters, one tensor at a time. Those that are not stored are trainable at first.
 pub(crate) fn load_parameters(
     source: &ModelSource,
     specs: &[ParameterSpec],
     device: &Device,
+    options: &LoadOptions<'_>,
 ) -> Result<ParameterStore> {
     let path = source.path();
     let shapes: BTreeMap<&str, &[usize]> =
         source.tensors().iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
-    let mut store = ParameterStore::default();
+    let mut store = ParameterStore::new(options.compute);
     for spec in specs {
         let Some(&found) = shapes.get(spec.name.as_str()) else {
             return Err(ModelError::MissingTensor {
@@ -36,13 +60,7 @@ pub(crate) fn load_parameters(
                 found: found.to_vec(),
             });
         }
-        let (shape, values) = source.read_f32(&spec.name)?;
-        store.push(Parameter {
-            name: spec.name.clone(),
-            shape,
-            value: to_device(values, device),
-            trainable: true,
-        });
+        store.push(load_parameter(source, spec, device, options)?);
     }
 
     // A tied head may be stored as well; the embedding is what counts, as in transformers.
@@ -56,6 +74,47 @@ pub(crate) fn load_parameters(
         return Err(ModelError::UnexpectedTensors { path: path.to_owned(), names });
     }
     Ok(store)
+}
+
+fn load_parameter(
+    source: &ModelSource,
+    spec: &ParameterSpec,
+    device: &Device,
+    options: &LoadOptions<'_>,
+) -> Result<Parameter> {
+    let name = spec.name.clone();
+    let is_kept = options.frozen == Format::F32 || (options.is_trained)(&name) || !is_cpu(device);
+    if let (false, [n_rows, n_columns]) = (is_kept, spec.shape.as_slice()) {
+        let as_in_file = source.read_blocks(&name)?.and_then(|(layout, bytes)| {
+            let format = format_of(layout).filter(|format| is_as_wanted(*format, options.frozen))?;
+            StoredWeight::new(Arc::new(bytes), format, *n_rows, *n_columns)
+        });
+        if let Some(weight) = as_in_file {
+            return Ok(Parameter::from_stored(name, weight));
+        }
+        let (_, values) = source.read_f32(&name)?;
+        let has_blocks = n_columns.is_multiple_of(options.frozen.block_values());
+        let format = if has_blocks { options.frozen } else { Format::Bf16 };
+        let weight = converted(&values, *n_rows, *n_columns, format, &name)?;
+        return Ok(Parameter::from_stored(name, weight));
+    }
+    let (shape, values) = source.read_f32(&name)?;
+    Ok(Parameter::new(name, shape, to_device(values, device), true))
+}
+
+fn format_of(layout: BlockLayout) -> Option<Format> {
+    match layout {
+        BlockLayout::Q8_0 => Some(Format::Q8_0),
+        BlockLayout::Q4_0 => Some(Format::Q4_0),
+        BlockLayout::Q4_1 => Some(Format::Q4_1),
+        _ => None,
+    }
+}
+
+/// Whether a file's blocks of `format` may stand for `wanted`: they are as wide, whatever the details of their scales.
+fn is_as_wanted(format: Format, wanted: Format) -> bool {
+    let is_4_bit = |format| matches!(format, Format::Q4_0 | Format::Q4_1);
+    format == wanted || is_4_bit(format) && is_4_bit(wanted)
 }
 
 /// The ids of `eos_token_id`, a number or a list of numbers, in both of a model's configurations.

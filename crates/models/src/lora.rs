@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use burn::tensor::Device;
 use tunesmith_formats::peft::{AdapterConfig, TargetModules};
 use tunesmith_formats::safetensors_io::NamedTensor;
+use tunesmith_ops::Orientation;
 
 use crate::counter::{mix, unit};
 use crate::error::{ModelError, Result};
 use crate::family::Family;
-use crate::linear::{Adapter, Linear, Orientation};
+use crate::linear::{Adapter, Linear};
 use crate::parameters::{Parameter, ParameterStore, to_device};
 
 /// What a fresh adapter looks like.
@@ -190,12 +191,8 @@ fn push_branch(
 ) {
     let (rank, scale) = config.rank_and_scale(&linear.path);
     let mut push = |side: &str, shape: [usize; 2], values| {
-        parameters.push(Parameter {
-            name: format!("{}.lora_{side}.weight", linear.path),
-            shape: shape.to_vec(),
-            value: to_device(values, device),
-            trainable: true,
-        })
+        let name = format!("{}.lora_{side}.weight", linear.path);
+        parameters.push(Parameter::new(name, shape.to_vec(), to_device(values, device), true))
     };
     let a = push("A", [rank, linear.in_features], a);
     let b = push("B", [linear.out_features, rank], b);

@@ -2,10 +2,11 @@
 
 use burn::tensor::Tensor;
 use tunesmith_formats::safetensors_io::NamedTensor;
+use tunesmith_ops::Orientation;
 
 use crate::error::Result;
 use crate::family::Family;
-use crate::linear::{Adapter, Linear, Orientation};
+use crate::linear::{Adapter, Linear};
 use crate::parameters::{Parameter, ParameterStore, read_back};
 
 /// Every weight of the base model, W + s·B·A where it is adapted, in the model's order.
@@ -41,13 +42,13 @@ fn merged(
         unreachable!("an adapter's parameters are pushed before it is attached")
     };
     let rank = a.n_values() / linear.in_features;
-    let a: Tensor<2> = a.value.clone().reshape([rank, linear.in_features]);
-    let b: Tensor<2> = b.value.clone().reshape([linear.out_features, rank]);
+    let a: Tensor<2> = a.tensor().reshape([rank, linear.in_features]);
+    let b: Tensor<2> = b.tensor().reshape([linear.out_features, rank]);
     let change = b.matmul(a) * adapter.scale;
     let change = match linear.orientation {
         Orientation::OutIn => change,
         Orientation::InOut => change.transpose(),
     };
-    let value: Tensor<2> = weight.value.clone().reshape(change.dims());
+    let value: Tensor<2> = weight.tensor().reshape(change.dims());
     read_back(value + change, &weight.name)
 }

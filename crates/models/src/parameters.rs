@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor};
+use tunesmith_ops::{Compute, Format, StoredWeight, stored_weight, unpacked};
 
 use crate::error::{ModelError, Result};
 
@@ -13,13 +14,47 @@ pub struct Parameter {
     pub name: String,
     /// The shape on the hub, e.g. [O,I] for a linear layer (GPT-2: [I,O]).
     pub shape: Vec<usize>,
-    /// The values in row-major order, float32, flat, outside of any graph.
-    pub value: Tensor<1>,
+    value: Value,
     /// Whether a training step computes its gradient.
     pub trainable: bool,
 }
 
+/// The values of a parameter, in row-major order and outside of any graph.
+#[derive(Debug, Clone)]
+enum Value {
+    /// Float32, flat, on the model's device.
+    Tensor(Tensor<1>),
+    /// A frozen matrix in a format of its own, in the CPU's memory.
+    Stored(StoredWeight),
+}
+
 impl Parameter {
+    /// A parameter of float32 values (flat).
+    pub(crate) fn new(name: String, shape: Vec<usize>, value: Tensor<1>, trainable: bool) -> Self {
+        Self { name, shape, value: Value::Tensor(value), trainable }
+    }
+
+    /// A frozen matrix in a format of its own.
+    pub(crate) fn from_stored(name: String, weight: StoredWeight) -> Self {
+        Self { name, shape: weight.dims().to_vec(), value: Value::Stored(weight), trainable: false }
+    }
+
+    /// The values as float32, flat; a stored matrix is unpacked for it.
+    pub fn tensor(&self) -> Tensor<1> {
+        match &self.value {
+            Value::Tensor(tensor) => tensor.clone(),
+            Value::Stored(weight) => unpacked(weight, &Device::flex()).flatten(0, 1),
+        }
+    }
+
+    /// The matrix in its own format, unless it is plain float32.
+    pub fn stored(&self) -> Option<&StoredWeight> {
+        match &self.value {
+            Value::Tensor(_) => None,
+            Value::Stored(weight) => Some(weight),
+        }
+    }
+
     /// Number of values.
     pub fn n_values(&self) -> usize {
         self.shape.iter().product()
@@ -27,7 +62,7 @@ impl Parameter {
 
     /// Copies the values to the host.
     pub fn to_vec(&self) -> Result<Vec<f32>> {
-        read_back(self.value.clone(), &self.name)
+        read_back(self.tensor(), &self.name)
     }
 }
 
@@ -37,9 +72,20 @@ impl Parameter {
 pub struct ParameterStore {
     items: Vec<Parameter>,
     index: BTreeMap<String, usize>,
+    pub(crate) compute: Compute,
 }
 
 impl ParameterStore {
+    /// An empty store for a model whose products are computed in this format.
+    pub(crate) fn new(compute: Compute) -> Self {
+        Self { compute, ..Self::default() }
+    }
+
+    /// The number format of the model's products.
+    pub fn compute(&self) -> Compute {
+        self.compute
+    }
+
     /// Number of parameters (tensors).
     pub fn len(&self) -> usize {
         self.items.len()
@@ -80,7 +126,7 @@ impl ParameterStore {
         self.items.iter().filter(|p| p.trainable).map(Parameter::n_values).sum()
     }
 
-    /// Replaces a parameter's values (flat, same number of elements).
+    /// Replaces a parameter's values (flat, same number of elements); a stored matrix keeps its format.
     pub fn set_value(&mut self, parameter_idx: usize, value: Tensor<1>) -> Result<()> {
         let parameter = self.get_mut(parameter_idx)?;
         let [found] = value.dims();
@@ -91,7 +137,14 @@ impl ParameterStore {
                 found,
             });
         }
-        parameter.value = value.inner();
+        parameter.value = match &parameter.value {
+            Value::Tensor(_) => Value::Tensor(value.inner()),
+            Value::Stored(weight) => {
+                let ([n_rows, n_columns], format) = (weight.dims(), weight.format());
+                let values = read_back(value, &parameter.name)?;
+                Value::Stored(converted(&values, n_rows, n_columns, format, &parameter.name)?)
+            }
+        };
         Ok(())
     }
 
@@ -103,15 +156,24 @@ impl ParameterStore {
         update: impl FnOnce(Tensor<1>) -> Tensor<1>,
     ) -> Result<()> {
         let parameter = self.get_mut(parameter_idx)?;
-        let nothing = Tensor::empty([0], &parameter.value.device());
-        let value = update(std::mem::replace(&mut parameter.value, nothing));
+        let value = parameter.tensor();
+        let value = match &mut parameter.value {
+            Value::Tensor(kept) => {
+                *kept = Tensor::empty([0], &value.device());
+                update(value)
+            }
+            Value::Stored(_) => update(value),
+        };
         self.set_value(parameter_idx, value)
     }
 
-    /// Sets which parameters are trained.
+    /// Sets which parameters are trained. A stored matrix that is to be trained becomes float32.
     pub fn set_trainable(&mut self, is_trainable: impl Fn(&str) -> bool) {
         for parameter in &mut self.items {
             parameter.trainable = is_trainable(&parameter.name);
+            if parameter.trainable && parameter.stored().is_some() {
+                parameter.value = Value::Tensor(parameter.tensor());
+            }
         }
     }
 
@@ -128,6 +190,21 @@ impl ParameterStore {
             .get_mut(parameter_idx)
             .ok_or_else(|| ModelError::NoSuchParameter { which: format!("number {parameter_idx}") })
     }
+}
+
+/// The values as a stored matrix.
+pub(crate) fn converted(
+    values: &[f32],
+    n_rows: usize,
+    n_columns: usize,
+    format: Format,
+    name: &str,
+) -> Result<StoredWeight> {
+    stored_weight(values, n_rows, n_columns, format).ok_or_else(|| ModelError::ParameterShape {
+        name: name.to_owned(),
+        expected: vec![n_rows, n_columns],
+        found: values.len(),
+    })
 }
 
 /// A flat tensor of the values on the device.

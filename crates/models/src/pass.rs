@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Gradients, Tensor};
-use tunesmith_ops::{AttentionOptions, Dropout, KvCache, Segments, attention, attention_cached};
+use tunesmith_ops::{
+    AttentionOptions, Compute, Dropout, KvCache, Segments, Weight, attention, attention_cached,
+};
 
 use crate::counter::mix;
 use crate::error::{ModelError, Result};
-use crate::parameters::ParameterStore;
+use crate::parameters::{Parameter, ParameterStore};
 
 /// N tokens laid end to end: no padding, no batch dimension.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +60,7 @@ pub(crate) struct Pass<'a> {
     dropout_key: Option<u64>,
     cache: Option<&'a mut KvCache>,
     has_used_trainable: bool,
+    compute: Compute,
 }
 
 impl<'a> Pass<'a> {
@@ -67,7 +70,15 @@ impl<'a> Pass<'a> {
         tokens: TokenBatch<'a>,
         dropout_key: Option<u64>,
     ) -> Self {
-        Self { tokens, parameters, leaves: None, dropout_key, cache: None, has_used_trainable: false }
+        Self {
+            tokens,
+            parameters,
+            leaves: None,
+            dropout_key,
+            cache: None,
+            has_used_trainable: false,
+            compute: parameters.compute(),
+        }
     }
 
     /// A pass that can be differentiated with respect to the trainable parameters.
@@ -99,6 +110,15 @@ impl<'a> Pass<'a> {
         value.reshape([shape[0], shape[1]])
     }
 
+    /// A matrix to multiply with, in the number format of the model's products.
+    pub(crate) fn weight(&mut self, parameter_idx: usize) -> Weight {
+        let weight = match self.parameter(parameter_idx).stored() {
+            Some(stored) => Weight::from(stored.clone()),
+            None => Weight::from(self.matrix(parameter_idx)),
+        };
+        weight.computed_in(self.compute)
+    }
+
     /// Causal attention of q [N,H,D] over k and v [N,K,D] within each segment, or over the cache and them.
     pub(crate) fn attention(
         &mut self,
@@ -108,6 +128,7 @@ impl<'a> Pass<'a> {
         v: Tensor<3>,
         options: AttentionOptions,
     ) -> Tensor<3> {
+        let options = AttentionOptions { compute: self.compute, ..options };
         match self.cache.as_deref_mut() {
             None => attention(q, k, v, self.tokens.segments, options),
             Some(cache) => attention_cached(q, k, v, self.tokens.segments, cache, block_idx, options),
@@ -138,18 +159,23 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn value_and_shape(&mut self, parameter_idx: usize) -> (Tensor<1>, &'a [usize]) {
+    fn parameter(&self, parameter_idx: usize) -> &'a Parameter {
         let parameters = self.parameters;
-        let Some(parameter) = parameters.get(parameter_idx) else {
-            unreachable!("a family uses only parameters it has declared")
-        };
+        match parameters.get(parameter_idx) {
+            Some(parameter) => parameter,
+            None => unreachable!("a family uses only parameters it has declared"),
+        }
+    }
+
+    fn value_and_shape(&mut self, parameter_idx: usize) -> (Tensor<1>, &'a [usize]) {
+        let parameter = self.parameter(parameter_idx);
         self.has_used_trainable |= parameter.trainable;
         let value = match &mut self.leaves {
             Some(leaves) if parameter.trainable => leaves
                 .entry(parameter_idx)
-                .or_insert_with(|| parameter.value.clone().autodiff().require_grad())
+                .or_insert_with(|| parameter.tensor().autodiff().require_grad())
                 .clone(),
-            _ => parameter.value.clone(),
+            _ => parameter.tensor(),
         };
         (value, &parameter.shape)
     }

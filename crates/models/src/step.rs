@@ -120,7 +120,7 @@ fn with_zeros(model: &CausalLm, mut sums: BTreeMap<usize, Tensor<1>>) -> Vec<(us
     let trainable = model.parameters().iter().enumerate().filter(|(_, p)| p.trainable);
     trainable
         .map(|(parameter_idx, parameter)| {
-            let gradient = sums.remove(&parameter_idx).unwrap_or_else(|| parameter.value.zeros_like());
+            let gradient = sums.remove(&parameter_idx).unwrap_or_else(|| parameter.tensor().zeros_like());
             (parameter_idx, gradient)
         })
         .collect()

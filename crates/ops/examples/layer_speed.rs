@@ -61,7 +61,8 @@ const WAYS: [Way; 2] = [
     },
 ];
 
-const OPTIONS: AttentionOptions = AttentionOptions { scale: 0.125, window: None };
+const OPTIONS: AttentionOptions =
+    AttentionOptions { scale: 0.125, window: None, compute: tunesmith_ops::Compute::F32 };
 
 fn main() {
     let n_repeats = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(3);

@@ -5,10 +5,11 @@
 //! Shapes: q, y [N, H, D]; k, v [N, K, D].
 
 use burn::tensor::{Bool, Tensor, TensorData, activation::softmax};
-use tunesmith_kernels::{Level, attention as kernel};
+use tunesmith_kernels::{Compute, Level, attention as kernel};
 
 use crate::check::{require, require_equal};
 use crate::cpu::{self, CpuOp, Values};
+use crate::weight::rounded;
 use crate::{Device, Segments};
 
 /// Settings of [`attention`].
@@ -18,6 +19,15 @@ pub struct AttentionOptions {
     pub scale: f32,
     /// Tokens a token sees, itself included, so at least 1; `None` is all before it.
     pub window: Option<usize>,
+    /// Number format that the factors of all products are rounded to.
+    pub compute: Compute,
+}
+
+impl AttentionOptions {
+    /// Options with float32 products.
+    pub fn new(scale: f32, window: Option<usize>) -> Self {
+        Self { scale, window, compute: Compute::F32 }
+    }
 }
 
 /// Causal attention within each segment; see the module's formula.
@@ -33,7 +43,8 @@ pub fn attention(
         return attention_composed(q, k, v, segments, options);
     }
     let heads = heads(&q, &k, options);
-    cpu::apply(Attention { heads, segments: segments.clone() }, [cpu::input(q), cpu::input(k), cpu::input(v)])
+    let op = Attention { heads, segments: segments.clone(), compute: options.compute };
+    cpu::apply(op, [cpu::input(q), cpu::input(k), cpu::input(v)])
 }
 
 /// Inputs q, k, v.
@@ -41,6 +52,7 @@ pub fn attention(
 struct Attention {
     heads: kernel::Heads,
     segments: Segments,
+    compute: Compute,
 }
 
 #[derive(Clone, Debug)]
@@ -61,7 +73,7 @@ impl CpuOp<3> for Attention {
         let mut log_sums = vec![0.0; q.dim(0) * q.dim(1)];
         let (q_, k_, v_) = (q.as_slice(), k.as_slice(), v.as_slice());
         let offsets = self.segments.offsets();
-        kernel::forward(Level::best(), self.heads, offsets, q_, k_, v_, &mut y, &mut log_sums);
+        kernel::forward(Level::best(), self.compute, self.heads, offsets, q_, k_, v_, &mut y, &mut log_sums);
         let y = Values::from_vec(y, &q.shape());
         (y.clone(), Saved { q, k, v, y, log_sums })
     }
@@ -75,6 +87,7 @@ impl CpuOp<3> for Attention {
         let mut dv = vec![0.0; v.as_slice().len()];
         kernel::backward(
             Level::best(),
+            self.compute,
             self.heads,
             self.segments.offsets(),
             q.as_slice(),
@@ -134,11 +147,13 @@ pub(crate) fn attend(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, options: Attentio
     // The query heads of one key/value head become rows of one matrix, so that keys and values are not repeated.
     let q = q.reshape([n_new, n_kv_heads, n_groups, head_width]).permute([1, 2, 0, 3]);
     let q = q.reshape([n_kv_heads, n_groups * n_new, head_width]);
+    let (q, k, v) = [q, k, v].map(|x| rounded(x, options.compute)).into();
     let scores = q.matmul(k.permute([1, 2, 0])) * options.scale;
     let scores = scores.reshape([n_kv_heads, n_groups, n_new, n_keys]);
     let hidden = hidden_keys(n_new, n_keys, options.window, &device).unsqueeze::<4>();
     let hidden = hidden.expand([n_kv_heads, n_groups, n_new, n_keys]);
     let probabilities = softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 3);
+    let probabilities = rounded(probabilities, options.compute);
     let y = probabilities.reshape([n_kv_heads, n_groups * n_new, n_keys]).matmul(v.permute([1, 0, 2]));
     let y = y.reshape([n_kv_heads, n_groups, n_new, head_width]).permute([2, 0, 1, 3]);
     y.reshape([n_new, n_heads, head_width])

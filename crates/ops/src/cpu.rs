@@ -41,6 +41,16 @@ pub(crate) enum Input {
     Node(Node),
 }
 
+impl Input {
+    /// The values, without their graph.
+    pub(crate) fn values(&self) -> Values {
+        match self {
+            Self::Constant(tensor) => Values::new(tensor.clone()),
+            Self::Node(node) => Values::new(node.clone().into_primitive()),
+        }
+    }
+}
+
 /// Row-major single-precision values with a shape; cloning shares them.
 #[derive(Clone, Debug)]
 pub(crate) struct Values(FlexTensor);
@@ -59,7 +69,7 @@ pub(crate) fn on_cpu<const D: usize>(tensor: &Tensor<D>) -> bool {
     on_cpu && tensor.dtype() == DType::F32
 }
 
-fn is_flex(device: &DispatchDevice) -> bool {
+pub(crate) fn is_flex(device: &DispatchDevice) -> bool {
     matches!(device, DispatchDevice::Flex(_))
 }
 

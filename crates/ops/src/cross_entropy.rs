@@ -8,10 +8,11 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use tunesmith_kernels::{Level, cross_entropy as kernel, embedding};
+use tunesmith_kernels::{Level, cross_entropy as kernel, embedding, linear::Weights};
 
 use crate::check::{read, require, require_equal, upload, upload_rows};
 use crate::cpu::{self, CpuOp, Values};
+use crate::weight::{Weight, rounded};
 
 /// Vocabulary entries whose logits exist at the same time in the composed version.
 const CHUNK: usize = 8192;
@@ -30,12 +31,13 @@ pub struct CrossEntropy {
 /// `labels[n]` is the wanted vocabulary entry, or negative (−100) for no label; `weights[n]` is its factor.
 pub fn cross_entropy_from_hidden(
     hidden: Tensor<2>,
-    head: Tensor<2>,
+    head: impl Into<Weight>,
     labels: &[i64],
     weights: &[f32],
 ) -> CrossEntropy {
+    let head = head.into();
     check(&hidden, &head, labels, weights);
-    if cpu::on_cpu(&hidden) && cpu::on_cpu(&head) {
+    if cpu::on_cpu(&hidden) && head.on_cpu() {
         on_cpu(hidden, head, labels, weights)
     } else {
         cross_entropy_from_hidden_composed(hidden, head, labels, weights)
@@ -44,7 +46,7 @@ pub fn cross_entropy_from_hidden(
 
 /// The value and the gradients in one pass, before the operation enters the graph: its own gradient is a single number
 /// that only scales them.
-fn on_cpu(hidden: Tensor<2>, head: Tensor<2>, labels: &[i64], weights: &[f32]) -> CrossEntropy {
+fn on_cpu(hidden: Tensor<2>, head: Weight, labels: &[i64], weights: &[f32]) -> CrossEntropy {
     let wanted = [hidden.is_tracked(), head.is_tracked()];
     let rows: Vec<u32> = (0..labels.len()).filter(|&row| 0 <= labels[row]).map(|row| row as u32).collect();
     let targets: Vec<u32> = rows.iter().map(|&row| labels[row as usize] as u32).collect();
@@ -52,16 +54,20 @@ fn on_cpu(hidden: Tensor<2>, head: Tensor<2>, labels: &[i64], weights: &[f32]) -
 
     let [n_tokens, width] = hidden.dims();
     let mut labelled = vec![0.0; rows.len() * width];
-    embedding::forward(cpu::values(hidden.clone()).as_slice(), width, &rows, &mut labelled);
-    let head_values = cpu::values(head.clone());
+    let all = cpu::values(hidden.clone());
+    embedding::forward(Level::best(), Weights::trained(all.as_slice()), width, &rows, &mut labelled);
+    let head_dims = head.dims();
+    let (head_input, head) = head.into_input();
+    let head_values = head_input.values();
     let mut losses = vec![0.0; rows.len()];
     let mut d_hidden = wanted[0].then(|| vec![0.0; labelled.len()]);
-    let mut d_head = wanted[1].then(|| vec![0.0; head_values.as_slice().len()]);
+    let mut d_head = wanted[1].then(|| vec![0.0; head_dims[0] * head_dims[1]]);
     kernel::cross_entropy(
         Level::best(),
+        head.compute,
         kernel::Problem {
             hidden: &labelled,
-            head: head_values.as_slice(),
+            head: head.weights(&head_values),
             width,
             targets: &targets,
             weights: &row_weights,
@@ -81,9 +87,9 @@ fn on_cpu(hidden: Tensor<2>, head: Tensor<2>, labels: &[i64], weights: &[f32]) -
         n_tokens,
         rows: rows.into(),
         d_hidden: d_hidden.map(|d| Values::from_vec(d, &[n_rows, width])),
-        d_head: d_head.map(|d| Values::from_vec(d, &head_values.shape())),
+        d_head: d_head.map(|d| Values::from_vec(d, &head_dims)),
     };
-    CrossEntropy { weighted_sum: cpu::apply(op, [cpu::input(hidden), cpu::input(head)]), per_token }
+    CrossEntropy { weighted_sum: cpu::apply(op, [cpu::input(hidden), head_input]), per_token }
 }
 
 /// Inputs hidden, head; everything is computed already.
@@ -134,10 +140,13 @@ impl CpuOp<2> for WeightedSum {
 /// stands in for the loss in the graph, because Burn's own graph would keep every chunk's logits.
 pub fn cross_entropy_from_hidden_composed(
     hidden: Tensor<2>,
-    head: Tensor<2>,
+    head: impl Into<Weight>,
     labels: &[i64],
     weights: &[f32],
 ) -> CrossEntropy {
+    let head = head.into();
+    let compute = head.compute();
+    let head = head.into_tensor(&hidden.device().inner());
     let [_, width] = hidden.dims();
     let [vocabulary, _] = head.dims();
     let device = hidden.device().inner();
@@ -151,7 +160,8 @@ pub fn cross_entropy_from_hidden_composed(
     let row_weights: Vec<f32> = rows.iter().map(|&row| weights[row]).collect();
 
     let h = hidden.clone().inner().select(0, upload_rows(rows.iter().copied(), &device));
-    let w = head.clone().inner();
+    let h = rounded(h, compute);
+    let w = rounded(head.clone().inner(), compute);
     let chunks: Vec<_> =
         (0..vocabulary).step_by(CHUNK).map(|start| start..vocabulary.min(start + CHUNK)).collect();
     let logits = |chunk: &std::ops::Range<usize>| {
@@ -182,7 +192,7 @@ pub fn cross_entropy_from_hidden_composed(
     let mut d_hidden = label_rows * row_weights.clone().neg();
     let mut d_head_chunks = Vec::new();
     for chunk in &chunks {
-        let d_logits = (logits(chunk) - log_sum_exp.clone()).exp() * row_weights.clone();
+        let d_logits = rounded((logits(chunk) - log_sum_exp.clone()).exp() * row_weights.clone(), compute);
         if head_tracked {
             d_head_chunks.push(d_logits.clone().transpose().matmul(h.clone()));
         }
@@ -209,7 +219,7 @@ fn linear_stand_in(x: Tensor<2>, gradient: Tensor<2>) -> Tensor<1> {
     product.clone() - product.detach()
 }
 
-fn check(hidden: &Tensor<2>, head: &Tensor<2>, labels: &[i64], weights: &[f32]) {
+fn check(hidden: &Tensor<2>, head: &Weight, labels: &[i64], weights: &[f32]) {
     let op = "cross_entropy_from_hidden";
     let [n_tokens, width] = hidden.dims();
     let [vocabulary, _] = head.dims();

@@ -3,7 +3,7 @@
 use burn::tensor::DType;
 use tunesmith_kernels::Level;
 
-use crate::{Device, OpsError};
+use crate::{Device, OpsError, cpu};
 
 /// Names that mean a device this build does not contain.
 const KNOWN_ELSEWHERE: &[&str] = &["cuda", "gpu", "metal", "mps", "vulkan", "rocm", "wgpu", "webgpu"];
@@ -36,6 +36,11 @@ pub fn open_device(name: &str) -> Result<Device, OpsError> {
         }
         _ => Err(OpsError::UnknownDevice { name: name.to_owned(), known: "auto, cpu".to_owned() }),
     }
+}
+
+/// Whether `device` is the CPU, on which weights may be stored in other formats than float32.
+pub fn is_cpu(device: &Device) -> bool {
+    cpu::is_flex(device.as_dispatch())
 }
 
 /// What `device` is.

@@ -5,51 +5,56 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use tunesmith_kernels::{Level, embedding as kernel};
 
+use crate::Device;
 use crate::check::{require, upload_rows};
 use crate::cpu::{self, CpuOp, Values};
+use crate::weight::{Operand, Weight};
 
 /// The rows `ids` of weight [V, C], as [N, C].
-pub fn embedding(weight: Tensor<2>, ids: &[u32]) -> Tensor<2> {
+pub fn embedding(weight: impl Into<Weight>, ids: &[u32]) -> Tensor<2> {
+    let weight = weight.into();
     let [n_rows, _] = weight.dims();
     let largest = ids.iter().copied().max().unwrap_or(0) as usize;
     require(ids.is_empty() || largest < n_rows, "embedding", || {
         format!("id {largest} lies beyond the {n_rows} rows of the table")
     });
-    if cpu::on_cpu(&weight) {
-        cpu::apply(Embedding { ids: ids.into(), n_rows }, [cpu::input(weight)])
+    if weight.on_cpu() {
+        let (input, table) = weight.into_input();
+        cpu::apply(Embedding { ids: ids.into(), table }, [input])
     } else {
         embedding_composed(weight, ids)
     }
 }
 
-/// Input weight.
+/// Input weight (or nothing in its place).
 #[derive(Clone, Debug)]
 struct Embedding {
     ids: Arc<[u32]>,
-    n_rows: usize,
+    table: Operand,
 }
 
 impl CpuOp<1> for Embedding {
     type Saved = ();
 
     fn forward(&self, [weight]: [Values; 1], _: [bool; 1]) -> (Values, ()) {
-        let width = weight.dim(1);
+        let [_, width] = self.table.dims();
         let mut y = vec![0.0; self.ids.len() * width];
-        kernel::forward(weight.as_slice(), width, &self.ids, &mut y);
+        kernel::forward(Level::best(), self.table.weights(&weight), width, &self.ids, &mut y);
         (Values::from_vec(y, &[self.ids.len(), width]), ())
     }
 
     /// dweight[v] = Σ of dy[n] over the n with ids[n] = v
     fn backward(self, (): (), dy: Values, _: [bool; 1]) -> [Option<Values>; 1] {
-        let width = dy.dim(1);
-        let mut d_weight = vec![0.0; self.n_rows * width];
+        let [n_rows, width] = self.table.dims();
+        let mut d_weight = vec![0.0; n_rows * width];
         kernel::add_gradient(Level::best(), dy.as_slice(), width, &self.ids, &mut d_weight);
-        [Some(Values::from_vec(d_weight, &[self.n_rows, width]))]
+        [Some(Values::from_vec(d_weight, &[n_rows, width]))]
     }
 }
 
 /// [`embedding`] from Burn's operations.
-pub fn embedding_composed(weight: Tensor<2>, ids: &[u32]) -> Tensor<2> {
+pub fn embedding_composed(weight: impl Into<Weight>, ids: &[u32]) -> Tensor<2> {
+    let weight = weight.into().into_tensor(&Device::default());
     let rows = upload_rows(ids.iter().map(|&id| id as usize), &weight.device());
     weight.select(0, rows)
 }

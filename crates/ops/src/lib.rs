@@ -23,11 +23,12 @@ mod norm;
 mod optimizer;
 mod rotary;
 mod segments;
+mod weight;
 
 pub use activation::{Activation, activation, activation_composed, gated, gated_composed};
 pub use attention::{AttentionOptions, attention, attention_composed};
 pub use cross_entropy::{CrossEntropy, cross_entropy_from_hidden, cross_entropy_from_hidden_composed};
-pub use device::{DeviceInfo, describe, open_device, set_threads};
+pub use device::{DeviceInfo, describe, is_cpu, open_device, set_threads};
 pub use dropout::{Dropout, dropout, dropout_composed};
 pub use embedding::{embedding, embedding_composed};
 pub use error::OpsError;
@@ -38,5 +39,8 @@ pub use norm::{rms_norm, rms_norm_composed};
 pub use optimizer::{Rule, State, sum_of_squares, update, update_composed};
 pub use rotary::{RotaryTable, rotary, rotary_composed};
 pub use segments::Segments;
+pub use weight::{Bytes, Format, Orientation, StoredWeight, Weight, stored_weight, unpacked};
+
+pub use tunesmith_kernels::Compute;
 
 pub use burn::tensor::{Device, Tensor, TensorData};

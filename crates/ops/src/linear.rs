@@ -1,13 +1,16 @@
 //! y = x Wᵀ + bias, alone or with a low-rank branch beside it.
 //!
+//! Factors are rounded to the number format that W asks for ([`Weight::compute`]); A and B are float32 wherever that does
+//! not cost a pass of its own.
 //! Shapes: x [N, I], W [O, I], bias [O], A [R, I], B [O, R], y [N, O].
 
 use burn::tensor::Tensor;
-use tunesmith_kernels::{Level, linear as kernel, low_rank as low_rank_kernel};
+use tunesmith_kernels::{Level, linear as kernel, low_rank as low_rank_kernel, skinny::Mask};
 
 use crate::check::require_equal;
 use crate::cpu::{self, CpuOp, Values};
 use crate::dropout::{Dropout, dropout_composed};
+use crate::weight::{Operand, Weight, rounded};
 
 /// The low-rank branch `scale · (dropout(x) Aᵀ) Bᵀ` of a linear layer (LoRA, Hu et al. 2021).
 #[derive(Clone, Debug)]
@@ -23,21 +26,46 @@ pub struct LowRank {
 }
 
 /// y = x Wᵀ + bias. The gradient of W is computed only when W is tracked.
-pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+pub fn linear(x: Tensor<2>, weight: impl Into<Weight>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let weight = weight.into();
     check_shapes("linear", &x, &weight, bias.as_ref());
-    if !(cpu::on_cpu(&x) && cpu::on_cpu(&weight)) {
+    if !(cpu::on_cpu(&x) && weight.on_cpu()) {
         return linear_composed(x, weight, bias);
     }
-    let op = Linear { n_rows: x.dims()[0], has_bias: bias.is_some() };
-    let bias = bias.map_or_else(cpu::absent, cpu::input);
-    cpu::apply(op, [cpu::input(x), cpu::input(weight), bias])
+    let (input, operand) = weight.into_input();
+    let op = Linear { n_rows: x.dims()[0], weight: operand, has_bias: bias.is_some() };
+    cpu::apply(op, [cpu::input(x), input, bias.map_or_else(cpu::absent, cpu::input)])
 }
 
-/// Inputs x, W, bias (or nothing in its place).
+/// Inputs x, W (or nothing in its place), bias (or nothing in its place).
 #[derive(Clone, Debug)]
 struct Linear {
     n_rows: usize,
+    weight: Operand,
     has_bias: bool,
+}
+
+impl Linear {
+    fn n_in(&self) -> usize {
+        self.weight.dims()[1]
+    }
+
+    fn n_out(&self) -> usize {
+        self.weight.dims()[0]
+    }
+
+    fn new_output(&self) -> Vec<f32> {
+        vec![0.0; self.n_rows * self.n_out()]
+    }
+
+    /// dW = dyᵀ x
+    fn weight_gradient(&self, x: &Values, dy: &Values) -> Values {
+        let mut d_weight = vec![0.0; self.n_out() * self.n_in()];
+        let (x, dy) = (x.as_slice(), dy.as_slice());
+        let Operand { compute, orientation, .. } = self.weight;
+        kernel::weight_gradient(Level::best(), compute, self.n_rows, x, dy, orientation, &mut d_weight);
+        Values::from_vec(d_weight, &self.weight.shape_in_memory())
+    }
 }
 
 /// Each value only if a gradient needs it: frozen layers keep no input alive.
@@ -51,29 +79,24 @@ impl CpuOp<3> for Linear {
     type Saved = LinearSaved;
 
     fn forward(&self, [x, weight, bias]: [Values; 3], wanted: [bool; 3]) -> (Values, LinearSaved) {
-        let n_out = weight.dim(0);
-        let mut y = vec![0.0; self.n_rows * n_out];
+        let mut y = self.new_output();
         let bias = self.has_bias.then(|| bias.as_slice());
-        kernel::forward(Level::best(), self.n_rows, x.as_slice(), weight.as_slice(), bias, &mut y);
+        let (level, compute, weights) = (Level::best(), self.weight.compute, self.weight.weights(&weight));
+        kernel::forward(level, compute, self.n_rows, x.as_slice(), weights, bias, None, &mut y);
         let saved = LinearSaved { x: wanted[1].then_some(x), weight: wanted[0].then_some(weight) };
-        (Values::from_vec(y, &[self.n_rows, n_out]), saved)
+        (Values::from_vec(y, &[self.n_rows, self.n_out()]), saved)
     }
 
     /// dx = dy W,  dW = dyᵀ x,  dbias = Σ over n of dy[n]
     fn backward(self, saved: LinearSaved, dy: Values, wanted: [bool; 3]) -> [Option<Values>; 3] {
-        let (n_rows, n_out) = (self.n_rows, dy.dim(1));
         let dx = saved.weight.map(|weight| {
-            let n_in = weight.dim(1);
-            let mut dx = vec![0.0; n_rows * n_in];
-            kernel::input_gradient(n_rows, weight.as_slice(), dy.as_slice(), &mut dx);
-            Values::from_vec(dx, &[n_rows, n_in])
+            let mut dx = vec![0.0; self.n_rows * self.n_in()];
+            let (level, compute, weights) =
+                (Level::best(), self.weight.compute, self.weight.weights(&weight));
+            kernel::input_gradient(level, compute, self.n_rows, weights, dy.as_slice(), None, &mut dx);
+            Values::from_vec(dx, &[self.n_rows, self.n_in()])
         });
-        let d_weight = saved.x.map(|x| {
-            let n_in = x.dim(1);
-            let mut d_weight = vec![0.0; n_out * n_in];
-            kernel::weight_gradient(n_rows, x.as_slice(), dy.as_slice(), &mut d_weight);
-            Values::from_vec(d_weight, &[n_out, n_in])
-        });
+        let d_weight = saved.x.map(|x| self.weight_gradient(&x, &dy));
         [dx, d_weight, wanted[2].then(|| bias_gradient(&dy))]
     }
 }
@@ -86,8 +109,11 @@ fn bias_gradient(dy: &Values) -> Values {
 }
 
 /// [`linear`] from Burn's operations.
-pub fn linear_composed(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    let y = x.matmul(weight.transpose());
+pub fn linear_composed(x: Tensor<2>, weight: impl Into<Weight>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let weight = weight.into();
+    let compute = weight.compute();
+    let weight = weight.into_tensor(&x.device().inner());
+    let y = rounded(x, compute).matmul(rounded(weight, compute).transpose());
     match bias {
         Some(bias) => y + bias.unsqueeze::<2>(),
         None => y,
@@ -97,20 +123,22 @@ pub fn linear_composed(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>)
 /// y = x Wᵀ + bias + scale · (dropout(x) Aᵀ) Bᵀ.
 pub fn linear_low_rank(
     x: Tensor<2>,
-    weight: Tensor<2>,
+    weight: impl Into<Weight>,
     bias: Option<Tensor<1>>,
     low_rank: LowRank,
 ) -> Tensor<2> {
+    let weight = weight.into();
     check_low_rank_shapes(&x, &weight, bias.as_ref(), &low_rank);
-    let on_cpu = [&x, &weight, &low_rank.a, &low_rank.b].into_iter().all(cpu::on_cpu);
+    let on_cpu = weight.on_cpu() && [&x, &low_rank.a, &low_rank.b].into_iter().all(cpu::on_cpu);
     if !on_cpu {
         return linear_low_rank_composed(x, weight, bias, low_rank);
     }
     let LowRank { a, b, scale, dropout } = low_rank;
-    let base = Linear { n_rows: x.dims()[0], has_bias: bias.is_some() };
+    let (input, operand) = weight.into_input();
+    let base = Linear { n_rows: x.dims()[0], weight: operand, has_bias: bias.is_some() };
     let op = LinearLowRank { base, rank: a.dims()[0], scale, dropout };
     let bias = bias.map_or_else(cpu::absent, cpu::input);
-    cpu::apply(op, [cpu::input(x), cpu::input(weight), bias, cpu::input(a), cpu::input(b)])
+    cpu::apply(op, [cpu::input(x), input, bias, cpu::input(a), cpu::input(b)])
 }
 
 /// Inputs x, W, bias (or nothing in its place), A, B.
@@ -132,7 +160,7 @@ impl LinearLowRank {
             dropout: self
                 .dropout
                 .filter(|dropout| dropout.probability != 0.0)
-                .map(|Dropout { probability, key }| low_rank_kernel::Mask { probability, key }),
+                .map(|Dropout { probability, key }| Mask { probability, key }),
         }
     }
 }
@@ -151,39 +179,50 @@ impl CpuOp<5> for LinearLowRank {
     type Saved = LowRankSaved;
 
     fn forward(&self, [x, weight, bias, a, b]: [Values; 5], wanted: [bool; 5]) -> (Values, LowRankSaved) {
-        let (n_rows, n_out) = (self.base.n_rows, weight.dim(0));
-        let mut y = vec![0.0; n_rows * n_out];
-        let mut h = vec![0.0; n_rows * self.rank];
-        let bias = self.base.has_bias.then(|| bias.as_slice());
-        kernel::forward(Level::best(), n_rows, x.as_slice(), weight.as_slice(), bias, &mut y);
-        low_rank_kernel::forward(Level::best(), self.branch(&a, &b), n_rows, x.as_slice(), &mut h, &mut y);
-        let h = Values::from_vec(h, &[n_rows, self.rank]);
+        let base = &self.base;
+        let mut y = base.new_output();
+        let mut h = vec![0.0; base.n_rows * self.rank];
+        low_rank_kernel::forward(
+            Level::best(),
+            base.weight.compute,
+            self.branch(&a, &b),
+            base.n_rows,
+            x.as_slice(),
+            base.weight.weights(&weight),
+            base.has_bias.then(|| bias.as_slice()),
+            &mut h,
+            &mut y,
+        );
+        let h = Values::from_vec(h, &[base.n_rows, self.rank]);
         let saved = LowRankSaved { weight: wanted[0].then_some(weight), x, a, b, h };
-        (Values::from_vec(y, &[n_rows, n_out]), saved)
+        (Values::from_vec(y, &[base.n_rows, base.n_out()]), saved)
     }
 
     /// With g = scale · dy B:  dx = dy W + dropout′(g A),  dA = gᵀ dropout(x),  dB = scale · dyᵀ h; dW and dbias as in
     /// [`Linear`].
     fn backward(self, saved: LowRankSaved, dy: Values, wanted: [bool; 5]) -> [Option<Values>; 5] {
         let LowRankSaved { weight, x, a, b, h } = saved;
-        let (n_rows, n_in, n_out, rank) = (self.base.n_rows, x.dim(1), dy.dim(1), self.rank);
-        let mut dx = weight.map(|weight| {
-            let mut dx = vec![0.0; n_rows * n_in];
-            kernel::input_gradient(n_rows, weight.as_slice(), dy.as_slice(), &mut dx);
-            dx
-        });
-        let d_weight = wanted[1].then(|| {
-            let mut d_weight = vec![0.0; n_out * n_in];
-            kernel::weight_gradient(n_rows, x.as_slice(), dy.as_slice(), &mut d_weight);
-            Values::from_vec(d_weight, &[n_out, n_in])
-        });
+        let (base, rank) = (&self.base, self.rank);
+        let (n_rows, n_in, n_out) = (base.n_rows, base.n_in(), base.n_out());
+        let d_weight = wanted[1].then(|| base.weight_gradient(&x, &dy));
+        let mut dx = weight.is_some().then(|| vec![0.0; n_rows * n_in]);
         let mut da = wanted[3].then(|| vec![0.0; rank * n_in]);
         let mut db = wanted[4].then(|| vec![0.0; n_out * rank]);
         let gradients =
             low_rank_kernel::Gradients { x: dx.as_deref_mut(), a: da.as_deref_mut(), b: db.as_deref_mut() };
-        let branch = self.branch(&a, &b);
-        let (x, h) = (x.as_slice(), h.as_slice());
-        low_rank_kernel::backward(Level::best(), branch, n_rows, x, h, dy.as_slice(), gradients);
+        // Without a wanted dx the weight was not kept, and is not looked at.
+        let nothing = x.clone();
+        low_rank_kernel::backward(
+            Level::best(),
+            base.weight.compute,
+            self.branch(&a, &b),
+            n_rows,
+            x.as_slice(),
+            base.weight.weights(weight.as_ref().unwrap_or(&nothing)),
+            h.as_slice(),
+            dy.as_slice(),
+            gradients,
+        );
         [
             dx.map(|dx| Values::from_vec(dx, &[n_rows, n_in])),
             d_weight,
@@ -197,7 +236,7 @@ impl CpuOp<5> for LinearLowRank {
 /// [`linear_low_rank`] from Burn's operations.
 pub fn linear_low_rank_composed(
     x: Tensor<2>,
-    weight: Tensor<2>,
+    weight: impl Into<Weight>,
     bias: Option<Tensor<1>>,
     low_rank: LowRank,
 ) -> Tensor<2> {
@@ -210,7 +249,7 @@ pub fn linear_low_rank_composed(
     linear_composed(x, weight, bias) + branch * scale
 }
 
-fn check_shapes(op: &str, x: &Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) {
+fn check_shapes(op: &str, x: &Tensor<2>, weight: &Weight, bias: Option<&Tensor<1>>) {
     let [_, n_in] = x.dims();
     let [n_out, _] = weight.dims();
     require_equal(op, "weight [O, I]", weight.dims(), [n_out, n_in]);
@@ -219,7 +258,7 @@ fn check_shapes(op: &str, x: &Tensor<2>, weight: &Tensor<2>, bias: Option<&Tenso
     }
 }
 
-fn check_low_rank_shapes(x: &Tensor<2>, weight: &Tensor<2>, bias: Option<&Tensor<1>>, low_rank: &LowRank) {
+fn check_low_rank_shapes(x: &Tensor<2>, weight: &Weight, bias: Option<&Tensor<1>>, low_rank: &LowRank) {
     let op = "linear_low_rank";
     check_shapes(op, x, weight, bias);
     let [n_out, n_in] = weight.dims();
@@ -236,7 +275,8 @@ mod tests {
     #[test]
     fn a_frozen_weight_costs_no_gradient_and_keeps_no_input() {
         let values = |shape: [usize; 2]| Values::from_vec(vec![0.5; shape[0] * shape[1]], &shape);
-        let op = Linear { n_rows: 3, has_bias: false };
+        let stored = Weight::from(Tensor::<2>::zeros([5, 4], &crate::Device::flex()));
+        let op = Linear { n_rows: 3, weight: stored.into_input().1, has_bias: false };
         let nothing = Values::from_vec(Vec::new(), &[0]);
         let wanted = [true, false, false];
         let (y, saved) = op.forward([values([3, 4]), values([5, 4]), nothing], wanted);

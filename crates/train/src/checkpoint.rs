@@ -82,7 +82,7 @@ pub fn load_weights(dir: &Path, model: &mut CausalLm) -> Result<(), TrainError> 
             let (stored, here) = (&stored.shape, &parameter.shape);
             return Err(wrong(format!("{} has shape {stored:?}, the model needs {here:?}", parameter.name)));
         }
-        let value = to_device(file.read_f32(&parameter.name)?, &parameter.value);
+        let value = to_device(file.read_f32(&parameter.name)?, &parameter.tensor());
         model.parameters_mut().set_value(parameter_idx, value)?;
     }
     Ok(())

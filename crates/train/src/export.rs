@@ -13,8 +13,8 @@ use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::{read_adapter, write_adapter};
 use tunesmith_formats::safetensors_io::write_sharded;
 use tunesmith_formats::tokenizer::Tokenizer;
-use tunesmith_models::{CausalLm, TokenBatch};
-use tunesmith_ops::Segments;
+use tunesmith_models::{CausalLm, LoadOptions, TokenBatch};
+use tunesmith_ops::{Compute, Segments};
 
 use crate::error::TrainError;
 use crate::json_file::write_json;
@@ -56,7 +56,7 @@ pub struct ExportReport {
 /// # Errors
 /// [`TrainError::ExportDiffers`] when the loaded pair computes something else; nothing is left in `dir` then.
 pub fn write_adapter_folder(
-    model: CausalLm,
+    mut model: CausalLm,
     source: &ModelSource,
     base_name: &str,
     dir: &Path,
@@ -66,11 +66,14 @@ pub fn write_adapter_folder(
     let mut config = model.adapter_config()?;
     config.base_model_name_or_path = Some(base_name.to_owned());
     write_adapter(unfinished.path(), &config, &model.adapter_tensors()?)?;
+    model.compute_in(Compute::F32);
     let expected = ProbeLogits::of(&model)?;
-    let device = model.device().clone();
+    let (device, frozen) = (model.device().clone(), model.frozen_format());
     drop(model);
 
-    let mut loaded = CausalLm::load(source, &device)?;
+    // The adapter was made for the base weights as the run kept them.
+    let options = LoadOptions { frozen, is_trained: &|_| false, ..LoadOptions::default() };
+    let mut loaded = CausalLm::load_with(source, &device, &options)?;
     let (config, tensors) = read_adapter(unfinished.path())?;
     loaded.load_adapter(&config, tensors)?;
     accept(unfinished, dir, &expected, &ProbeLogits::of(&loaded)?, StoreDtype::F32, started)
@@ -82,7 +85,7 @@ pub fn write_adapter_folder(
 /// # Errors
 /// [`TrainError::ExportDiffers`] when the loaded folder computes something else; nothing is left in `dir` then.
 pub fn write_model_folder(
-    model: CausalLm,
+    mut model: CausalLm,
     source: &ModelSource,
     tokenizer: &Tokenizer,
     options: ModelFolderOptions,
@@ -95,6 +98,7 @@ pub fn write_model_folder(
     model.config().save(out, options.dtype)?;
     write_generation_config(out, source, tokenizer)?;
     tokenizer.save(out)?;
+    model.compute_in(Compute::F32);
     let expected = ProbeLogits::of(&model)?;
     let device = model.device().clone();
     drop(model);

@@ -23,6 +23,7 @@ mod journal;
 mod json_file;
 mod keys;
 mod milestones;
+mod number_formats;
 mod optimizer;
 mod plan;
 mod record;

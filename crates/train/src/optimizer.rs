@@ -78,7 +78,7 @@ impl Optimizer {
                 let group = ParameterGroup::of(&parameter.name, &training.differential_learning_rate_layers);
                 let weight_decay = if group.has_decay { training.weight_decay } else { 0.0 };
                 let rule = rule_of(training.optimizer, weight_decay);
-                let state = rule.initial_state(&parameter.value);
+                let state = rule.initial_state(&parameter.tensor());
                 Slot { parameter_idx, name: parameter.name.clone(), group, rule, state }
             })
             .collect();

@@ -15,6 +15,7 @@ use crate::error::TrainError;
 use crate::events::ExportKind;
 use crate::export::{ExportReport, ModelFolderOptions, write_adapter_folder, write_model_folder};
 use crate::export_template::exported_tokenizer;
+use crate::number_formats::NumberFormats;
 use crate::record::RunRecord;
 use crate::run_folder::RunFolder;
 use crate::setup::{LoadedModel, load_model};
@@ -122,7 +123,9 @@ impl SavedRun {
         match weights {
             RunWeights::Result if self.folder.adapter().is_dir() => {
                 let replaced = self.replaced_base()?;
-                let mut model = CausalLm::load(replaced.as_ref().unwrap_or(&self.source), device)?;
+                let options = NumberFormats::of(&self.config).load_options(&|_| false);
+                let source = replaced.as_ref().unwrap_or(&self.source);
+                let mut model = CausalLm::load_with(source, device, &options)?;
                 let (config, tensors) = read_adapter(&self.folder.adapter())?;
                 model.load_adapter(&config, tensors)?;
                 Ok((model, replaced))

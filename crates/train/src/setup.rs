@@ -14,7 +14,8 @@ use crate::error::TrainError;
 use crate::events::NoteLevel;
 use crate::journal::Journal;
 use crate::keys::{KeyUse, derive_key};
-use crate::record::{Dtypes, Fingerprints, Machine, RunRecord, field_values, samples_fingerprint};
+use crate::number_formats::NumberFormats;
+use crate::record::{Fingerprints, Machine, RunRecord, field_values, samples_fingerprint};
 use crate::run::RunRequest;
 use crate::starting_weights::{StartingWeights, attach_stored_adapter, set_parameters};
 use crate::trainability::{Trainability, comma_list, unmatched_texts};
@@ -117,7 +118,9 @@ pub(crate) fn load_model(
         Some(StartingWeights::Adapter { dir, config, tensors }) => (base, Some((dir, config, tensors)), None),
         Some(StartingWeights::Parameters(file)) => (base, None, Some(file)),
     };
-    let mut model = CausalLm::load(&source, device)?;
+    let is_trained = |name: &str| trainability.trains(name);
+    let options = NumberFormats::of(config).load_options(&is_trained);
+    let mut model = CausalLm::load_with(&source, device, &options)?;
     if let Some((dir, adapter_config, tensors)) = adapter {
         attach_stored_adapter(&mut model, &dir, adapter_config, tensors, training, &targets)?;
     } else if training.lora {
@@ -268,7 +271,7 @@ fn record(
             n_threads: info.n_threads,
             platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
         },
-        dtypes: Dtypes { storage: info.dtype.clone(), compute: info.dtype.clone(), accumulation: info.dtype },
+        dtypes: NumberFormats::of(&request.config).describe(&request.config),
         substitutions,
         fingerprints,
         n_parameters: model.parameters().n_values() as u64,

@@ -11,7 +11,8 @@ fields! {
     pub struct Environment in "environment" {
         /// Ids of the CUDA devices to train on, as texts.
         gpus: Vec<String> = Vec::new();
-        /// Computes activations in a 16-bit format while the weights keep theirs.
+        /// Computes matrix products in a 16-bit format, which is faster, while weights keep their format and sums are
+        /// float32.
         mixed_precision: bool = true;
         /// The 16-bit format of mixed precision.
         mixed_precision_dtype: MixedPrecisionDtype = MixedPrecisionDtype::Bfloat16

@@ -100,7 +100,7 @@ fn strides_leave_what_is_between_the_rows_alone() {
 
 #[test]
 fn stored_weights_count_as_the_values_they_hold() {
-    for format in [Format::F32, Format::Bf16, Format::Q8_0, Format::Q4_0, Format::Q4_1] {
+    for format in [Format::F32, Format::Bf16, Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1] {
         // Rows and columns are multiples of a block, so that the weight can stand on either side.
         let (m, o, i) = (17, 96, 352);
         let weight = Weight::convert(Level::best(), &random(o * i, 5), o, i, format).unwrap();

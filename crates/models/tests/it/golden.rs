@@ -73,7 +73,7 @@ fn check_training(name: &str, model: &mut CausalLm, packed: &Packed, golden: &se
         weight_decay: golden["weight_decay"].as_f64().unwrap(),
     };
     let lr = golden["train_lr"].as_f64().unwrap() as f32;
-    let mut states: Vec<_> = model.parameters().iter().map(|p| rule.initial_state(&p.value)).collect();
+    let mut states: Vec<_> = model.parameters().iter().map(|p| rule.initial_state(&p.tensor())).collect();
     let mut worst = 0.0f64;
     for (step_idx, expected) in golden["train_losses"].as_array().unwrap().iter().enumerate() {
         let result = step(model, packed, StepOptions { recompute: step_idx % 2 == 1, dropout_key: 0 });
@@ -93,7 +93,7 @@ fn check_training(name: &str, model: &mut CausalLm, packed: &Packed, golden: &se
         }
     }
     let trained = model.parameters().iter().filter(|p| p.trainable);
-    let l2 = trained.map(|p| sum_of_squares(&p.value)).sum::<f64>().sqrt();
+    let l2 = trained.map(|p| sum_of_squares(&p.tensor())).sum::<f64>().sqrt();
     let expected_l2 = golden["params_l2_after"].as_f64().unwrap();
     println!("{name}: training losses {worst:.1e}, L2 norm after {:.1e}", (l2 - expected_l2).abs());
     assert!(worst < TRAIN_LOSS, "{name}: training losses differ by {worst}");

@@ -181,6 +181,6 @@ fn new_values_have_to_fit() {
     let norm = store.index_of("model.norm.weight").unwrap();
     let error = store.update_value(norm, |value| value.narrow(0, 0, 5)).unwrap_err();
     assert_eq!(error.to_string(), "parameter model.norm.weight has shape [32], the new value has 5 elements");
-    let value = store.get(0).unwrap().value.clone();
+    let value = store.get(0).unwrap().tensor();
     assert!(matches!(store.set_value(999, value), Err(ModelError::NoSuchParameter { .. })));
 }

@@ -18,7 +18,7 @@ fn attention_matches_its_composition() {
     for (n_heads, n_kv_heads, width, window, lengths) in cases {
         let segments = Segments::new(lengths);
         let n = segments.n_tokens();
-        let options = AttentionOptions { scale: 1.0 / (width as f32).sqrt(), window };
+        let options = AttentionOptions::new(1.0 / (width as f32).sqrt(), window);
         assert_same(
             &format!("attention {n_heads}/{n_kv_heads} heads, window {window:?}, segments {lengths:?}"),
             1e-5,
@@ -37,7 +37,7 @@ fn attention_matches_its_composition() {
 fn no_token_gives_no_output() {
     let segments = Segments::new(&[]);
     let arguments = [frozen(&[0, 2, 4], 1), frozen(&[0, 1, 4], 2), frozen(&[0, 1, 4], 3)];
-    let options = AttentionOptions { scale: 1.0, window: None };
+    let options = AttentionOptions::new(1.0, None);
     let (y, _) = run(&arguments, |l| attention(l[0].get(), l[1].get(), l[2].get(), &segments, options));
     assert!(y.is_empty());
 }
@@ -45,7 +45,7 @@ fn no_token_gives_no_output() {
 #[test]
 fn the_future_and_the_neighbours_are_invisible() {
     let segments = Segments::new(&[4, 3]);
-    let options = AttentionOptions { scale: 1.0, window: None };
+    let options = AttentionOptions::new(1.0, None);
     let mut arguments = [frozen(&[7, 2, 4], 1), frozen(&[7, 2, 4], 2), frozen(&[7, 2, 4], 3)];
     let attend = |arguments: &[_]| {
         run(arguments, |l| attention(l[0].get(), l[1].get(), l[2].get(), &segments, options)).0
@@ -66,6 +66,6 @@ fn the_future_and_the_neighbours_are_invisible() {
 #[should_panic(expected = "attention: number of tokens in the segments is 4, expected 3")]
 fn segments_that_do_not_cover_the_tokens_are_named() {
     let arguments = [frozen(&[3, 2, 4], 1), frozen(&[3, 1, 4], 2), frozen(&[3, 1, 4], 3)];
-    let options = AttentionOptions { scale: 1.0, window: None };
+    let options = AttentionOptions::new(1.0, None);
     run(&arguments, |l| attention(l[0].get(), l[1].get(), l[2].get(), &Segments::new(&[4]), options));
 }

@@ -25,7 +25,7 @@ impl Sequences {
         let rows = |heads: usize, seed: u64| {
             lengths.iter().enumerate().map(|(i, n)| random(n * heads * WIDTH, seed + i as u64)).collect()
         };
-        let options = AttentionOptions { scale: 0.4, window };
+        let options = AttentionOptions::new(0.4, window);
         Self {
             lengths: lengths.to_vec(),
             q: rows(HEADS, 10),
@@ -133,6 +133,6 @@ fn check_leaving(sequences: &Sequences) {
 fn a_layer_beyond_the_cache_is_named() {
     let mut cache = KvCache::new(1, 1);
     let (q, k) = (tensor(vec![0.0; HEADS * WIDTH], HEADS), tensor(vec![0.0; KV_HEADS * WIDTH], KV_HEADS));
-    let options = AttentionOptions { scale: 1.0, window: None };
+    let options = AttentionOptions::new(1.0, None);
     attention_cached(q, k.clone(), k, &Segments::new(&[1]), &mut cache, 1, options);
 }

@@ -75,7 +75,7 @@ fn turned_and_attended() {
     let table = RotaryTable::new(&[1.0, 0.2], 1.0, 10);
     let segments = Segments::new(&[4, 1, 2]);
     let positions = [0, 1, 2, 3, 0, 0, 1];
-    let options = AttentionOptions { scale: 0.8, window: Some(3) };
+    let options = AttentionOptions::new(0.8, Some(3));
     let arguments = [tracked(&[7, 2, 4], 1), tracked(&[7, 1, 4], 2), tracked(&[7, 1, 4], 3)];
     check("attention of turned heads", &arguments, |l| {
         let (q, k) = (rotary(l[0].get(), &positions, &table), rotary(l[1].get(), &positions, &table));

@@ -33,7 +33,7 @@ fn threads_do_not_change_a_bit_of_a_block() {
         let q = linear_low_rank(x.clone(), l[2].get(), None, low_rank).reshape([n, heads, head_width]);
         let k = linear(x.clone(), l[3].get(), None).reshape([n, kv_heads, head_width]);
         let q = rotary(q, &positions, &table);
-        let options = AttentionOptions { scale: 0.35, window: Some(40) };
+        let options = AttentionOptions::new(0.35, Some(40));
         let y = attention(q, rotary(k.clone(), &positions, &table), k, &segments, options);
         let x = y.reshape([n, width]) + x;
         let hidden =
