@@ -6,7 +6,7 @@ CARGO ?= cargo
 .PHONY: help demo build install test check fmt docs bench-train bench-curves toolchain nextest
 
 help: ## show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 demo: toolchain ## build the release binary, then fine-tune a real model on this machine's CPU
 	$(CARGO) build --release --locked --package tunesmith

@@ -4,12 +4,12 @@
 Two questions, the peer's float32 curve being the reference of both:
 
 1. Is float32 the same training? Relative differences of ours in float32, over the first 8 steps (later ones drift
-   apart, as rounding differences grow while weights move). Asked for: at most --bound.
-2. Is bfloat16 as good as the peer's? With d(i) = |loss(i) - reference(i)|: the mean of d over all steps, and the largest
-   mean of d over --window steps in a row. Ours is within the peer's spread when both are at most those of the peer's
+   apart, as rounding differences grow while weights move). At most --bound.
+2. Is bfloat16 as good as the peer's? With d(i) = |loss(i) - reference(i)|: the mean of d over all steps, and the
+   largest mean of d over --window steps in a row. Ours is within the peer's spread when both are at most those of the peer's
    autocast curve, times --slack.
 
-Exit code 1 when the answer to either is no.
+Exit code 1 when the answer to either is no, or when ours did not compute in bfloat16 although it was asked to.
 """
 import argparse
 import json
@@ -64,11 +64,12 @@ def kept_peer_curves(args: argparse.Namespace) -> dict[str, Curve]:
     return {name: curve for name, curve in kept["curves"].items() if name.startswith("peer")}
 
 
-def take_curves(args: argparse.Namespace, work: Path) -> dict[str, Curve]:
+def take_curves(args: argparse.Namespace, work: Path) -> tuple[dict[str, Curve], bool]:
+    """The four curves, and whether all were computed in the number formats asked for."""
     work.mkdir(parents=True, exist_ok=True)
     bench = options.Bench.from_args(args, work, make_adapter(args.peer_python, work / "adapter"))
     sizes = Sizes(args.batch, args.seq, args.steps)
-    curves = kept_peer_curves(args)
+    curves, is_as_asked = kept_peer_curves(args), True
     for name in CURVES:
         if name in curves:
             continue
@@ -77,12 +78,13 @@ def take_curves(args: argparse.Namespace, work: Path) -> dict[str, Curve]:
         row = rows.BY_NAME["lora_f32" if number_format == "f32" else "lora_bf16"]
         run = side.run(row, sizes, bench.data_for(row, sizes))
         curves[name] = [step.loss for step in run.steps]
+        is_as_asked = is_as_asked and run.is_as_asked
         for note in run.notes:
             print(f"{name}: {note}")
         if args.keep:
             kept = {"batches": [args.steps, args.batch, args.seq], "curves": curves}
             args.keep.write_text(json.dumps(kept), encoding="utf-8")
-    return curves
+    return curves, is_as_asked
 
 
 def distances(curve: Curve, reference: Curve) -> list[float]:
@@ -128,7 +130,8 @@ def print_answers(made: dict[str, object], args: argparse.Namespace) -> None:
     print(f"\nfloat32, first {N_FIRST} steps, ours against the peer: largest relative difference")
     print(f"  {made['f32_max_relative_difference']:.2e}, mean {made['f32_mean_relative_difference']:.2e}", end="")
     print(f" (bound {args.bound:.0e}): {'agrees' if made['f32_agrees'] else 'DOES NOT AGREE'}")
-    print(f"\n{'distance from the float32 curve':<34}{'mean':>10}{'worst ' + str(args.window) + ' steps':>16}{'bias':>11}")
+    window = f"worst {args.window} steps"
+    print(f"\n{'distance from the float32 curve':<34}{'mean':>10}{window:>16}{'bias':>11}")
     labels = {
         "peer_amp": "peer, autocast",
         "ours_bf16": "ours, bfloat16",
@@ -139,15 +142,21 @@ def print_answers(made: dict[str, object], args: argparse.Namespace) -> None:
         one = made[name]
         assert isinstance(one, dict)
         print(f"{label:<34}{one['mean']:>10.2e}{one['worst_window']:>16.2e}{one['bias']:>+11.2e}")
-    print(f"ours in bfloat16 is {'within' if made['bf16_is_within_spread'] else 'NOT within'} the peer's spread")
+    answers = {True: "within", False: "NOT within", None: "not computed as asked, so it is not compared with"}
+    is_within = made["bf16_is_within_spread"]
+    assert is_within is None or isinstance(is_within, bool)
+    print(f"ours in bfloat16 is {answers[is_within]} the peer's spread")
 
 
 def main() -> None:
     args = arguments()
     with tempfile.TemporaryDirectory(prefix="tunesmith-curves-") as folder:
-        curves = take_curves(args, args.work or Path(folder))
+        curves, is_as_asked = take_curves(args, args.work or Path(folder))
     print_curves(curves)
     made = compare(curves, args)
+    if not is_as_asked:
+        # A curve of another format says nothing about this one.
+        made["bf16_is_within_spread"] = None
     print_answers(made, args)
     if args.json:
         print(json.dumps({**made, "curves": curves}))

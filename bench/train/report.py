@@ -70,6 +70,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         for program in ("ours", *PEERS):
             made |= growth(outcome, program)
     made["is_noisy"] = any(made and made.is_noisy for made in map(outcome.figure, outcome.runs))
+    made["is_as_asked"] = all(run.is_as_asked for runs in outcome.runs.values() for run in runs)
     made["notes"] = outcome.notes()
     return made
 

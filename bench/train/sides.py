@@ -9,6 +9,7 @@ import process
 from rows import Row, Sizes
 
 FOLDER = Path(__file__).resolve().parent
+NOT_AS_ASKED = "not as asked"
 EXPERIMENTS = FOLDER.parent / "gsm8k"
 
 
@@ -31,6 +32,11 @@ class Run:
     start_others: float
     peak_mb: float
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_as_asked(self) -> bool:
+        """Whether the program computed in the number formats it was asked for."""
+        return not any(NOT_AS_ASKED in note for note in self.notes)
 
 
 class Side(Protocol):
@@ -168,4 +174,4 @@ def note_on_formats(output: Path) -> str:
     note = f"weights {formats['storage']}, activations {formats['compute']}"
     fields = ("architecture.backbone_dtype", "environment.mixed_precision")
     replaced = [text for text in record["substitutions"] if text.startswith(fields)]
-    return note + "".join(f"; not as asked: {text}" for text in replaced)
+    return note + "".join(f"; {NOT_AS_ASKED}: {text}" for text in replaced)
