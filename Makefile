@@ -3,10 +3,10 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build install test check fmt docs toolchain nextest
+.PHONY: help demo build install test check fmt docs bench-train bench-curves toolchain nextest
 
 help: ## show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 demo: toolchain ## build the release binary, then fine-tune a real model on this machine's CPU
 	$(CARGO) build --release --locked --package tunesmith
@@ -33,6 +33,20 @@ docs: toolchain ## write the pages of docs/ that are made from the program
 	$(CARGO) run --quiet --locked --package tunesmith -- reference config > docs/config.md.new
 	mv docs/cli.md.new docs/cli.md
 	mv docs/config.md.new docs/config.md
+
+bench-train: $(if $(BINARY),,build) ## compare speed and memory with a PyTorch loop: bench/README.md
+	@python3 bench/train/run.py $(BENCH) $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(PEER_PRELOAD),--peer-preload $(PEER_PRELOAD))
+
+bench-curves: $(if $(BINARY),,build) ## compare loss curves with a PyTorch loop's: bench/README.md
+	@python3 bench/train/curves.py $(BENCH)
+
+# What both comparisons are told.
+DATA ?= $(if $(TUNESMITH_SHARED),$(TUNESMITH_SHARED)/data/gsm8k/train.jsonl,train.jsonl)
+BENCH = --binary $(or $(BINARY),$(or $(CARGO_TARGET_DIR),target)/release/tunesmith) \
+	--peer-python $(or $(PEER_PY),$(error PEER_PY is missing: see bench/README.md)) \
+	--peer-model $(or $(PEER_MODEL),$(error PEER_MODEL is missing: see bench/README.md)) \
+	--data $(DATA) $(if $(MODEL),--model $(MODEL)) $(if $(STEPS),--steps $(STEPS)) $(if $(JSON),--json) $(BENCH_OPTIONS)
 
 toolchain:
 	@scripts/toolchain
