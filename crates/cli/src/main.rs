@@ -14,6 +14,7 @@ mod interrupt;
 mod memory;
 mod model_store;
 mod panic_hook;
+mod profile;
 mod progress;
 mod pypi;
 mod reference;

@@ -28,6 +28,7 @@ pub mod matmul;
 pub mod optimizer;
 mod parallel;
 pub mod rms_norm;
+pub mod roofline;
 pub mod rotary;
 pub mod simd;
 pub mod sum;

@@ -6,7 +6,8 @@ use burn::tensor::Tensor;
 use tunesmith_kernels::{Level, embedding as kernel};
 
 use crate::check::{require, upload_rows};
-use crate::cpu::{self, CpuOp, Values};
+use crate::cpu::{self, CpuOp, Pass, Shapes, Values, n_elements};
+use crate::profile::Work;
 
 /// The rows `ids` of weight [V, C], as [N, C].
 pub fn embedding(weight: Tensor<2>, ids: &[u32]) -> Tensor<2> {
@@ -31,6 +32,18 @@ struct Embedding {
 
 impl CpuOp<1> for Embedding {
     type Saved = ();
+
+    const NAMES: [&'static str; 2] = ["embedding forward", "embedding backward"];
+
+    fn work(&self, pass: Pass<1>, [weight]: &Shapes<1>) -> Work {
+        let n_looked_up = self.ids.len() * weight.last().copied().unwrap_or(0);
+        match pass {
+            // Rows read and written.
+            Pass::Forward => Work::traffic(2 * n_looked_up),
+            // dy, the rows it is added to, and a gradient for the whole table.
+            Pass::Backward(_) => Work::traffic(2 * n_looked_up + n_elements(weight)),
+        }
+    }
 
     fn forward(&self, [weight]: [Values; 1], _: [bool; 1]) -> (Values, ()) {
         let width = weight.dim(1);

@@ -21,6 +21,8 @@ mod layer_norm;
 mod linear;
 mod norm;
 mod optimizer;
+pub mod profile;
+mod roofline;
 mod rotary;
 mod segments;
 
@@ -36,6 +38,7 @@ pub use layer_norm::{layer_norm, layer_norm_composed};
 pub use linear::{LowRank, linear, linear_composed, linear_low_rank, linear_low_rank_composed};
 pub use norm::{rms_norm, rms_norm_composed};
 pub use optimizer::{Rule, State, sum_of_squares, update, update_composed};
+pub use roofline::{Peaks, measure_peaks};
 pub use rotary::{RotaryTable, rotary, rotary_composed};
 pub use segments::Segments;
 

@@ -17,6 +17,7 @@ use crate::gradients::{clip_factor, global_norm};
 use crate::journal::Journal;
 use crate::optimizer::Optimizer;
 use crate::plan::RunPlan;
+use crate::profile::Profiler;
 use crate::run_folder::RunFolder;
 use crate::schedule::LearningRateSchedule;
 use crate::state::{Exact, TrainState};
@@ -47,6 +48,7 @@ pub(crate) struct Trainer<'a, 'o> {
     pub(crate) collective: &'a dyn Collective,
     pub(crate) stop: &'a StopFlag,
     pub(crate) pace: Pace,
+    pub(crate) profiler: Option<Profiler>,
 }
 
 /// What the process spends; nothing that is computed depends on it, except when interval checkpoints are written.
@@ -144,6 +146,7 @@ impl Trainer<'_, '_> {
                 recompute: self.config.architecture.gradient_checkpointing,
                 seed: self.seed,
             };
+            let profiled = self.profiler.as_ref().map(Profiler::step_begins);
             let (mut n_done, n_total) = (self.state.n_micro_batches, self.plan.n_micro_batches());
             let observer = self.journal.observer();
             let window = run_window(&self.model, &request, self.stop, &mut || {
@@ -153,6 +156,9 @@ impl Trainer<'_, '_> {
             let Some(window) = window else { return Ok(Outcome::Stopped) };
             let is_last = self.plan.is_last(epoch_idx, &micro_batches);
             let taken = self.take_step(window, schedule, micro_batches.len() as u64)?;
+            if let (Some(profiler), Some(began)) = (&mut self.profiler, profiled) {
+                profiler.step_ended(began);
+            }
             self.advance(micro_batches.end);
             let faults = n_page_faults().zip(faults_before).map(|(now, before)| now.saturating_sub(before));
             self.pace.add(started.elapsed(), faults);

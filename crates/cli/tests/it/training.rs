@@ -203,6 +203,30 @@ fn a_step_finds_the_memory_of_the_step_before() {
 }
 
 #[test]
+fn a_profile_accounts_for_the_steps_and_changes_nothing() {
+    let sandbox = sandbox();
+    let plain = sandbox.run(&["train", "-Y", "cfg.yaml", "--output", "plain"]).success();
+    assert!(!plain.stdout.contains("GFLOP/s") && !sandbox.path("plain/profile.json").exists());
+    let profiled = sandbox.run(&["train", "-Y", "cfg.yaml", "--output", "run", "--profile"]).success();
+    assert_eq!(losses(&sandbox, "plain"), losses(&sandbox, "run"));
+    for words in
+        ["time of 16 training steps", "linear_low_rank backward", "everything else", "this machine at most"]
+    {
+        assert!(profiled.stdout.contains(words), "{words} is missing:\n{}", profiled.stdout);
+    }
+    let account: Value = serde_json::from_str(&sandbox.read("run/profile.json")).unwrap();
+    assert_eq!(account["n_steps"], 16);
+    assert!(account["peak_flops_per_sec"].as_f64().unwrap() > 1e8, "{account}");
+    let shares: f64 =
+        account["operations"].as_array().unwrap().iter().map(|row| row["secs"].as_f64().unwrap()).sum();
+    let secs = account["secs"].as_f64().unwrap();
+    assert!((shares - secs).abs() < 1e-6 * secs, "{shares} of {secs}");
+    // A finished run is not trained again and has nothing to account for.
+    let again = sandbox.run(&["train", "--resume", "run", "--profile"]).success();
+    assert!(!again.stdout.contains("GFLOP/s"), "{}", again.stdout);
+}
+
+#[test]
 fn full_fine_tuning_gives_a_whole_model() {
     let sandbox = sandbox();
     let args = [
