@@ -4,6 +4,7 @@
 //! here and nowhere else: the command line, the terminal, exit codes, Ctrl-C, the place where models are kept, and the
 //! demo with its data set.
 
+mod allocator;
 mod args;
 mod commands;
 mod demo;
@@ -13,6 +14,7 @@ mod interrupt;
 mod memory;
 mod model_store;
 mod panic_hook;
+mod profile;
 mod progress;
 mod pypi;
 mod reference;
@@ -23,9 +25,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::allocator::Allocator;
 use crate::args::Cli;
 use crate::failure::Exit;
 use crate::terminal::Terminal;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator::new();
 
 fn main() -> ExitCode {
     panic_hook::install();

@@ -29,6 +29,7 @@ pub mod optimizer;
 mod parallel;
 pub mod product;
 pub mod rms_norm;
+pub mod roofline;
 pub mod rotary;
 pub mod simd;
 pub mod skinny;

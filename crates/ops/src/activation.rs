@@ -5,7 +5,8 @@ pub use tunesmith_kernels::activation::Activation;
 use tunesmith_kernels::{Level, activation as kernel};
 
 use crate::check::require_equal;
-use crate::cpu::{self, CpuOp, Values};
+use crate::cpu::{self, CpuOp, Pass, Shapes, Values, n_elements};
+use crate::profile::Work;
 
 /// act(x), elementwise on [N, C].
 pub fn activation(x: Tensor<2>, kind: Activation) -> Tensor<2> {
@@ -24,6 +25,14 @@ struct Elementwise {
 
 impl CpuOp<1> for Elementwise {
     type Saved = Values;
+
+    const NAMES: [&'static str; 2] = ["activation forward", "activation backward"];
+
+    fn work(&self, pass: Pass<1>, [x]: &Shapes<1>) -> Work {
+        // x and y; x, dy and dx
+        let n_arrays = if pass == Pass::Forward { 2 } else { 3 };
+        Work::traffic(n_arrays * n_elements(x))
+    }
 
     fn forward(&self, [x]: [Values; 1], _: [bool; 1]) -> (Values, Values) {
         let mut y = vec![0.0; x.as_slice().len()];
@@ -71,6 +80,14 @@ struct Gated {
 
 impl CpuOp<2> for Gated {
     type Saved = (Values, Values);
+
+    const NAMES: [&'static str; 2] = ["gated forward", "gated backward"];
+
+    fn work(&self, pass: Pass<2>, [gate, _]: &Shapes<2>) -> Work {
+        // Both inputs and y; both inputs, dy and both gradients
+        let n_arrays = if pass == Pass::Forward { 3 } else { 5 };
+        Work::traffic(n_arrays * n_elements(gate))
+    }
 
     fn forward(&self, [gate, up]: [Values; 2], _: [bool; 2]) -> (Values, (Values, Values)) {
         let mut y = vec![0.0; gate.as_slice().len()];

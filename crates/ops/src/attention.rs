@@ -8,7 +8,8 @@ use burn::tensor::{Bool, Tensor, TensorData, activation::softmax};
 use tunesmith_kernels::{Compute, Level, attention as kernel};
 
 use crate::check::{require, require_equal};
-use crate::cpu::{self, CpuOp, Values};
+use crate::cpu::{self, CpuOp, Pass, Shapes, Values, n_elements};
+use crate::profile::Work;
 use crate::weight::rounded;
 use crate::{Device, Segments};
 
@@ -65,8 +66,28 @@ struct Saved {
     log_sums: Vec<f32>,
 }
 
+impl Attention {
+    /// Tokens that see each other, or themselves, in a segment of `n` tokens.
+    fn n_pairs(&self, n: usize) -> usize {
+        let window = self.heads.window.min(n);
+        window * (window + 1) / 2 + (n - window) * window
+    }
+}
+
 impl CpuOp<3> for Attention {
     type Saved = Saved;
+
+    const NAMES: [&'static str; 2] = ["attention forward", "attention backward"];
+
+    fn work(&self, pass: Pass<3>, [q, k, _]: &Shapes<3>) -> Work {
+        // Each query-key pair of each head: q·k and p v; those again with their four gradients.
+        let (n_products, n_arrays) = if pass == Pass::Forward { (2, 2) } else { (5, 4) };
+        let n_pairs: usize = self.segments.ranges().map(|segment| self.n_pairs(segment.len())).sum();
+        let n_flops = 2 * n_products * n_pairs * self.heads.n_heads * self.heads.width;
+        // q and y with k and v; both sides with their gradients
+        let traffic = Work::traffic(n_arrays * (n_elements(q) + n_elements(k)));
+        Work { n_flops: n_flops as u64, ..traffic }
+    }
 
     fn forward(&self, [q, k, v]: [Values; 3], _: [bool; 3]) -> (Values, Saved) {
         let mut y = vec![0.0; q.as_slice().len()];

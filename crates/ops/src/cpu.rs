@@ -3,7 +3,7 @@
 //! An operation implements [`CpuOp`] on plain values; [`apply`] runs it on tensors and, when one of them is tracked,
 //! records its backward pass in Burn's graph. This takes Burn's typed tensors apart directly instead of going through
 //! `#[backend_extension]`: the macro would need two trait methods per operation and three implementations of each, for
-//! a choice that is made in one place here.
+//! a choice that is made in one place here. The account of [`crate::profile`] is kept here, too, for all operations.
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -18,16 +18,41 @@ use burn::backend::{
 use burn::tensor::{DType, Tensor, TensorData};
 use burn_flex::FlexTensor;
 
+use crate::profile::{self, Work};
+
 /// An operation of N float tensors and one result, with its gradient.
 pub(crate) trait CpuOp<const N: usize>: Clone + Debug + Send + 'static {
     /// What the backward pass needs of the forward pass.
     type Saved: Clone + Debug + Send + 'static;
+
+    /// What the two passes are called in a profile.
+    const NAMES: [&'static str; 2];
+
+    /// What a pass has to do, from the inputs' shapes.
+    fn work(&self, pass: Pass<N>, shapes: &Shapes<N>) -> Work;
 
     /// The result; `wanted` says which inputs' gradients will be asked for.
     fn forward(&self, inputs: [Values; N], wanted: [bool; N]) -> (Values, Self::Saved);
 
     /// The gradient of each wanted input from the result's gradient.
     fn backward(self, saved: Self::Saved, dy: Values, wanted: [bool; N]) -> [Option<Values>; N];
+}
+
+/// One of an operation's two passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pass<const N: usize> {
+    /// The result.
+    Forward,
+    /// The gradients of the inputs for which it is asked.
+    Backward([bool; N]),
+}
+
+/// The shapes of an operation's inputs; empty dimensions for those that are absent.
+pub(crate) type Shapes<const N: usize> = [Vec<usize>; N];
+
+/// The number of elements of a shape.
+pub(crate) fn n_elements(shape: &[usize]) -> usize {
+    shape.iter().product()
 }
 
 /// A tensor of Burn's autodiff on the CPU: values and a node of the graph.
@@ -99,7 +124,7 @@ pub(crate) fn apply<O: CpuOp<N>, const N: usize, const D: usize>(op: O, inputs: 
             Input::Constant(tensor) => Values::new(tensor),
             Input::Node(node) => Values::new(node.into_primitive()),
         });
-        return op.forward(inputs, [false; N]).0.into_tensor();
+        return forward(&op, inputs, [false; N]).0.into_tensor();
     }
     let nodes = inputs.map(|input| match input {
         Input::Constant(tensor) => Node::new(tensor),
@@ -112,12 +137,24 @@ pub(crate) fn apply<O: CpuOp<N>, const N: usize, const D: usize>(op: O, inputs: 
     let output = match Step::<O, N>(PhantomData).prepare::<NoCheckpointing>(guards).compute_bound().stateful()
     {
         OpsKind::Tracked(prepared) => {
-            let (output, saved) = op.forward(inputs, wanted);
-            prepared.finish((op, saved), output.0)
+            let (output, saved, shapes) = forward(&op, inputs, wanted);
+            prepared.finish((op, saved, shapes), output.0)
         }
-        OpsKind::UnTracked(prepared) => prepared.finish(op.forward(inputs, wanted).0.0),
+        OpsKind::UnTracked(prepared) => prepared.finish(forward(&op, inputs, wanted).0.0),
     };
     Tensor::from_primitive::<Autodiff<Flex>>(output)
+}
+
+/// The forward pass; when it is accounted for, with the shapes that the backward pass will be asked about.
+fn forward<O: CpuOp<N>, const N: usize>(
+    op: &O,
+    inputs: [Values; N],
+    wanted: [bool; N],
+) -> (Values, O::Saved, Option<Shapes<N>>) {
+    let shapes = profile::is_on().then(|| inputs.each_ref().map(Values::shape));
+    let work = || shapes.as_ref().map(|shapes| op.work(Pass::Forward, shapes)).unwrap_or_default();
+    let (output, saved) = profile::measure(O::NAMES[0], work, || op.forward(inputs, wanted));
+    (output, saved, shapes)
 }
 
 impl Values {
@@ -188,15 +225,19 @@ impl<O, const N: usize> Debug for Step<O, N> {
 }
 
 impl<O: CpuOp<N>, const N: usize> Backward<Flex, N> for Step<O, N> {
-    type State = (O, O::Saved);
+    type State = (O, O::Saved, Option<Shapes<N>>);
 
     fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let dy = Values::new(gradients.consume::<Flex>(&ops.node));
         let wanted = ops.parents.each_ref().map(Option::is_some);
-        let (op, saved) = ops.state;
-        for (parent, gradient) in ops.parents.into_iter().zip(op.backward(saved, dy, wanted)) {
+        let (op, saved, shapes) = ops.state;
+        let work = shapes.map(|shapes| op.work(Pass::Backward(wanted), &shapes)).unwrap_or_default();
+        let results = profile::measure(O::NAMES[1], || work, || op.backward(saved, dy, wanted));
+        for (parent, gradient) in ops.parents.into_iter().zip(results) {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                gradients.register::<Flex>(parent.id, gradient.0);
+                // Where a value was used several times this adds up; what it takes cannot be told from here.
+                let register = || gradients.register::<Flex>(parent.id, gradient.0);
+                profile::measure("gradients in the graph", Work::default, register);
             }
         }
     }

@@ -11,7 +11,8 @@ use burn::tensor::Tensor;
 use tunesmith_kernels::{Level, cross_entropy as kernel, embedding, linear::Weights};
 
 use crate::check::{read, require, require_equal, upload, upload_rows};
-use crate::cpu::{self, CpuOp, Values};
+use crate::cpu::{self, CpuOp, Pass, Shapes, Values, n_elements};
+use crate::profile::{self, Work};
 use crate::weight::{Weight, rounded};
 
 /// Vocabulary entries whose logits exist at the same time in the composed version.
@@ -62,19 +63,24 @@ fn on_cpu(hidden: Tensor<2>, head: Weight, labels: &[i64], weights: &[f32]) -> C
     let mut losses = vec![0.0; rows.len()];
     let mut d_hidden = wanted[0].then(|| vec![0.0; labelled.len()]);
     let mut d_head = wanted[1].then(|| vec![0.0; head_dims[0] * head_dims[1]]);
-    kernel::cross_entropy(
-        Level::best(),
-        head.compute,
-        kernel::Problem {
-            hidden: &labelled,
-            head: head.weights(&head_values),
-            width,
-            targets: &targets,
-            weights: &row_weights,
-        },
-        &mut losses,
-        kernel::Gradients { hidden: d_hidden.as_deref_mut(), head: d_head.as_deref_mut() },
-    );
+    // A product for the logits and one for each gradient.
+    let product = Work::product(rows.len(), width, head_dims[0]);
+    let work = || product + product.when(wanted[0]) + product.when(wanted[1]);
+    profile::measure("cross_entropy", work, || {
+        kernel::cross_entropy(
+            Level::best(),
+            head.compute,
+            kernel::Problem {
+                hidden: &labelled,
+                head: head.weights(&head_values),
+                width,
+                targets: &targets,
+                weights: &row_weights,
+            },
+            &mut losses,
+            kernel::Gradients { hidden: d_hidden.as_deref_mut(), head: d_head.as_deref_mut() },
+        );
+    });
     let value: f64 =
         losses.iter().zip(&row_weights).map(|(loss, weight)| f64::from(*loss) * f64::from(*weight)).sum();
     let mut per_token = vec![0.0; n_tokens];
@@ -106,6 +112,16 @@ struct WeightedSum {
 
 impl CpuOp<2> for WeightedSum {
     type Saved = ();
+
+    const NAMES: [&'static str; 2] = ["cross_entropy result forward", "cross_entropy result backward"];
+
+    fn work(&self, pass: Pass<2>, [hidden, _]: &Shapes<2>) -> Work {
+        // All gradients are there already; those of the labelled positions are put among all of them.
+        match pass {
+            Pass::Forward => Work::default(),
+            Pass::Backward([wants_hidden, _]) => Work::traffic(n_elements(hidden)).when(wants_hidden),
+        }
+    }
 
     fn forward(&self, _: [Values; 2], _: [bool; 2]) -> (Values, ()) {
         (Values::from_vec(vec![self.value], &[1]), ())

@@ -6,7 +6,8 @@ use burn::tensor::Tensor;
 use tunesmith_kernels::{Level, dropout as kernel};
 
 use crate::check::{require, upload};
-use crate::cpu::{self, CpuOp, Values};
+use crate::cpu::{self, CpuOp, Pass, Shapes, Values, n_elements};
+use crate::profile::Work;
 
 /// Which elements to drop, and how often.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,6 +29,12 @@ pub fn dropout(x: Tensor<2>, dropout: Dropout) -> Tensor<2> {
 
 impl CpuOp<1> for Dropout {
     type Saved = ();
+
+    const NAMES: [&'static str; 2] = ["dropout forward", "dropout backward"];
+
+    fn work(&self, _: Pass<1>, [x]: &Shapes<1>) -> Work {
+        Work::traffic(2 * n_elements(x))
+    }
 
     fn forward(&self, [x]: [Values; 1], _: [bool; 1]) -> (Values, ()) {
         (self.mask(&x), ())

@@ -7,7 +7,8 @@ use tunesmith_kernels::{Level, embedding as kernel};
 
 use crate::Device;
 use crate::check::{require, upload_rows};
-use crate::cpu::{self, CpuOp, Values};
+use crate::cpu::{self, CpuOp, Pass, Shapes, Values};
+use crate::profile::Work;
 use crate::weight::{Operand, Weight};
 
 /// The rows `ids` of weight [V, C], as [N, C].
@@ -35,6 +36,19 @@ struct Embedding {
 
 impl CpuOp<1> for Embedding {
     type Saved = ();
+
+    const NAMES: [&'static str; 2] = ["embedding forward", "embedding backward"];
+
+    fn work(&self, pass: Pass<1>, _: &Shapes<1>) -> Work {
+        let [n_rows, width] = self.table.dims();
+        let n_looked_up = self.ids.len() * width;
+        match pass {
+            // Rows read and written.
+            Pass::Forward => Work::traffic(2 * n_looked_up),
+            // dy, the rows it is added to, and a gradient for the whole table.
+            Pass::Backward(_) => Work::traffic(2 * n_looked_up + n_rows * width),
+        }
+    }
 
     fn forward(&self, [weight]: [Values; 1], _: [bool; 1]) -> (Values, ()) {
         let [_, width] = self.table.dims();

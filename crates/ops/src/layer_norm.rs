@@ -7,7 +7,8 @@ use burn::tensor::Tensor;
 use tunesmith_kernels::{Level, layer_norm as kernel};
 
 use crate::check::require_equal;
-use crate::cpu::{self, CpuOp, Values};
+use crate::cpu::{self, CpuOp, Pass, Shapes, Values, n_elements};
+use crate::profile::Work;
 
 /// layer_norm(x) for x [N, C], weight [C] and bias [C].
 pub fn layer_norm(x: Tensor<2>, weight: Tensor<1>, bias: Tensor<1>, eps: f32) -> Tensor<2> {
@@ -36,6 +37,17 @@ struct Saved {
 
 impl CpuOp<3> for LayerNorm {
     type Saved = Saved;
+
+    const NAMES: [&'static str; 2] = ["layer_norm forward", "layer_norm backward"];
+
+    fn work(&self, pass: Pass<3>, [x, _, _]: &Shapes<3>) -> Work {
+        // x and y; x, dy and dx. Weight, bias and row statistics are small beside them.
+        let n_arrays = match pass {
+            Pass::Forward => 2,
+            Pass::Backward([wants_dx, _, _]) => 2 + usize::from(wants_dx),
+        };
+        Work::traffic(n_arrays * n_elements(x))
+    }
 
     fn forward(&self, [x, weight, bias]: [Values; 3], _: [bool; 3]) -> (Values, Saved) {
         let mut y = vec![0.0; x.as_slice().len()];

@@ -8,8 +8,9 @@ use burn::tensor::Tensor;
 use tunesmith_kernels::{Level, linear as kernel, low_rank as low_rank_kernel, skinny::Mask};
 
 use crate::check::require_equal;
-use crate::cpu::{self, CpuOp, Values};
+use crate::cpu::{self, CpuOp, Pass, Shapes, Values};
 use crate::dropout::{Dropout, dropout_composed};
+use crate::profile::Work;
 use crate::weight::{Operand, Weight, rounded};
 
 /// The low-rank branch `scale · (dropout(x) Aᵀ) Bᵀ` of a linear layer (LoRA, Hu et al. 2021).
@@ -77,6 +78,17 @@ struct LinearSaved {
 
 impl CpuOp<3> for Linear {
     type Saved = LinearSaved;
+
+    const NAMES: [&'static str; 2] = ["linear forward", "linear backward"];
+
+    /// A product for y, one for dx and one for dW.
+    fn work(&self, pass: Pass<3>, _: &Shapes<3>) -> Work {
+        let product = Work::product(self.n_rows, self.n_in(), self.n_out());
+        match pass {
+            Pass::Forward => product,
+            Pass::Backward(wanted) => product.when(wanted[0]) + product.when(wanted[1]),
+        }
+    }
 
     fn forward(&self, [x, weight, bias]: [Values; 3], wanted: [bool; 3]) -> (Values, LinearSaved) {
         let mut y = self.new_output();
@@ -177,6 +189,24 @@ struct LowRankSaved {
 
 impl CpuOp<5> for LinearLowRank {
     type Saved = LowRankSaved;
+
+    const NAMES: [&'static str; 2] = ["linear_low_rank forward", "linear_low_rank backward"];
+
+    /// The two products of the branch, and for each of its two gradients one more, besides those of [`Linear`].
+    fn work(&self, pass: Pass<5>, [x, weight, bias, _, _]: &Shapes<5>) -> Work {
+        let (n_rows, n_in, n_out) = (self.base.n_rows, self.base.n_in(), self.base.n_out());
+        let (inner, outer) =
+            (Work::product(n_rows, n_in, self.rank), Work::product(n_rows, self.rank, n_out));
+        let base = |pass| self.base.work(pass, &[x.clone(), weight.clone(), bias.clone()]);
+        match pass {
+            Pass::Forward => base(Pass::Forward) + inner + outer,
+            // g = dy B is needed for dx and dA.
+            Pass::Backward([dx, dw, d_bias, da, db]) => {
+                let branch = [outer.when(dx || da), inner.when(dx), inner.when(da), outer.when(db)];
+                base(Pass::Backward([dx, dw, d_bias])) + branch.into_iter().sum()
+            }
+        }
+    }
 
     fn forward(&self, [x, weight, bias, a, b]: [Values; 5], wanted: [bool; 5]) -> (Values, LowRankSaved) {
         let base = &self.base;

@@ -6,7 +6,8 @@ use burn::tensor::Tensor;
 use tunesmith_kernels::{Level, rms_norm as kernel};
 
 use crate::check::require_equal;
-use crate::cpu::{self, CpuOp, Values};
+use crate::cpu::{self, CpuOp, Pass, Shapes, Values, n_elements};
+use crate::profile::Work;
 
 /// rms_norm(x) for x [N, C] and weight [C].
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f32) -> Tensor<2> {
@@ -35,6 +36,17 @@ struct Saved {
 
 impl CpuOp<2> for RmsNorm {
     type Saved = Saved;
+
+    const NAMES: [&'static str; 2] = ["rms_norm forward", "rms_norm backward"];
+
+    fn work(&self, pass: Pass<2>, [x, _]: &Shapes<2>) -> Work {
+        // x and y; x, dy and dx. Weight and row statistics are small beside them.
+        let n_arrays = match pass {
+            Pass::Forward => 2,
+            Pass::Backward([wants_dx, _]) => 2 + usize::from(wants_dx),
+        };
+        Work::traffic(n_arrays * n_elements(x))
+    }
 
     fn forward(&self, [x, weight]: [Values; 2], _: [bool; 2]) -> (Values, Saved) {
         let mut y = vec![0.0; x.as_slice().len()];

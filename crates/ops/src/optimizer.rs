@@ -8,6 +8,7 @@ use tunesmith_kernels::{Level, optimizer as kernel, sum};
 
 use crate::check::{read, require_equal};
 use crate::cpu;
+use crate::profile::{self, Work};
 
 /// An update rule with its settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -102,7 +103,10 @@ pub fn update(
         require_equal("update", "state", tensor.dims(), parameter.dims());
     }
     if cpu::on_cpu(&parameter) && cpu::on_cpu(&gradient) && state.iter().all(cpu::on_cpu) {
-        update_on_cpu(rule, lr, step, parameter, gradient, state)
+        // The gradient is read; parameter and state are read and written.
+        let work = Work::traffic(parameter.dims()[0] * (3 + 2 * rule.n_states()));
+        let run = || update_on_cpu(rule, lr, step, parameter, gradient, state);
+        profile::measure("optimizer update", || work, run)
     } else {
         update_composed(rule, lr, step, parameter, gradient, state)
     }
@@ -200,7 +204,8 @@ pub fn update_composed(
 /// Σ x², summed in double precision and in a fixed order, for gradient norms.
 pub fn sum_of_squares(x: &Tensor<1>) -> f64 {
     if cpu::on_cpu(x) {
-        return sum::sum_of_squares(Level::best(), cpu::values(x.clone()).as_slice());
+        let run = || sum::sum_of_squares(Level::best(), cpu::values(x.clone()).as_slice());
+        return profile::measure("gradient norm", || Work::traffic(x.dims()[0]), run);
     }
     read(x).iter().map(|&value| f64::from(value) * f64::from(value)).sum()
 }

@@ -10,7 +10,8 @@ use burn::tensor::Tensor;
 use tunesmith_kernels::{Level, rotary as kernel};
 
 use crate::check::{require, require_equal, upload};
-use crate::cpu::{self, CpuOp, Values};
+use crate::cpu::{self, CpuOp, Pass, Shapes, Values, n_elements};
+use crate::profile::Work;
 
 /// Cosines and sines for all positions of a model. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -82,6 +83,12 @@ struct Rotary {
 
 impl CpuOp<1> for Rotary {
     type Saved = ();
+
+    const NAMES: [&'static str; 2] = ["rotary forward", "rotary backward"];
+
+    fn work(&self, _: Pass<1>, [x]: &Shapes<1>) -> Work {
+        Work::traffic(2 * n_elements(x))
+    }
 
     fn forward(&self, [x]: [Values; 1], _: [bool; 1]) -> (Values, ()) {
         (self.turn(x, kernel::Direction::Forward), ())

@@ -64,6 +64,12 @@ pub fn peak_memory_bytes() -> Option<u64> {
     system::peak_memory_bytes()
 }
 
+/// Times this process touched a page that the system first had to put there, without reading a file: nearly all of them
+/// fresh memory. A page of memory is 4 KiB, or 2 MiB where the system grants huge ones.
+pub fn n_page_faults() -> Option<u64> {
+    system::n_page_faults()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +92,7 @@ mod tests {
     fn memory_in_use_follows_what_the_process_touches() {
         const N_BYTES: usize = 64 << 20;
         let before = current_memory_bytes().unwrap();
+        let n_faults_before = n_page_faults();
         // One byte in every page makes the whole block resident.
         let mut block = vec![0_u8; N_BYTES];
         for place in (0..N_BYTES).step_by(1024) {
@@ -95,6 +102,11 @@ mod tests {
         assert_eq!(block.iter().map(|byte| usize::from(*byte)).sum::<usize>(), N_BYTES / 1024);
         assert!(during >= before + N_BYTES as u64 / 2, "{before} before, {during} with {N_BYTES} more");
         drop(block);
+        if let Some(n_faults_before) = n_faults_before {
+            // Whatever size pages have, a block that was not there before is more than one.
+            let n_faults = n_page_faults().unwrap() - n_faults_before;
+            assert!((2..=2 * N_BYTES as u64 / 4096).contains(&n_faults), "{n_faults} page faults");
+        }
         if let Some(peak) = peak_memory_bytes() {
             // Not `>= during`: the kernel counts pages in batches.
             assert!(peak >= before + N_BYTES as u64 / 2, "peak {peak}, at one time {during}");

@@ -43,6 +43,16 @@ pub(crate) fn peak_memory_bytes() -> Option<u64> {
     Some(field_bytes(&status, "VmHWM")?.max(field_bytes(&status, "VmRSS")?))
 }
 
+pub(crate) fn n_page_faults() -> Option<u64> {
+    minor_faults(&fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+/// The tenth field of `/proc/self/stat`. The second is the program's name in parentheses, which may hold anything.
+fn minor_faults(stat: &str) -> Option<u64> {
+    let (_, from_third) = stat.rsplit_once(") ")?;
+    from_third.split(' ').nth(7)?.parse().ok()
+}
+
 /// The number of a line such as `VmHWM:    5120 kB`.
 fn field_bytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
@@ -117,6 +127,14 @@ mod tests {
         assert_eq!(field_bytes(text, "MemAvailable"), Some(102_400));
         assert_eq!(field_bytes(text, "Mem"), None);
         assert_eq!(field_bytes(text, "HugePages_Total"), None, "a count, not kilobytes");
+    }
+
+    #[test]
+    fn faults_are_found_behind_any_name() {
+        let stat = "3034 (a) (b c) S 3025 3034 3025 0 -1 4194304 1210 44 2 0 1 0 0 0 20 0 1 0 51\n";
+        assert_eq!(minor_faults(stat), Some(1210));
+        assert_eq!(minor_faults("3034 (cut) S 1"), None);
+        assert_eq!(minor_faults(""), None);
     }
 
     #[test]

@@ -45,3 +45,15 @@ pub(crate) fn peak_memory_bytes() -> Option<u64> {
 pub(crate) fn peak_memory_bytes() -> Option<u64> {
     None
 }
+
+#[cfg(target_os = "macos")]
+pub(crate) fn n_page_faults() -> Option<u64> {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
+    u64::try_from(usage.minor_page_faults()).ok()
+}
+
+#[cfg(not(target_os = "macos"))]
+pub(crate) fn n_page_faults() -> Option<u64> {
+    None
+}

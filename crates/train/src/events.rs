@@ -233,6 +233,9 @@ pub struct Timing {
     /// Estimated seconds until the last step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta_secs: Option<f64>,
+    /// Pages the system had to give this process over `secs`; about none once a step has the memory of the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_page_faults: Option<u64>,
     /// Most memory this process has had resident so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory_bytes: Option<u64>,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
+use tunesmith_ops::profile::{Work, measure};
 use tunesmith_ops::sum_of_squares;
 
 /// Sum of the gradients (flat f32, untracked) of the micro-batches of one window, by parameter index.
@@ -18,7 +19,11 @@ impl GradientSum {
     pub fn add(&mut self, gradients: Vec<(usize, Tensor<1>)>) {
         for (parameter_idx, gradient) in gradients {
             let sum = match self.sums.remove(&parameter_idx) {
-                Some(sum) => sum + gradient,
+                // Two values are read and one is written.
+                Some(sum) => {
+                    let work = Work::traffic(3 * sum.dims()[0]);
+                    measure("adding gradients", || work, || sum + gradient)
+                }
                 None => gradient,
             };
             self.sums.insert(parameter_idx, sum);

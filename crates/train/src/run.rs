@@ -17,6 +17,7 @@ use crate::export_template::exported_tokenizer;
 use crate::journal::Journal;
 use crate::optimizer::Optimizer;
 use crate::plan::RunPlan;
+use crate::profile::Profiler;
 use crate::record::RunRecord;
 use crate::run_folder::RunFolder;
 use crate::saved_run::base_name;
@@ -41,6 +42,8 @@ pub struct RunRequest {
     pub model_path: PathBuf,
     /// Where token samples are kept for other runs; `None` keeps none.
     pub cache_dir: Option<PathBuf>,
+    /// Account for the time of the training steps in `profile.json`. Changes nothing that is computed.
+    pub profile: bool,
 }
 
 /// Trains, evaluates and exports as the configuration says.
@@ -144,8 +147,12 @@ fn work(
         collective: &SingleProcess,
         stop,
         pace: Pace::start(saved),
+        profiler: request.profile.then(Profiler::new),
     };
     let outcome = trainer.train()?;
+    if let Some(profiler) = trainer.profiler.take() {
+        profiler.finish().write(&folder.profile())?;
+    }
     let mut summary = summary(request, &record, &trainer);
     if outcome == Outcome::Stopped {
         trainer.save_stopped()?;

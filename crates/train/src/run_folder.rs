@@ -10,6 +10,7 @@
 //! | `checkpoints/{last,best,step_N}/` | weights, optimizer state and position, complete or absent |
 //! | `adapter_model/` or `model/` | the result |
 //! | `summary.json` | the figures of a finished run ([`crate::RunSummary`]) |
+//! | `profile.json` | where the time of the steps went, if asked for ([`crate::Profile`]) |
 //! | `run.lock` | held while a process works on the run |
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -62,6 +63,11 @@ impl RunFolder {
     /// The figures of a finished run.
     pub fn summary(&self) -> PathBuf {
         self.root.join("summary.json")
+    }
+
+    /// Where the time of the training steps went.
+    pub fn profile(&self) -> PathBuf {
+        self.root.join("profile.json")
     }
 
     /// All checkpoints.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tunesmith_config::ExperimentConfig;
 use tunesmith_data::{BatchOptions, BatchPlan, SampleSet, plan_epoch};
 use tunesmith_models::CausalLm;
+use tunesmith_platform::n_page_faults;
 
 use crate::collective::Collective;
 use crate::error::TrainError;
@@ -16,6 +17,7 @@ use crate::gradients::{clip_factor, global_norm};
 use crate::journal::Journal;
 use crate::optimizer::Optimizer;
 use crate::plan::RunPlan;
+use crate::profile::Profiler;
 use crate::run_folder::RunFolder;
 use crate::schedule::LearningRateSchedule;
 use crate::state::{Exact, TrainState};
@@ -46,15 +48,18 @@ pub(crate) struct Trainer<'a, 'o> {
     pub(crate) collective: &'a dyn Collective,
     pub(crate) stop: &'a StopFlag,
     pub(crate) pace: Pace,
+    pub(crate) profiler: Option<Profiler>,
 }
 
-/// Clock readings; nothing that is computed depends on them, except when interval checkpoints are written.
+/// What the process spends; nothing that is computed depends on it, except when interval checkpoints are written.
 pub(crate) struct Pace {
     pub(crate) last_checkpoint: Instant,
     /// Progress of the last checkpoint this process wrote or started from.
     pub(crate) saved: Option<(u64, bool)>,
     /// Time spent in windows since the last `step` event.
     unreported: Duration,
+    /// Page faults in windows since the last `step` event; `None` where the system does not tell.
+    unreported_page_faults: Option<u64>,
     /// Time spent in windows, and windows, of this process.
     in_windows: Duration,
     n_windows: u64,
@@ -63,8 +68,24 @@ pub(crate) struct Pace {
 impl Pace {
     /// Starts the clocks; `saved` is the progress of the checkpoint the run continues from.
     pub(crate) fn start(saved: Option<(u64, bool)>) -> Self {
-        let zero = Duration::ZERO;
-        Self { last_checkpoint: Instant::now(), saved, unreported: zero, in_windows: zero, n_windows: 0 }
+        Self {
+            last_checkpoint: Instant::now(),
+            saved,
+            unreported: Duration::ZERO,
+            unreported_page_faults: None,
+            in_windows: Duration::ZERO,
+            n_windows: 0,
+        }
+    }
+
+    /// A window is over that took `spent` and, where the system tells, so many page faults.
+    fn add(&mut self, spent: Duration, n_page_faults: Option<u64>) {
+        self.unreported += spent;
+        self.in_windows += spent;
+        self.n_windows += 1;
+        if let Some(n) = n_page_faults {
+            self.unreported_page_faults = Some(self.unreported_page_faults.unwrap_or(0) + n);
+        }
     }
 }
 
@@ -114,6 +135,7 @@ impl Trainer<'_, '_> {
         while self.state.epoch_idx == epoch_idx {
             let micro_batches = self.plan.window_at(epoch_idx, self.state.micro_batch_idx);
             let started = Instant::now();
+            let faults_before = n_page_faults();
             let request = WindowRequest {
                 samples: self.train,
                 plan: epoch,
@@ -124,6 +146,7 @@ impl Trainer<'_, '_> {
                 recompute: self.config.architecture.gradient_checkpointing,
                 seed: self.seed,
             };
+            let profiled = self.profiler.as_ref().map(Profiler::step_begins);
             let (mut n_done, n_total) = (self.state.n_micro_batches, self.plan.n_micro_batches());
             let observer = self.journal.observer();
             let window = run_window(&self.model, &request, self.stop, &mut || {
@@ -133,11 +156,12 @@ impl Trainer<'_, '_> {
             let Some(window) = window else { return Ok(Outcome::Stopped) };
             let is_last = self.plan.is_last(epoch_idx, &micro_batches);
             let taken = self.take_step(window, schedule, micro_batches.len() as u64)?;
+            if let (Some(profiler), Some(began)) = (&mut self.profiler, profiled) {
+                profiler.step_ended(began);
+            }
             self.advance(micro_batches.end);
-            let in_window = started.elapsed();
-            self.pace.unreported += in_window;
-            self.pace.in_windows += in_window;
-            self.pace.n_windows += 1;
+            let faults = n_page_faults().zip(faults_before).map(|(now, before)| now.saturating_sub(before));
+            self.pace.add(started.elapsed(), faults);
             self.report(&taken, is_last)?;
             let has_validation = !self.validation.samples.is_empty();
             self.state.is_evaluation_due =
@@ -231,6 +255,7 @@ impl Trainer<'_, '_> {
             secs: Some(secs),
             tokens_per_sec: Some(unreported.n_tokens as f64 / secs.max(f64::EPSILON)),
             eta_secs: Some(secs_per_step * n_steps_left as f64),
+            n_page_faults: self.pace.unreported_page_faults.take(),
             ..Timing::default()
         };
         self.journal.event(body, timing)

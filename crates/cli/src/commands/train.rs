@@ -7,13 +7,14 @@ use serde_json::json;
 use tunesmith_config::ExperimentConfig;
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_platform::available_memory_bytes;
-use tunesmith_train::{RunFolder, RunRequest, RunStatus, RunSummary, Status, run as train};
+use tunesmith_train::{Profile, RunFolder, RunRequest, RunStatus, RunSummary, Status, run as train};
 
 use crate::experiment::{self, Overrides};
 use crate::failure::{Exit, Failure};
 use crate::interrupt::stop_on_ctrl_c;
 use crate::memory::{MemoryEstimate, human_bytes};
 use crate::model_store::{self, Origin};
+use crate::profile;
 use crate::progress::{JsonEvents, TrainProgress};
 use crate::terminal::{Style, Terminal, human_secs};
 
@@ -29,6 +30,7 @@ use crate::terminal::{Style, Terminal, human_secs};
   tunesmith train -Y cfg.yaml --set training.epochs=3 --set training.learning_rate=5e-4
   tunesmith train --resume runs/first
   tunesmith train -Y cfg.yaml --output runs/first --resume
+  tunesmith train -Y cfg.yaml --profile
   tunesmith train -Y cfg.yaml --json | jq 'select(.event == \"step\") | .loss'
 
 Look at the data first with `tunesmith data preview`.")]
@@ -55,6 +57,13 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "RUN_DIR", num_args = 0..=1)]
     resume: Option<Option<PathBuf>>,
 
+    /// Show at the end where the time of the training steps went, operation by operation
+    ///
+    /// Also stored in the run folder as profile.json. Measures first, for half a second, what this machine can do at most. The
+    /// results are the same with and without.
+    #[arg(long)]
+    profile: bool,
+
     /// Print the run's events as JSON, one a line, and a last line with the result
     #[arg(long)]
     json: bool,
@@ -76,8 +85,10 @@ pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> 
         resume: args.resume.is_some(),
         model_path: model.path,
         cache_dir: Some(model_store::cache_dir()?.join("tokens")),
+        profile: args.profile,
     };
-    if request.resume && is_finished(&request.run_dir) {
+    let is_finished = request.resume && is_finished(&request.run_dir);
+    if is_finished {
         terminal.note(format_args!(
             "the run in {} is finished, so nothing is trained; to go on from its result, start a new run with it as \
              architecture.pretrained_weights",
@@ -91,6 +102,12 @@ pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> 
         return leave(&summary);
     }
     let summary = train(&request, &mut TrainProgress::new(terminal), &stop)?;
+    if args.profile
+        && !is_finished
+        && let Some(account) = Profile::read(&RunFolder::new(&request.run_dir).profile())?
+    {
+        profile::show(&account, terminal);
+    }
     leave(&summary)?;
     report(&summary, terminal);
     Ok(())

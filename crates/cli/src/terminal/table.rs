@@ -1,4 +1,4 @@
-//! A small table whose cells wrap: for comparing short texts side by side.
+//! Small tables: of short texts side by side, whose cells wrap, and of figures, which stand in columns.
 
 /// Rows of text under headings.
 #[derive(Debug)]
@@ -37,6 +37,24 @@ impl Table {
             lines.extend(self.render_row(row, column, GAP));
         }
         lines
+    }
+
+    /// The lines of a table of figures: a name on the left, what belongs to it aligned on the right, nothing cut.
+    pub(crate) fn render_figures(&self) -> Vec<String> {
+        let width_of = |idx: usize| {
+            let cells = self.rows.iter().chain([&self.headings]).filter_map(|row| row.get(idx));
+            cells.map(|cell| n_columns_of(cell)).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..self.headings.len()).map(width_of).collect();
+        let line_of = |row: &Vec<String>| {
+            let cells = widths.iter().enumerate().map(|(idx, width)| {
+                let text = row.get(idx).map_or("", String::as_str);
+                let blanks = " ".repeat(width.saturating_sub(n_columns_of(text)));
+                if idx == 0 { format!("{text}{blanks}") } else { format!("{blanks}{text}") }
+            });
+            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        };
+        [&self.headings].into_iter().chain(&self.rows).map(line_of).collect()
     }
 
     fn render_row(&self, row: &[String], column: usize, gap: &str) -> Vec<String> {
@@ -104,6 +122,18 @@ the kitchen            | \"state\":\"off\"}
 -----------------------+-----------------------
 b                      |";
         assert_eq!(table.render(47).join("\n"), expected);
+    }
+
+    #[test]
+    fn figures_line_up_on_the_right() {
+        let mut table = Table::new(&["name", "secs", "calls"]);
+        table.row(&["linear", "12.50", "7"]);
+        table.row(&["a long name", "3.25"]);
+        let expected = "\
+name          secs  calls
+linear       12.50      7
+a long name   3.25";
+        assert_eq!(table.render_figures().join("\n"), expected);
     }
 
     #[test]

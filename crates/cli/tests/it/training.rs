@@ -14,11 +14,16 @@ fn sandbox() -> Sandbox {
     sandbox
 }
 
-/// The events of a run without what differs from one repetition to the next.
-fn losses(sandbox: &Sandbox, run: &str) -> Vec<Value> {
+/// The events of a run that have this name.
+fn events(sandbox: &Sandbox, run: &str, name: &str) -> Vec<Value> {
     let events = sandbox.read(&format!("{run}/events.jsonl"));
     let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    events.filter(|event| event["event"] == "step").map(|event| event["loss"].clone()).collect()
+    events.filter(|event| event["event"] == name).collect()
+}
+
+/// The loss of each step.
+fn losses(sandbox: &Sandbox, run: &str) -> Vec<Value> {
+    events(sandbox, run, "step").into_iter().map(|event| event["loss"].clone()).collect()
 }
 
 #[test]
@@ -170,6 +175,55 @@ fn one_command_line_starts_a_run_and_continues_it() {
     assert_eq!(started.stdout, again.stdout, "a finished run is not trained again");
     assert!(again.stderr.contains("run is finished") && !again.stderr.contains("tok/s"), "{}", again.stderr);
     sandbox.run(&["train", "-Y", "cfg.yaml", "--output", "run"]).failure(6, &["run", "--resume"]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_step_finds_the_memory_of_the_step_before() {
+    const N_STEPS: usize = 16;
+    let sandbox = sandbox();
+    // One step is one epoch, so all steps are equally large: some ten thousand tokens with 100 MB of activations.
+    sandbox.write("rows.jsonl", rows(640));
+    let changes = ["--set", "training.batch_size=512", "--set", &format!("training.epochs={N_STEPS}")]
+        .map(str::to_owned);
+    let args: Vec<&str> = ["train", "-Y", "cfg.yaml", "--output", "run"]
+        .into_iter()
+        .chain(changes.iter().map(String::as_str))
+        .collect();
+    sandbox.run(&args).success();
+
+    let steps: Vec<Value> = events(&sandbox, "run", "step");
+    let faults: Vec<u64> =
+        steps.iter().map(|step| step["timing"]["n_page_faults"].as_u64().unwrap()).collect();
+    println!("page faults of the steps: {faults:?}");
+    assert_eq!(faults.len(), N_STEPS);
+    // Threads may still touch something of their own for the first time.
+    let settled: u64 = faults[N_STEPS / 2..].iter().sum();
+    assert!(settled <= 8 * N_STEPS as u64, "steps still get new memory: {faults:?}");
+}
+
+#[test]
+fn a_profile_accounts_for_the_steps_and_changes_nothing() {
+    let sandbox = sandbox();
+    let plain = sandbox.run(&["train", "-Y", "cfg.yaml", "--output", "plain"]).success();
+    assert!(!plain.stdout.contains("GFLOP/s") && !sandbox.path("plain/profile.json").exists());
+    let profiled = sandbox.run(&["train", "-Y", "cfg.yaml", "--output", "run", "--profile"]).success();
+    assert_eq!(losses(&sandbox, "plain"), losses(&sandbox, "run"));
+    for words in
+        ["time of 16 training steps", "linear_low_rank backward", "everything else", "this machine at most"]
+    {
+        assert!(profiled.stdout.contains(words), "{words} is missing:\n{}", profiled.stdout);
+    }
+    let account: Value = serde_json::from_str(&sandbox.read("run/profile.json")).unwrap();
+    assert_eq!(account["n_steps"], 16);
+    assert!(account["peak_flops_per_sec"].as_f64().unwrap() > 1e8, "{account}");
+    let shares: f64 =
+        account["operations"].as_array().unwrap().iter().map(|row| row["secs"].as_f64().unwrap()).sum();
+    let secs = account["secs"].as_f64().unwrap();
+    assert!((shares - secs).abs() < 1e-6 * secs, "{shares} of {secs}");
+    // A finished run is not trained again and has nothing to account for.
+    let again = sandbox.run(&["train", "--resume", "run", "--profile"]).success();
+    assert!(!again.stdout.contains("GFLOP/s"), "{}", again.stdout);
 }
 
 #[test]

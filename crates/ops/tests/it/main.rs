@@ -15,5 +15,6 @@ mod differences;
 mod linear;
 mod norm;
 mod optimizer;
+mod profile;
 mod rotary;
 mod threads;

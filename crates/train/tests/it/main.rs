@@ -8,6 +8,7 @@
 )]
 
 mod exporting;
+mod profiling;
 mod reference;
 mod resuming;
 mod smollm2;

@@ -1,0 +1,80 @@
+//! The program's memory allocator: mimalloc, told to keep what it once got from the system.
+//!
+//! A training step allocates every activation and frees it before the next step. glibc maps and unmaps each of these
+//! blocks, so every step pays for fresh pages again: the system zeroes them one by one, which on a virtual machine takes
+//! longer than the arithmetic that fills them. mimalloc serves blocks up to 2 GiB from arenas; without purging a step
+//! finds the pages of the step before. What the process holds then stays at its peak, which a training process reaches
+//! again every step.
+//!
+//! Options must be known before the first arena is made, and the first allocation comes before `main`. Environment
+//! variables would have to be set by whoever starts the program, so the first allocation sets them.
+
+#![expect(unsafe_code, reason = "a global allocator is an unsafe trait, and the options are C functions")]
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use libmimalloc_sys::{_mi_option_last, mi_option_set, mi_option_t};
+use mimalloc::MiMalloc;
+
+/// Milliseconds after which freed memory goes back to the system; negative: never. The number is the option's place in
+/// `mi_option_e` of mimalloc.h, which the Rust bindings do not name.
+const PURGE_DELAY: mi_option_t = 15;
+
+// Another length of that list is another list: look up the place above again.
+const _: () = assert!(_mi_option_last == 47);
+
+/// mimalloc with this program's options.
+pub(crate) struct Allocator {
+    is_configured: AtomicBool,
+}
+
+impl Allocator {
+    /// An allocator that configures itself when it is first asked for memory.
+    pub(crate) const fn new() -> Self {
+        Self { is_configured: AtomicBool::new(false) }
+    }
+
+    #[inline(always)]
+    fn configured(&self) -> MiMalloc {
+        if !self.is_configured.load(Ordering::Relaxed) {
+            self.configure();
+        }
+        MiMalloc
+    }
+
+    #[cold]
+    fn configure(&self) {
+        // SAFETY: the place is within the list (compared above) and takes any number. Setting options is not meant for
+        // several threads at a time, but the first allocation is made by the runtime before any thread is started.
+        unsafe { mi_option_set(PURGE_DELAY, -1) };
+        self.is_configured.store(true, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: every call is handed on as it came to an allocator that keeps the trait's promises.
+unsafe impl GlobalAlloc for Allocator {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as promised by the caller.
+        unsafe { self.configured().alloc(layout) }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as promised by the caller.
+        unsafe { self.configured().alloc_zeroed(layout) }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as promised by the caller; there is no block before the first allocation.
+        unsafe { MiMalloc.dealloc(block, layout) }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: as promised by the caller.
+        unsafe { MiMalloc.realloc(block, layout, new_size) }
+    }
+}
