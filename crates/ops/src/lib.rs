@@ -7,6 +7,7 @@
 //! Symbols: N tokens of a batch (all samples laid end to end, no padding, no batch dimension), C model width,
 //! H query heads, K key/value heads, D head width, V vocabulary, R low rank, I/O in/out features.
 
+mod accumulate;
 mod activation;
 mod attention;
 mod check;
@@ -22,8 +23,10 @@ mod linear;
 mod norm;
 mod optimizer;
 mod rotary;
+mod seed;
 mod segments;
 
+pub use accumulate::{accumulate, accumulate_composed};
 pub use activation::{Activation, activation, activation_composed, gated, gated_composed};
 pub use attention::{AttentionOptions, attention, attention_composed};
 pub use cross_entropy::{CrossEntropy, cross_entropy_from_hidden, cross_entropy_from_hidden_composed};
@@ -37,6 +40,7 @@ pub use linear::{LowRank, linear, linear_composed, linear_low_rank, linear_low_r
 pub use norm::{rms_norm, rms_norm_composed};
 pub use optimizer::{Rule, State, sum_of_squares, update, update_composed};
 pub use rotary::{RotaryTable, rotary, rotary_composed};
+pub use seed::{seed_gradient, seed_gradient_composed};
 pub use segments::Segments;
 
 pub use burn::tensor::{Device, Tensor, TensorData};

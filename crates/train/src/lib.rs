@@ -52,7 +52,7 @@ pub use events::{
     Observer, RunEnd, RunFailed, RunStarted, Step, Timing,
 };
 pub use export::{ExportReport, ModelFolderOptions, write_adapter_folder, write_model_folder};
-pub use gradients::{GradientSum, clip_factor, global_norm};
+pub use gradients::{clip_factor, global_norm};
 pub use keys::{KeyUse, derive_key};
 pub use optimizer::{Optimizer, ParameterGroup, rule_of};
 pub use plan::RunPlan;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tunesmith_config::ExperimentConfig;
 use tunesmith_data::{BatchOptions, BatchPlan, SampleSet, plan_epoch};
-use tunesmith_models::CausalLm;
+use tunesmith_models::{CausalLm, Recompute};
 
 use crate::collective::Collective;
 use crate::error::TrainError;
@@ -121,7 +121,10 @@ impl Trainer<'_, '_> {
                 epoch_idx,
                 step: self.state.step + 1,
                 loss_function: self.config.training.loss_function,
-                recompute: self.config.architecture.gradient_checkpointing,
+                recompute: match self.config.architecture.gradient_checkpointing {
+                    true => Recompute::EveryBlock,
+                    false => Recompute::Off,
+                },
                 seed: self.seed,
             };
             let (mut n_done, n_total) = (self.state.n_micro_batches, self.plan.n_micro_batches());

@@ -16,4 +16,5 @@ mod linear;
 mod norm;
 mod optimizer;
 mod rotary;
+mod seed;
 mod threads;
