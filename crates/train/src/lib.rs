@@ -9,6 +9,7 @@
 //! a function of the seed and the position in the run ([`TrainState`] has no generator), the state changes only between
 //! accumulation windows, and files appear complete or not at all.
 
+mod activations;
 mod checkpoint;
 mod clock;
 mod collective;

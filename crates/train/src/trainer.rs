@@ -37,6 +37,7 @@ pub(crate) struct Trainer<'a, 'o> {
     pub(crate) folder: &'a RunFolder,
     pub(crate) model: CausalLm,
     pub(crate) optimizer: Optimizer,
+    pub(crate) recompute: Recompute,
     pub(crate) train: &'a SampleSet,
     pub(crate) validation: &'a SampleSet,
     pub(crate) plan: RunPlan,
@@ -121,10 +122,7 @@ impl Trainer<'_, '_> {
                 epoch_idx,
                 step: self.state.step + 1,
                 loss_function: self.config.training.loss_function,
-                recompute: match self.config.architecture.gradient_checkpointing {
-                    true => Recompute::EveryBlock,
-                    false => Recompute::Off,
-                },
+                recompute: self.recompute,
                 seed: self.seed,
             };
             let (mut n_done, n_total) = (self.state.n_micro_batches, self.plan.n_micro_batches());
