@@ -1,14 +1,14 @@
 //! How much memory training takes, from the shapes of a model and the settings alone: a rough figure to plan with.
 //!
 //! Everything is float32, 4 bytes a number. Full training keeps each weight, its gradient and two moments of AdamW; LoRA
-//! keeps the weights once and four numbers for each of its own. A token of a micro-batch costs the inner values of a
-//! block, about twelve rows of the model's width and four of the inner width; for every block, or, with recomputation, for
-//! one of them and a row of the model's width for each other. On SmolLM2-135M the figure is within a tenth of the peak
-//! that the program measures.
+//! keeps the weights once and four numbers for each of its own. A micro-batch is computed in slices; a token of a slice
+//! costs the inner values of every block, or, with recomputation, those of one and a row of the model's width for each
+//! (`tunesmith_models` has the formula).
 
 use serde::Serialize;
 use tunesmith_config::{ExperimentConfig, Packing};
 use tunesmith_formats::model_source::{ModelSource, TensorInfo};
+use tunesmith_models::{SLICE_TOKENS, slice_activation_bytes};
 
 const N_BYTES: u64 = 4;
 const N_COPIES_WHEN_TRAINED: u64 = 4;
@@ -20,9 +20,9 @@ pub(crate) struct MemoryEstimate {
     pub(crate) lora_bytes: u64,
     /// Weights, gradients and moments when the whole model is trained.
     pub(crate) full_bytes: u64,
-    /// For each token of a micro-batch.
+    /// For each token of a slice.
     pub(crate) activation_bytes_per_token: u64,
-    /// For each token of a micro-batch, with recomputation (`architecture.gradient_checkpointing`).
+    /// For each token of a slice, with recomputation (`architecture.gradient_checkpointing`).
     pub(crate) recomputed_bytes_per_token: u64,
 }
 
@@ -40,31 +40,27 @@ impl MemoryEstimate {
         };
         let n_adapter: u64 = tensors.iter().filter(is_in_block).map(adapter_of).sum();
         let config = source.config();
-        let (n_blocks, width) = (config.n_layers as u64, config.hidden_size as u64);
-        let block = 12 * width + 4 * config.intermediate_size as u64;
         Self {
             lora_bytes: N_BYTES * (n_parameters + N_COPIES_WHEN_TRAINED * n_adapter),
             full_bytes: N_BYTES * N_COPIES_WHEN_TRAINED * n_parameters,
-            activation_bytes_per_token: N_BYTES * n_blocks * block,
-            recomputed_bytes_per_token: N_BYTES * (n_blocks * width + block),
+            activation_bytes_per_token: slice_activation_bytes(config, 1, 0),
+            recomputed_bytes_per_token: slice_activation_bytes(config, 1, config.n_layers),
         }
     }
 
-    /// The estimate for an experiment, its micro-batches as large as they can be.
+    /// The least that an experiment takes: a run that does not store all activations for want of memory computes them
+    /// again, whether it is asked to or not.
     pub(crate) fn of_experiment(source: &ModelSource, config: &ExperimentConfig) -> u64 {
         let estimate = Self::of(source, config.training.lora_r);
         let weights = if config.training.lora { estimate.lora_bytes } else { estimate.full_bytes };
-        let per_token = if config.architecture.gradient_checkpointing {
-            estimate.recomputed_bytes_per_token
-        } else {
-            estimate.activation_bytes_per_token
-        };
         // Samples are usually much shorter than the longest allowed; rows are as long.
         let n_tokens_of_a_sample = match config.training.packing {
             Packing::Samples => config.tokenizer.max_length / 4,
             Packing::Rows | Packing::Wrapped => config.tokenizer.max_length,
         };
-        weights + per_token * (config.training.batch_size * n_tokens_of_a_sample) as u64
+        let n_tokens_of_a_slice =
+            SLICE_TOKENS.max(n_tokens_of_a_sample).min(config.training.batch_size * n_tokens_of_a_sample);
+        weights + estimate.recomputed_bytes_per_token * n_tokens_of_a_slice as u64
     }
 }
 

@@ -5,15 +5,17 @@ use tunesmith_formats::model_config::ModelConfig;
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::AdapterConfig;
 use tunesmith_formats::safetensors_io::NamedTensor;
-use tunesmith_ops::{Compute, CrossEntropy, Format, KvCache, linear};
+use tunesmith_ops::{Compute, Format, KvCache, linear};
 
 use crate::error::{ModelError, Result};
 use crate::family::{self, Family};
+use crate::gradient_sums::GradientSums;
 use crate::loading::LoadOptions;
 use crate::lora::{self, LoraAttached, LoraSpec};
 use crate::parameters::ParameterStore;
 use crate::pass::{Pass, TokenBatch};
-use crate::step::{self, StepOptions, StepResult};
+use crate::slices::slices;
+use crate::step::{self, StepLosses, StepOptions, StepResult};
 use crate::{loading, merge, rope};
 
 /// A causal language model on one device.
@@ -154,9 +156,13 @@ impl CausalLm {
     /// training step of that key does.
     pub fn hidden(&self, tokens: &TokenBatch<'_>, dropout_key: Option<u64>) -> Result<Tensor<2>> {
         self.check(tokens)?;
-        let mut pass = Pass::plain(&self.parameters, *tokens, dropout_key);
-        let x = self.run_blocks(&mut pass);
-        Ok(self.family.final_norm(x, &mut pass))
+        let hidden = slices(tokens.segments).into_iter().map(|slice| {
+            let dropout_key = dropout_key.map(|key| slice.dropout_key(key));
+            let mut pass = Pass::plain(&self.parameters, slice.tokens(*tokens), dropout_key);
+            let x = self.run_blocks(&mut pass);
+            self.family.final_norm(x, &mut pass)
+        });
+        Ok(Tensor::cat(hidden.collect(), 0))
     }
 
     /// The same for tokens that continue the sequences of a cache (one segment for each), which is extended by them.
@@ -183,12 +189,10 @@ impl CausalLm {
     }
 
     /// Cross-entropy of the labels (at t the id that should come after token t, or -100), without a graph or dropout.
-    pub fn losses(&self, tokens: &TokenBatch<'_>, labels: &[i64], weights: &[f32]) -> Result<CrossEntropy> {
+    pub fn losses(&self, tokens: &TokenBatch<'_>, labels: &[i64], weights: &[f32]) -> Result<StepLosses> {
         self.check(tokens)?;
         step::check_labels(tokens.ids.len(), labels, weights, self.config.vocab_size)?;
-        let mut pass = Pass::plain(&self.parameters, *tokens, None);
-        let x = self.run_blocks(&mut pass);
-        Ok(step::losses_of(self, x, &mut pass, labels, weights))
+        Ok(step::losses(self, *tokens, labels, weights))
     }
 
     /// The loss Σ weight·cross-entropy and its gradients with respect to all trainable parameters.
@@ -199,9 +203,24 @@ impl CausalLm {
         weights: &[f32],
         options: &StepOptions,
     ) -> Result<StepResult> {
+        let mut sums = GradientSums::default();
+        let StepLosses { loss, per_token } =
+            self.add_gradients(tokens, labels, weights, options, &mut sums)?;
+        Ok(StepResult { loss, per_token, gradients: sums.into_gradients(&self.parameters) })
+    }
+
+    /// The same, with the gradients added to `sums`: those of several batches take no more memory than those of one.
+    pub fn add_gradients(
+        &self,
+        tokens: &TokenBatch<'_>,
+        labels: &[i64],
+        weights: &[f32],
+        options: &StepOptions,
+        sums: &mut GradientSums,
+    ) -> Result<StepLosses> {
         self.check(tokens)?;
         step::check_labels(tokens.ids.len(), labels, weights, self.config.vocab_size)?;
-        step::loss_and_gradients(self, *tokens, labels, weights, options)
+        Ok(step::add_gradients(self, *tokens, labels, weights, options, sums))
     }
 
     pub(crate) fn family(&self) -> &dyn Family {
@@ -216,7 +235,7 @@ impl CausalLm {
         tokens.check(self.config.vocab_size, self.context_length())
     }
 
-    fn run_blocks(&self, pass: &mut Pass<'_>) -> Tensor<2> {
+    pub(crate) fn run_blocks(&self, pass: &mut Pass<'_>) -> Tensor<2> {
         let x = self.family.embed(pass);
         (0..self.family.n_blocks()).fold(x, |x, block_idx| self.family.block(block_idx, x, pass))
     }

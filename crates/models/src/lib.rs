@@ -7,16 +7,19 @@
 //!
 //! Weights are kept without a graph. A training step makes tracked leaves of the trainable ones for as long as it
 //! needs their gradients, so evaluation and generation cannot build a graph by accident, and an optimizer may update
-//! the weights in place. Nothing here loops over data, chooses tokens, or writes files.
+//! the weights in place. A step goes through its batch in slices of whole segments and through the model block by block,
+//! so that it holds the activations of one slice and no gradient twice. Nothing here loops over data, chooses tokens, or writes files.
 //!
 //! Symbols: N tokens of a batch laid end to end, C model width, H query heads, K key/value heads, D head width,
 //! V vocabulary, R low rank, I/O input/output features.
 
+mod backward;
 mod causal_lm;
 pub mod counter;
 mod error;
 mod family;
 mod gpt2;
+mod gradient_sums;
 mod linear;
 mod llama;
 mod loading;
@@ -26,12 +29,16 @@ mod parameters;
 mod pass;
 mod recompute;
 mod rope;
+mod slices;
 mod step;
 
 pub use causal_lm::CausalLm;
 pub use error::{ModelError, Result};
+pub use gradient_sums::GradientSums;
 pub use loading::LoadOptions;
 pub use lora::{LoraAttached, LoraSpec};
 pub use parameters::{Parameter, ParameterStore, read_back};
 pub use pass::TokenBatch;
-pub use step::{StepOptions, StepResult};
+pub use recompute::{Recompute, block_activation_bytes, slice_activation_bytes};
+pub use slices::SLICE_TOKENS;
+pub use step::{StepLosses, StepOptions, StepResult};

@@ -9,6 +9,7 @@ use tunesmith_ops::{
 
 use crate::counter::mix;
 use crate::error::{ModelError, Result};
+use crate::gradient_sums::GradientSums;
 use crate::parameters::{Parameter, ParameterStore};
 
 /// N tokens laid end to end: no padding, no batch dimension.
@@ -146,15 +147,11 @@ impl<'a> Pass<'a> {
         self.has_used_trainable
     }
 
-    /// Adds the gradients of the parameters used in this pass to `sums`, by parameter index.
-    pub(crate) fn collect_gradients(self, gradients: &mut Gradients, sums: &mut BTreeMap<usize, Tensor<1>>) {
+    /// Adds the gradients of the parameters used in this pass to `sums`.
+    pub(crate) fn collect_gradients(self, gradients: &mut Gradients, sums: &mut GradientSums) {
         for (parameter_idx, leaf) in self.leaves.unwrap_or_default() {
             if let Some(gradient) = leaf.grad_remove(gradients) {
-                let sum = match sums.remove(&parameter_idx) {
-                    Some(sum) => sum + gradient,
-                    None => gradient,
-                };
-                sums.insert(parameter_idx, sum);
+                sums.add(parameter_idx, gradient);
             }
         }
     }

@@ -1,79 +1,83 @@
-//! The training step that stores only the inputs of the blocks.
-//!
-//! Forward without a graph, keeping x_i, the input of block i, for all i. Backward from the last block to the first:
-//! with g = ∂loss/∂x_{i+1}, run y = block_i(x_i) again from a tracked leaf x_i and differentiate Σ y·g, whose gradients
-//! are those of the loss. Memory: one block's activations and n_blocks·N·C values instead of all activations. Dropout
-//! masks depend on their key alone, so the second run sees the same ones.
+//! Which blocks keep their activations until their gradients are due, and which are run again: a function of shapes
+//! and a budget. Both ways give the same bits, so the budget may differ from machine to machine.
 
-use std::collections::BTreeMap;
+use tunesmith_formats::model_config::ModelConfig;
 
-use burn::tensor::Tensor;
-use tunesmith_ops::CrossEntropy;
+const N_BYTES: u64 = 4;
 
-use crate::causal_lm::CausalLm;
-use crate::pass::{Pass, TokenBatch};
-use crate::step::losses_of;
-
-/// The losses, and the gradients by parameter index.
-pub(crate) fn losses_and_gradients(
-    model: &CausalLm,
-    tokens: TokenBatch<'_>,
-    labels: &[i64],
-    weights: &[f32],
-    dropout_key: u64,
-) -> (CrossEntropy, BTreeMap<usize, Tensor<1>>) {
-    let family = model.family();
-    let mut pass = Pass::plain(model.parameters(), tokens, Some(dropout_key));
-    let mut x = family.embed(&mut pass);
-    let mut inputs = Vec::with_capacity(family.n_blocks());
-    for block_idx in 0..family.n_blocks() {
-        inputs.push(BlockInput { x: x.clone(), has_gradient: pass.has_used_trainable() });
-        x = family.block(block_idx, x, &mut pass);
-    }
-    let last = BlockInput { x, has_gradient: pass.has_used_trainable() };
-
-    let tracked = || Pass::tracked(model.parameters(), tokens, Some(dropout_key));
-    let mut sums = BTreeMap::new();
-
-    let mut pass = tracked();
-    let leaf = last.leaf();
-    let losses = losses_of(model, leaf.clone(), &mut pass, labels, weights);
-    if !losses.weighted_sum.is_tracked() {
-        return (losses, sums);
-    }
-    let mut gradients = losses.weighted_sum.backward();
-    pass.collect_gradients(&mut gradients, &mut sums);
-    let mut flow = leaf.grad_remove(&mut gradients);
-
-    // `flow` runs dry at the first block below which nothing is trained.
-    for (block_idx, input) in inputs.into_iter().enumerate().rev() {
-        let Some(gradient) = flow else { break };
-        let mut pass = tracked();
-        let leaf = input.leaf();
-        let y = family.block(block_idx, leaf.clone(), &mut pass);
-        let mut gradients = (y * gradient).sum().backward();
-        pass.collect_gradients(&mut gradients, &mut sums);
-        flow = leaf.grad_remove(&mut gradients);
-    }
-    if let Some(gradient) = flow {
-        let mut pass = tracked();
-        let y = family.embed(&mut pass);
-        let mut gradients = (y * gradient).sum().backward();
-        pass.collect_gradients(&mut gradients, &mut sums);
-    }
-    (losses, sums)
+/// Whether blocks store what their backward pass needs, or only their inputs and run again: less memory, for at most a
+/// third more work.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Recompute {
+    /// Every block stores its activations.
+    #[default]
+    Off,
+    /// Every block is run again.
+    EveryBlock,
+    /// As few blocks as possible are run again.
+    ToFit {
+        /// What the activations of a slice may take, in bytes.
+        activation_bytes: u64,
+    },
 }
 
-/// What a block was given, and whether anything trainable lies below it.
-struct BlockInput {
-    x: Tensor<2>,
-    has_gradient: bool,
+impl Recompute {
+    /// How many blocks, counted from the first, are run again for a slice of `n_tokens` tokens. The backward pass begins
+    /// at the last, so that by the time the first ones are run again the stored activations are gone.
+    pub fn n_blocks(self, config: &ModelConfig, n_tokens: usize) -> usize {
+        let activation_bytes = match self {
+            Self::Off => return 0,
+            Self::EveryBlock => return config.n_layers,
+            Self::ToFit { activation_bytes } => activation_bytes,
+        };
+        let fits = |n: &usize| slice_activation_bytes(config, n_tokens, *n) <= activation_bytes;
+        (0..config.n_layers).find(fits).unwrap_or(config.n_layers)
+    }
 }
 
-impl BlockInput {
-    /// The start of a new graph; its gradient is kept only if it is of use.
-    fn leaf(self) -> Tensor<2> {
-        let leaf = self.x.autodiff();
-        if self.has_gradient { leaf.require_grad() } else { leaf }
+/// Estimated bytes of activations at their peak for a slice of `n_tokens` tokens whose first `n_recomputed` blocks are
+/// run again: the inner values of every other block, at least of one, and the inputs of those run again.
+pub fn slice_activation_bytes(config: &ModelConfig, n_tokens: usize, n_recomputed: usize) -> u64 {
+    let n_stored = config.n_layers.saturating_sub(n_recomputed).max(1) as u64;
+    let input_bytes = N_BYTES * config.hidden_size as u64;
+    let per_token = n_stored * block_activation_bytes(config) + n_recomputed as u64 * input_bytes;
+    per_token.saturating_mul(n_tokens as u64)
+}
+
+/// Estimated bytes that a block stores for each token, in float32: about twelve rows of the model's width (norms, queries,
+/// keys, values, attention and its inputs, residuals) and four of the inner width.
+pub fn block_activation_bytes(config: &ModelConfig) -> u64 {
+    N_BYTES * (12 * config.hidden_size as u64 + 4 * config.intermediate_size as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> ModelConfig {
+        let raw = serde_json::json!({
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 96, "hidden_size": 32,
+            "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4, "rms_norm_eps": 1e-6,
+            "max_position_embeddings": 128,
+        });
+        ModelConfig::from_json(std::path::Path::new("config.json"), raw).unwrap()
+    }
+
+    #[test]
+    fn as_few_blocks_as_fit_are_run_again() {
+        let config = config();
+        let block = block_activation_bytes(&config);
+        assert_eq!(block, 4 * (12 * 32 + 4 * 48));
+        let n_blocks = |activation_bytes| Recompute::ToFit { activation_bytes }.n_blocks(&config, 10);
+        assert_eq!(n_blocks(u64::MAX), 0);
+        assert_eq!(n_blocks(10 * 4 * block), 0);
+        assert_eq!(n_blocks(10 * 4 * block - 1), 1);
+        assert_eq!(n_blocks(10 * (3 * block + 4 * 32)), 1);
+        assert_eq!(n_blocks(10 * (2 * block + 2 * 4 * 32)), 2);
+        assert_eq!(n_blocks(10 * (block + 3 * 4 * 32)), 3);
+        // What cannot fit takes as little as there is a way to.
+        assert_eq!(n_blocks(0), 4);
+        assert_eq!(Recompute::Off.n_blocks(&config, 10), 0);
+        assert_eq!(Recompute::EveryBlock.n_blocks(&config, 10), 4);
     }
 }

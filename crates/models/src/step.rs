@@ -1,23 +1,33 @@
-//! One forward and backward pass over a batch: the loss and the gradients of the trainable parameters.
-
-use std::collections::BTreeMap;
+//! One training step over a batch, slice by slice: the loss and the gradients of the trainable parameters.
 
 use burn::tensor::Tensor;
-use tunesmith_ops::{CrossEntropy, cross_entropy_from_hidden};
+use tunesmith_ops::Segments;
 
+use crate::backward::{self, Task};
 use crate::causal_lm::CausalLm;
 use crate::error::{ModelError, Result};
+use crate::gradient_sums::GradientSums;
 use crate::pass::{Pass, TokenBatch};
-use crate::recompute;
+use crate::recompute::Recompute;
+use crate::slices::{Slice, part, slices};
 
 /// How a training step is computed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StepOptions {
-    /// Keep only the input of each block and run the block again when its gradients are due: less memory, about a
-    /// third more work, the same numbers.
-    pub recompute: bool,
-    /// Key of the adapter's dropout masks; give each step its own. The masks depend on nothing else.
+    /// Which blocks store their activations; the numbers are the same to the bit.
+    pub recompute: Recompute,
+    /// Key of the adapter's dropout masks; give each step its own. The masks depend on it and on the lengths of the
+    /// batch's segments alone.
     pub dropout_key: u64,
+}
+
+/// The losses of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepLosses {
+    /// Σ weight·cross-entropy over the labelled tokens.
+    pub loss: f64,
+    /// [N] cross-entropy of each token, unweighted; 0 where the label is -100.
+    pub per_token: Vec<f32>,
 }
 
 /// What a training step gives.
@@ -31,21 +41,43 @@ pub struct StepResult {
     pub gradients: Vec<(usize, Tensor<1>)>,
 }
 
-/// See [`CausalLm::loss_and_gradients`]; the arguments have been checked.
-pub(crate) fn loss_and_gradients(
+/// See [`CausalLm::add_gradients`]; the arguments have been checked.
+pub(crate) fn add_gradients(
     model: &CausalLm,
     tokens: TokenBatch<'_>,
     labels: &[i64],
     weights: &[f32],
     options: &StepOptions,
-) -> Result<StepResult> {
-    let (losses, sums) = if options.recompute {
-        recompute::losses_and_gradients(model, tokens, labels, weights, options.dropout_key)
-    } else {
-        losses_and_gradients(model, tokens, labels, weights, options.dropout_key)
-    };
-    let gradients = with_zeros(model, sums);
-    Ok(StepResult { loss: weighted_sum(&losses.per_token, weights), per_token: losses.per_token, gradients })
+    sums: &mut GradientSums,
+) -> StepLosses {
+    let per_token = labelled_slices(tokens.segments, labels, |slice| {
+        let task = Task {
+            model,
+            tokens: slice.tokens(tokens),
+            labels: part(labels, &slice.range),
+            weights: part(weights, &slice.range),
+            dropout_key: slice.dropout_key(options.dropout_key),
+            n_recomputed: options.recompute.n_blocks(model.config(), slice.range.len()),
+        };
+        backward::add_gradients(task, sums)
+    });
+    StepLosses { loss: weighted_sum(&per_token, weights), per_token }
+}
+
+/// See [`CausalLm::losses`]; the arguments have been checked.
+pub(crate) fn losses(
+    model: &CausalLm,
+    tokens: TokenBatch<'_>,
+    labels: &[i64],
+    weights: &[f32],
+) -> StepLosses {
+    let per_token = labelled_slices(tokens.segments, labels, |slice| {
+        let mut pass = Pass::plain(model.parameters(), slice.tokens(tokens), None);
+        let x = model.run_blocks(&mut pass);
+        let (labels, weights) = (part(labels, &slice.range), part(weights, &slice.range));
+        backward::losses_of(model.family(), x, &mut pass, labels, weights).per_token
+    });
+    StepLosses { loss: weighted_sum(&per_token, weights), per_token }
 }
 
 /// Checks one label and weight per token, and labels within the vocabulary.
@@ -73,55 +105,25 @@ pub(crate) fn check_labels(
 }
 
 /// Σ weight·cross-entropy in double precision and in token order.
-pub(crate) fn weighted_sum(per_token: &[f32], weights: &[f32]) -> f64 {
+fn weighted_sum(per_token: &[f32], weights: &[f32]) -> f64 {
     per_token.iter().zip(weights).map(|(&loss, &weight)| f64::from(loss) * f64::from(weight)).sum()
 }
 
-/// The last normalisation and the loss over it.
-pub(crate) fn losses_of(
-    model: &CausalLm,
-    x: Tensor<2>,
-    pass: &mut Pass<'_>,
+/// [N] `losses_of` the slices one after the other; 0 for those without a label, which need no work.
+fn labelled_slices(
+    segments: &Segments,
     labels: &[i64],
-    weights: &[f32],
-) -> CrossEntropy {
-    let family = model.family();
-    let hidden = family.final_norm(x, pass);
-    cross_entropy_from_hidden(hidden, family.head(pass), labels, weights)
+    mut losses_of: impl FnMut(&Slice) -> Vec<f32>,
+) -> Vec<f32> {
+    let mut per_token = Vec::with_capacity(labels.len());
+    for slice in slices(segments) {
+        if part(labels, &slice.range).iter().any(|label| *label != IGNORED_LABEL) {
+            per_token.extend(losses_of(&slice));
+        }
+        per_token.resize(slice.range.end, 0.0);
+    }
+    per_token
 }
 
 /// Label of tokens that are not trained.
 const IGNORED_LABEL: i64 = -100;
-
-fn losses_and_gradients(
-    model: &CausalLm,
-    tokens: TokenBatch<'_>,
-    labels: &[i64],
-    weights: &[f32],
-    dropout_key: u64,
-) -> (CrossEntropy, BTreeMap<usize, Tensor<1>>) {
-    let family = model.family();
-    let mut pass = Pass::tracked(model.parameters(), tokens, Some(dropout_key));
-    let mut x = family.embed(&mut pass);
-    for block_idx in 0..family.n_blocks() {
-        x = family.block(block_idx, x, &mut pass);
-    }
-    let losses = losses_of(model, x, &mut pass, labels, weights);
-    let mut sums = BTreeMap::new();
-    if losses.weighted_sum.is_tracked() {
-        let mut gradients = losses.weighted_sum.backward();
-        pass.collect_gradients(&mut gradients, &mut sums);
-    }
-    (losses, sums)
-}
-
-/// One gradient for every trainable parameter: zeros for those the loss does not depend on (a batch without labels).
-fn with_zeros(model: &CausalLm, mut sums: BTreeMap<usize, Tensor<1>>) -> Vec<(usize, Tensor<1>)> {
-    let trainable = model.parameters().iter().enumerate().filter(|(_, p)| p.trainable);
-    trainable
-        .map(|(parameter_idx, parameter)| {
-            let gradient = sums.remove(&parameter_idx).unwrap_or_else(|| parameter.tensor().zeros_like());
-            (parameter_idx, gradient)
-        })
-        .collect()
-}

@@ -7,6 +7,7 @@
 //! Symbols: N tokens of a batch (all samples laid end to end, no padding, no batch dimension), C model width,
 //! H query heads, K key/value heads, D head width, V vocabulary, R low rank, I/O in/out features.
 
+mod accumulate;
 mod activation;
 mod attention;
 mod check;
@@ -24,9 +25,11 @@ mod optimizer;
 pub mod profile;
 mod roofline;
 mod rotary;
+mod seed;
 mod segments;
 mod weight;
 
+pub use accumulate::{accumulate, accumulate_composed};
 pub use activation::{Activation, activation, activation_composed, gated, gated_composed};
 pub use attention::{AttentionOptions, attention, attention_composed};
 pub use cross_entropy::{CrossEntropy, cross_entropy_from_hidden, cross_entropy_from_hidden_composed};
@@ -41,6 +44,7 @@ pub use norm::{rms_norm, rms_norm_composed};
 pub use optimizer::{Rule, State, sum_of_squares, update, update_composed};
 pub use roofline::{Peaks, measure_peaks};
 pub use rotary::{RotaryTable, rotary, rotary_composed};
+pub use seed::{seed_gradient, seed_gradient_composed};
 pub use segments::Segments;
 pub use weight::{Bytes, Format, Orientation, StoredWeight, Weight, stored_weight, unpacked};
 

@@ -9,6 +9,7 @@
 //! a function of the seed and the position in the run ([`TrainState`] has no generator), the state changes only between
 //! accumulation windows, and files appear complete or not at all.
 
+mod activations;
 mod checkpoint;
 mod clock;
 mod collective;
@@ -54,7 +55,7 @@ pub use events::{
     Observer, RunEnd, RunFailed, RunStarted, Step, Timing,
 };
 pub use export::{ExportReport, ModelFolderOptions, write_adapter_folder, write_model_folder};
-pub use gradients::{GradientSum, clip_factor, global_norm};
+pub use gradients::{clip_factor, global_norm};
 pub use keys::{KeyUse, derive_key};
 pub use optimizer::{Optimizer, ParameterGroup, rule_of};
 pub use plan::RunPlan;

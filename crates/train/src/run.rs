@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use tunesmith_config::{ExperimentConfig, SaveCheckpoint};
 use tunesmith_formats::atomic::write_file;
 
+use crate::activations::ActivationPlan;
 use crate::checkpoint::{self, FoundCheckpoint};
 use crate::clock::run_time;
 use crate::collective::SingleProcess;
@@ -133,11 +134,17 @@ fn work(
         }
     };
 
+    let longest_sample = train.samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
+    let activations = ActivationPlan::of(config, &model, longest_sample);
+    if let Some(note) = &activations.note {
+        journal.note(NoteLevel::Info, note)?;
+    }
     let mut trainer = Trainer {
         config,
         folder,
         model,
         optimizer,
+        recompute: activations.recompute,
         train: &train,
         validation: &validation,
         plan,

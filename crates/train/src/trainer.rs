@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tunesmith_config::ExperimentConfig;
 use tunesmith_data::{BatchOptions, BatchPlan, SampleSet, plan_epoch};
-use tunesmith_models::CausalLm;
+use tunesmith_models::{CausalLm, Recompute};
 use tunesmith_platform::n_page_faults;
 
 use crate::collective::Collective;
@@ -39,6 +39,7 @@ pub(crate) struct Trainer<'a, 'o> {
     pub(crate) folder: &'a RunFolder,
     pub(crate) model: CausalLm,
     pub(crate) optimizer: Optimizer,
+    pub(crate) recompute: Recompute,
     pub(crate) train: &'a SampleSet,
     pub(crate) validation: &'a SampleSet,
     pub(crate) plan: RunPlan,
@@ -143,7 +144,7 @@ impl Trainer<'_, '_> {
                 epoch_idx,
                 step: self.state.step + 1,
                 loss_function: self.config.training.loss_function,
-                recompute: self.config.architecture.gradient_checkpointing,
+                recompute: self.recompute,
                 seed: self.seed,
             };
             let profiled = self.profiler.as_ref().map(Profiler::step_begins);

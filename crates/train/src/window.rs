@@ -5,11 +5,10 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 use tunesmith_config::LossFunction;
 use tunesmith_data::{BatchPlan, IGNORED_LABEL, MicroBatch, SampleSet, token_weights};
-use tunesmith_models::{CausalLm, StepOptions, TokenBatch};
+use tunesmith_models::{CausalLm, GradientSums, Recompute, StepOptions, TokenBatch};
 use tunesmith_ops::Segments;
 
 use crate::error::TrainError;
-use crate::gradients::GradientSum;
 use crate::keys::{KeyUse, derive_key};
 use crate::stop::StopFlag;
 
@@ -23,7 +22,7 @@ pub(crate) struct WindowRequest<'a> {
     /// The optimizer step that the window leads to, from 1.
     pub(crate) step: u64,
     pub(crate) loss_function: LossFunction,
-    pub(crate) recompute: bool,
+    pub(crate) recompute: Recompute,
     pub(crate) seed: u64,
 }
 
@@ -56,7 +55,8 @@ pub(crate) fn run_window(
         request.micro_batches.clone().map(|idx| request.plan.micro_batch(request.samples, idx)).collect();
     let weights = token_weights(&batches, request.loss_function);
     let n_labelled_tokens = batches.iter().map(n_labelled).sum();
-    let mut gradients = GradientSum::default();
+    // The weights of the tokens are normalised over the whole window, so a plain sum is the window's gradient.
+    let mut sums = GradientSums::default();
     let mut loss = 0.0;
     for (micro_batch_idx, (batch, weights)) in request.micro_batches.clone().zip(batches.iter().zip(&weights))
     {
@@ -72,16 +72,16 @@ pub(crate) fn run_window(
                 recompute: request.recompute,
                 dropout_key: derive_key(request.seed, KeyUse::Dropout, &position),
             };
-            let result = model.loss_and_gradients(&tokens, &batch.labels, weights, &options)?;
+            let result = model.add_gradients(&tokens, &batch.labels, weights, &options, &mut sums)?;
             check_finite(request, batch, result.loss, &result.per_token)?;
             loss += result.loss;
-            gradients.add(result.gradients);
         }
         done();
     }
+    let is_labelled = n_labelled_tokens > 0;
     Ok(Some(Window {
-        loss: (n_labelled_tokens > 0).then_some(loss),
-        gradients: gradients.into_sorted(),
+        loss: is_labelled.then_some(loss),
+        gradients: if is_labelled { sums.into_gradients(model.parameters()) } else { Vec::new() },
         n_samples: batches.iter().map(|batch| batch.sample_rows.len() as u64).sum(),
         n_tokens: batches.iter().map(|batch| batch.ids.len() as u64).sum(),
         n_labelled_tokens,

@@ -149,7 +149,7 @@ impl Report {
         line(
             "training memory",
             format!(
-                "LoRA about {}, full about {}; each token of a micro-batch {}, or {} with gradient_checkpointing",
+                "LoRA about {}, full about {}; each token computed at a time {}, or {} with gradient_checkpointing",
                 human_bytes(memory.lora_bytes),
                 human_bytes(memory.full_bytes),
                 human_bytes(memory.activation_bytes_per_token),

@@ -168,8 +168,8 @@ fn warn_about_memory(model: &Path, config: &ExperimentConfig, terminal: &Termina
         && available < needed
     {
         terminal.warning(format_args!(
-            "this will take about {} of memory and {} are free; a smaller training.batch_size, \
-             architecture.gradient_checkpointing or LoRA take less",
+            "this will take at least about {} of memory and {} are free; LoRA, a smaller model or shorter samples \
+             take less",
             human_bytes(needed),
             human_bytes(available)
         ));

@@ -13,7 +13,8 @@ fields! {
         /// and `int4` save memory when only adapters are trained.
         backbone_dtype: BackboneDtype = BackboneDtype::Int4;
         /// Forgets activations after the forward pass and computes them again in the backward pass: much less
-        /// memory for about a third more time. The results are the same.
+        /// memory for about a third more time. Off, only as many are forgotten as the free memory demands. The
+        /// results are the same.
         gradient_checkpointing: bool = true;
         /// Dropout probability inside the backbone while training. Llama-like models have no place for it.
         intermediate_dropout: f64 = 0.0

@@ -1,6 +1,6 @@
 //! Logits, losses, gradients and five optimizer steps of tiny models, as transformers and peft compute them.
 
-use tunesmith_models::{CausalLm, StepOptions, read_back};
+use tunesmith_models::{CausalLm, Recompute, StepOptions, read_back};
 use tunesmith_ops::{Rule, sum_of_squares, update};
 
 use crate::support::*;
@@ -32,8 +32,7 @@ fn check_model(name: &str, mut model: CausalLm) {
     }
 
     let loss_of = |model: &CausalLm, weights: &[f32]| {
-        let losses = model.losses(&packed.batch(), &packed.labels, weights).unwrap();
-        f64::from(losses.weighted_sum.into_scalar::<f32>())
+        model.losses(&packed.batch(), &packed.labels, weights).unwrap().loss
     };
     let by_token = (loss_of(&model, &packed.token_average()) - golden["loss"].as_f64().unwrap()).abs();
     let by_sample = golden["loss_sample_average"].as_f64().unwrap();
@@ -76,7 +75,8 @@ fn check_training(name: &str, model: &mut CausalLm, packed: &Packed, golden: &se
     let mut states: Vec<_> = model.parameters().iter().map(|p| rule.initial_state(&p.tensor())).collect();
     let mut worst = 0.0f64;
     for (step_idx, expected) in golden["train_losses"].as_array().unwrap().iter().enumerate() {
-        let result = step(model, packed, StepOptions { recompute: step_idx % 2 == 1, dropout_key: 0 });
+        let recompute = if step_idx % 2 == 1 { Recompute::EveryBlock } else { Recompute::Off };
+        let result = step(model, packed, StepOptions { recompute, dropout_key: 0 });
         worst = worst.max((result.loss - expected.as_f64().unwrap()).abs());
         for (parameter_idx, gradient) in result.gradients {
             let state = std::mem::take(&mut states[parameter_idx]);

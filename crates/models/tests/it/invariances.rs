@@ -2,7 +2,10 @@
 
 use burn::tensor::Tensor;
 use tunesmith_models::counter::{mix, unit};
-use tunesmith_models::{CausalLm, LoraSpec, StepOptions, StepResult, read_back};
+use tunesmith_models::{
+    CausalLm, GradientSums, LoraSpec, Recompute, SLICE_TOKENS, StepOptions, StepResult, read_back,
+    slice_activation_bytes,
+};
 
 use crate::golden::step;
 use crate::support::*;
@@ -69,21 +72,135 @@ fn gradients_of_a_packed_batch_are_the_sum_over_its_sequences() {
     }
 }
 
+/// Golden sequences with other tokens each time, until they fill several slices.
+fn several_slices(name: &str) -> Packed {
+    let sequences = sequences(&golden_json(name));
+    let mut many: Vec<(Vec<u32>, Vec<i64>)> = Vec::new();
+    while many.iter().map(|(ids, _)| ids.len()).sum::<usize>() < 2 * SLICE_TOKENS + 100 {
+        let turn = many.len() as u32;
+        many.extend(sequences.iter().map(|(ids, labels)| {
+            let ids: Vec<u32> = ids.iter().map(|id| (id + turn) % 96).collect();
+            let labels =
+                ids.iter().zip(labels).map(|(id, label)| if *label < 0 { -100 } else { i64::from(*id) });
+            (ids.clone(), labels.collect())
+        }));
+    }
+    Packed::new(&many)
+}
+
+#[test]
+fn a_sliced_batch_gives_what_its_sequences_give() {
+    for (name, model) in [
+        ("llama3-rope", load("llama3-rope")),
+        ("gpt2", load("gpt2")),
+        ("llama3-rope", with_lora("llama3-rope", 0.0)),
+    ] {
+        let whole = several_slices(name);
+        let weights = whole.token_average();
+        let sliced = step(&model, &whole, StepOptions::default());
+        assert_eq!(sliced.per_token.len(), whole.ids.len());
+
+        // Every sequence for itself, which is one slice.
+        let (mut sums, mut loss, mut per_token) = (GradientSums::default(), 0.0, vec![]);
+        for range in whole.segments.ranges() {
+            let segments = tunesmith_ops::Segments::new(&[range.len()]);
+            let tokens = tunesmith_models::TokenBatch {
+                ids: &whole.ids[range.clone()],
+                positions: &whole.positions[range.clone()],
+                segments: &segments,
+            };
+            let (labels, weights) = (&whole.labels[range.clone()], &weights[range]);
+            let one =
+                model.add_gradients(&tokens, labels, weights, &StepOptions::default(), &mut sums).unwrap();
+            loss += one.loss;
+            per_token.extend(one.per_token);
+        }
+        let losses = worst_difference(&sliced.per_token, &per_token);
+        let evaluated = model.losses(&whole.batch(), &whole.labels, &weights).unwrap();
+        let evaluated = worst_difference(&evaluated.per_token, &sliced.per_token);
+        let loss = (sliced.loss - loss).abs();
+        let mut worst = 0.0f64;
+        for ((i, a), (j, b)) in gradients(sliced).iter().zip(sums.into_gradients(model.parameters())) {
+            assert_eq!(*i, j);
+            worst = worst.max(relative_difference(a, &read_back(b, "").unwrap()));
+        }
+        println!("{name}: sliced losses differ by {losses:.1e}, gradients by {worst:.1e}");
+        assert!(losses < 1e-5 && evaluated < 1e-5 && loss < 1e-6 && worst < 1e-5, "{name}: {loss}, {worst}");
+    }
+}
+
+#[test]
+fn slices_have_dropout_masks_of_their_own_that_a_step_key_fixes() {
+    let model = with_lora("llama-mha", 0.3);
+    let (ids, labels) = sequences(&golden_json("llama-mha")).pop().unwrap();
+    // The same sequence in every slice: equal masks would give equal losses.
+    let n_each = SLICE_TOKENS / ids.len();
+    let packed = Packed::new(&vec![(ids.clone(), labels); 2 * n_each]);
+    check_recompute("dropout in several slices", &model, &packed);
+    let per_token =
+        |dropout_key| step(&model, &packed, StepOptions { dropout_key, ..StepOptions::default() }).per_token;
+    let losses = per_token(5);
+    assert_eq!(losses, per_token(5));
+    assert_ne!(losses, per_token(6));
+    let (first, second) = losses.split_at(n_each * ids.len());
+    assert_ne!(first, second);
+    // `hidden` with the key of a step sees the masks of that step.
+    let hidden = model.hidden(&packed.batch(), Some(5)).unwrap();
+    let scores = read_back(model.logits(hidden), "logits").unwrap();
+    let place = packed.labels.iter().rposition(|label| *label >= 0).unwrap();
+    let scores = &scores[place * 96..(place + 1) * 96];
+    let sum: f64 = scores.iter().map(|score| f64::from(*score).exp()).sum();
+    let loss = sum.ln() - f64::from(scores[packed.labels[place] as usize]);
+    assert!((loss - f64::from(losses[place])).abs() < 1e-5, "{loss}, {}", losses[place]);
+}
+
+#[test]
+fn a_sequence_longer_than_a_slice_is_computed_whole() {
+    // The golden model with rotary positions up to a longer context.
+    let folder = tempfile::tempdir().unwrap();
+    let golden = golden_dir().join("llama-mha");
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(golden.join("config.json")).unwrap()).unwrap();
+    config["max_position_embeddings"] = (4 * SLICE_TOKENS).into();
+    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    std::fs::copy(golden.join("model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+    let model = load_path(folder.path());
+
+    let ids: Vec<u32> = (0..SLICE_TOKENS as u64 + 88).map(|t| (mix(3, t) % 96) as u32).collect();
+    let labels = ids.iter().map(|id| i64::from(*id)).collect();
+    let packed = Packed::new(&[(ids, labels)]);
+    check_recompute("a long sequence", &model, &packed);
+    let losses = step(&model, &packed, StepOptions::default()).per_token;
+    let scores = logits_cached(&model, &packed, &[vec![500], vec![100]]);
+    for (t, label) in packed.labels.iter().enumerate().filter(|(_, label)| **label >= 0) {
+        let scores = &scores[t * 96..(t + 1) * 96];
+        let sum: f64 = scores.iter().map(|score| f64::from(*score).exp()).sum();
+        let loss = sum.ln() - f64::from(scores[*label as usize]);
+        assert!((loss - f64::from(losses[t])).abs() < 1e-4, "{t}: {loss}, {}", losses[t]);
+    }
+}
+
 #[track_caller]
 fn check_recompute(what: &str, model: &CausalLm, packed: &Packed) {
     let run = |recompute| step(model, packed, StepOptions { recompute, dropout_key: 5 });
-    let (stored, recomputed) = (run(false), run(true));
-    let mut worst = (stored.loss - recomputed.loss).abs();
-    let per_token = worst_difference(&stored.per_token, &recomputed.per_token);
-    let (stored, recomputed) = (gradients(stored), gradients(recomputed));
-    assert_eq!(stored.len(), recomputed.len(), "{what}");
-    for ((i, a), (j, b)) in stored.iter().zip(&recomputed) {
-        assert_eq!(i, j, "{what}");
-        assert!(a.iter().any(|v| *v != 0.0), "{what}: parameter {i} has no gradient");
-        worst = worst.max(relative_difference(a, b));
+    let stored = run(Recompute::Off);
+    let (loss, per_token) = (stored.loss, stored.per_token.clone());
+    let stored = gradients(stored);
+    // One of the two blocks fits into the budget.
+    let config = model.config();
+    let to_fit = Recompute::ToFit { activation_bytes: slice_activation_bytes(config, packed.ids.len(), 1) };
+    assert_eq!(to_fit.n_blocks(config, packed.ids.len()), 1);
+    for recompute in [Recompute::EveryBlock, to_fit] {
+        let recomputed = run(recompute);
+        assert_eq!((loss, &per_token), (recomputed.loss, &recomputed.per_token), "{what}: {recompute:?}");
+        let recomputed = gradients(recomputed);
+        assert_eq!(stored.len(), recomputed.len(), "{what}");
+        for ((i, a), (j, b)) in stored.iter().zip(&recomputed) {
+            assert_eq!(i, j, "{what}");
+            assert!(a.iter().any(|v| *v != 0.0), "{what}: parameter {i} has no gradient");
+            assert!(a == b, "{what}: {recompute:?} changes the gradient of parameter {i}");
+        }
     }
-    println!("{what}: recomputed gradients differ by {worst:.1e}, losses by {per_token:.1e}");
-    assert_eq!((worst, per_token), (0.0, 0.0), "{what}");
 }
 
 #[test]
@@ -97,14 +214,22 @@ fn recomputed_blocks_give_the_same_bits() {
 }
 
 #[test]
-fn recompute_works_with_any_part_trained() {
+fn what_else_is_trained_does_not_change_a_gradient() {
     let packed = Packed::of_golden(&golden_json("llama-mha"));
+    let of_all = gradients(step(&load("llama-mha"), &packed, StepOptions::default()));
     for part in ["embed_tokens", "layers.0.", "layers.1.self_attn", "model.norm", "lm_head", "layernorm"] {
         let mut model = load("llama-mha");
         model.set_trainable(|name| name.contains(part));
         let n_trained = model.parameters().iter().filter(|p| p.trainable).count();
         assert!(n_trained > 0, "{part}");
-        assert_eq!(step(&model, &packed, StepOptions::default()).gradients.len(), n_trained);
+        let step = step(&model, &packed, StepOptions::default());
+        assert_eq!(step.gradients.len(), n_trained);
+        for (parameter_idx, gradient) in gradients(step) {
+            let name = &model.parameters().get(parameter_idx).unwrap().name;
+            let all = &of_all.iter().find(|(idx, _)| *idx == parameter_idx).unwrap().1;
+            let difference = relative_difference(&gradient, all);
+            assert!(difference < 1e-6, "{name}: {difference} when {part} is trained alone");
+        }
         check_recompute(part, &model, &packed);
     }
 }
@@ -169,7 +294,7 @@ fn a_truncated_cache_can_be_continued_otherwise() {
 
 #[test]
 fn a_batch_without_labels_has_zero_loss_and_gradients() {
-    for recompute in [false, true] {
+    for recompute in [Recompute::Off, Recompute::EveryBlock] {
         let model = load("llama3-rope");
         let mut packed = Packed::of_golden(&golden_json("llama3-rope"));
         packed.labels.fill(-100);

@@ -17,4 +17,5 @@ mod norm;
 mod optimizer;
 mod profile;
 mod rotary;
+mod seed;
 mod threads;

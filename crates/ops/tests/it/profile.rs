@@ -88,7 +88,7 @@ fn attention_counts_the_pairs_that_see_each_other() {
     let account = |window| {
         account_of(|| {
             run(&arguments, |l| {
-                let options = AttentionOptions { scale: 0.4, window };
+                let options = AttentionOptions::new(0.4, window);
                 attention(l[0].get(), l[1].get(), l[2].get(), &Segments::new(&[4, 2]), options)
             });
         })
