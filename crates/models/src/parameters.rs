@@ -23,7 +23,7 @@ pub struct Parameter {
 #[derive(Debug, Clone)]
 enum Value {
     /// Float32, flat, on the model's device.
-    Tensor(Tensor<1>),
+    Tensor(Box<Tensor<1>>),
     /// A frozen matrix in a format of its own, in the CPU's memory.
     Stored(StoredWeight),
 }
@@ -31,7 +31,7 @@ enum Value {
 impl Parameter {
     /// A parameter of float32 values (flat).
     pub(crate) fn new(name: String, shape: Vec<usize>, value: Tensor<1>, trainable: bool) -> Self {
-        Self { name, shape, value: Value::Tensor(value), trainable }
+        Self { name, shape, value: Value::Tensor(Box::new(value)), trainable }
     }
 
     /// A frozen matrix in a format of its own.
@@ -42,7 +42,7 @@ impl Parameter {
     /// The values as float32, flat; a stored matrix is unpacked for it.
     pub fn tensor(&self) -> Tensor<1> {
         match &self.value {
-            Value::Tensor(tensor) => tensor.clone(),
+            Value::Tensor(tensor) => (**tensor).clone(),
             Value::Stored(weight) => unpacked(weight, &Device::flex()).flatten(0, 1),
         }
     }
@@ -138,7 +138,7 @@ impl ParameterStore {
             });
         }
         parameter.value = match &parameter.value {
-            Value::Tensor(_) => Value::Tensor(value.inner()),
+            Value::Tensor(_) => Value::Tensor(Box::new(value.inner())),
             Value::Stored(weight) => {
                 let ([n_rows, n_columns], format) = (weight.dims(), weight.format());
                 let values = read_back(value, &parameter.name)?;
@@ -159,7 +159,7 @@ impl ParameterStore {
         let value = parameter.tensor();
         let value = match &mut parameter.value {
             Value::Tensor(kept) => {
-                *kept = Tensor::empty([0], &value.device());
+                **kept = Tensor::empty([0], &value.device());
                 update(value)
             }
             Value::Stored(_) => update(value),
@@ -172,7 +172,7 @@ impl ParameterStore {
         for parameter in &mut self.items {
             parameter.trainable = is_trainable(&parameter.name);
             if parameter.trainable && parameter.stored().is_some() {
-                parameter.value = Value::Tensor(parameter.tensor());
+                parameter.value = Value::Tensor(Box::new(parameter.tensor()));
             }
         }
     }

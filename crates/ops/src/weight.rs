@@ -18,14 +18,14 @@ pub struct Weight {
 #[derive(Clone, Debug)]
 enum Kind {
     /// Float32 values on any device, which may be trained.
-    Tensor(Tensor<2>),
+    Tensor(Box<Tensor<2>>),
     /// Values in the format they are stored in, never trained; the CPU multiplies with them as they are.
     Stored(StoredWeight),
 }
 
 impl From<Tensor<2>> for Weight {
     fn from(tensor: Tensor<2>) -> Self {
-        Self { kind: Kind::Tensor(tensor), orientation: Orientation::OutIn, compute: Compute::F32 }
+        Self { kind: Kind::Tensor(Box::new(tensor)), orientation: Orientation::OutIn, compute: Compute::F32 }
     }
 }
 
@@ -68,7 +68,7 @@ impl Weight {
     /// The matrix [O, I] as a float32 tensor: this one's, or a stored weight's unpacked on `device`.
     pub fn into_tensor(self, device: &Device) -> Tensor<2> {
         let tensor = match self.kind {
-            Kind::Tensor(tensor) => tensor,
+            Kind::Tensor(tensor) => *tensor,
             Kind::Stored(stored) => unpacked(&stored, device),
         };
         match self.orientation {
@@ -94,7 +94,7 @@ impl Weight {
     pub(crate) fn into_input(self) -> (Input, Operand) {
         let dims = self.dims();
         let (input, stored) = match self.kind {
-            Kind::Tensor(tensor) => (cpu::input(tensor), None),
+            Kind::Tensor(tensor) => (cpu::input(*tensor), None),
             Kind::Stored(stored) => (cpu::absent(), Some(stored)),
         };
         (input, Operand { stored, dims, orientation: self.orientation, compute: self.compute })

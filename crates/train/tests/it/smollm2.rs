@@ -90,6 +90,8 @@ fn a_real_model_follows_the_reference() {
         ("tokenizer.max_length", number("seq")),
         ("architecture.pretrained_weights", start.display().to_string()),
         ("architecture.gradient_checkpointing", "false".to_owned()),
+        ("architecture.backbone_dtype", "float32".to_owned()),
+        ("environment.mixed_precision", "false".to_owned()),
         ("environment.seed", "1".to_owned()),
         ("training.packing", "wrapped".to_owned()),
         ("training.shuffle", "false".to_owned()),
