@@ -8,6 +8,7 @@
 )]
 
 mod adapters;
+mod formats;
 mod golden;
 mod invariances;
 mod refusals;

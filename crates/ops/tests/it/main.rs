@@ -19,3 +19,4 @@ mod profile;
 mod rotary;
 mod seed;
 mod threads;
+mod weight;

@@ -100,6 +100,15 @@ fn kills_of_a_run_that_keeps_the_best_weights() {
 }
 
 #[test]
+fn kills_with_a_compact_base_and_bfloat16_products() {
+    for dtype in ["bfloat16", "int8", "int4"] {
+        let changes =
+            [OFTEN, ("architecture.backbone_dtype", dtype), ("environment.mixed_precision", "true")];
+        check(&Bench::new(), &changes, &[2, 9, 15]);
+    }
+}
+
+#[test]
 fn kills_of_full_training_with_momentum() {
     let bench = Bench::new();
     let changes = [
@@ -108,6 +117,8 @@ fn kills_of_full_training_with_momentum() {
         ("training.learning_rate", "0.001"),
         ("training.optimizer", "SGD"),
         ("training.freeze_layers", "embed"),
+        ("architecture.backbone_dtype", "bfloat16"),
+        ("environment.mixed_precision", "true"),
     ];
     bench.run("whole", &changes).unwrap();
     let config = bench.path("cfg.yaml");

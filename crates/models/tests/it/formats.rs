@@ -1,0 +1,120 @@
+//! Golden models in every storage and compute format.
+
+use tunesmith_formats::model_source::ModelSource;
+use tunesmith_formats::peft::read_adapter;
+use tunesmith_models::{CausalLm, LoadOptions, Recompute, StepOptions, read_back};
+use tunesmith_ops::{Compute, Format};
+
+use crate::golden::step;
+use crate::support::*;
+
+const FORMATS: [Format; 5] = [Format::Bf16, Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1];
+
+/// The golden base model with frozen matrices in a format of their own, and its golden adapter.
+fn load_in(name: &str, frozen: Format, compute: Compute) -> CausalLm {
+    let source = ModelSource::open(&golden_dir().join(name.strip_suffix("-lora").unwrap())).unwrap();
+    let options = LoadOptions { compute, frozen, is_trained: &|_| false };
+    let mut model = CausalLm::load_with(&source, &device(), &options).unwrap();
+    let (config, tensors) = read_adapter(&golden_dir().join(name)).unwrap();
+    model.load_adapter(&config, tensors).unwrap();
+    model
+}
+
+/// The same values in float32.
+fn unpacked(model: &CausalLm, name: &str) -> CausalLm {
+    let mut plain = load_with_adapter(name);
+    for parameter_idx in 0..plain.parameters().len() {
+        let values = model.parameters().get(parameter_idx).unwrap().tensor();
+        plain.parameters_mut().set_value(parameter_idx, values).unwrap();
+    }
+    plain.compute_in(model.parameters().compute());
+    plain
+}
+
+fn gradients(model: &CausalLm, packed: &Packed, recompute: Recompute) -> Vec<Vec<f32>> {
+    let options = StepOptions { recompute, ..StepOptions::default() };
+    step(model, packed, options).gradients.into_iter().map(|(_, g)| read_back(g, "").unwrap()).collect()
+}
+
+#[test]
+fn a_compact_model_computes_what_its_values_say_to_the_bit() {
+    for name in ["llama3-rope-lora", "llama-mha-lora", "gpt2-lora"] {
+        let packed = Packed::of_golden(&golden_json(name));
+        for format in FORMATS {
+            for compute in [Compute::F32, Compute::Bf16] {
+                let model = load_in(name, format, compute);
+                let n_stored = model.parameters().iter().filter(|p| p.stored().is_some()).count();
+                assert!(n_stored > 4, "{name}: {n_stored} matrices are kept in {format:?}");
+                let plain = unpacked(&model, name);
+                assert_eq!(logits(&model, &packed), logits(&plain, &packed), "{name} {format:?} {compute:?}");
+                let of = |model| gradients(model, &packed, Recompute::Off);
+                assert_eq!(of(&model), of(&plain), "{name} {format:?} {compute:?}");
+                let again = gradients(&model, &packed, Recompute::EveryBlock);
+                assert_eq!(of(&model), again, "{name} {format:?} {compute:?}: recomputed");
+            }
+        }
+    }
+}
+
+/// The bounds are about twice what was seen, which is printed.
+#[test]
+fn formats_stay_near_the_golden_logits() {
+    let bounds = [
+        (Format::F32, Compute::Bf16, 0.04),
+        (Format::Bf16, Compute::F32, 0.02),
+        (Format::Bf16, Compute::Bf16, 0.04),
+        (Format::F16, Compute::F32, 0.003),
+        (Format::Q8_0, Compute::F32, 0.07),
+        (Format::Q4_1, Compute::F32, 0.9),
+    ];
+    for name in ["llama3-rope-lora", "llama-mha-lora", "gpt2-lora"] {
+        let expected = tensors(&golden_dir().join(name).join("golden.safetensors"));
+        let expected: Vec<f32> = (0..3).flat_map(|i| expected[&format!("logits.{i}")].data.clone()).collect();
+        let packed = Packed::of_golden(&golden_json(name));
+        for (format, compute, bound) in bounds {
+            let got = logits(&load_in(name, format, compute), &packed);
+            let difference = relative_difference(&got, &expected);
+            println!("{name} in {format:?}, products in {compute:?}: logits {difference:.1e}");
+            assert!(difference < bound, "{name} {format:?} {compute:?}: {difference}");
+        }
+    }
+}
+
+/// A GGUF file's own blocks are used as they are: the model computes with the values that the file holds.
+#[test]
+fn blocks_of_a_file_are_not_rounded_again() {
+    let quantised = ["gguf/llama-tiny.gguf", "gguf/llama3-tiny.gguf"];
+    for name in quantised {
+        let source = ModelSource::open(&golden_dir().join(name)).unwrap();
+        for format in [Format::Q8_0, Format::Q4_1] {
+            let options = LoadOptions { compute: Compute::F32, frozen: format, is_trained: &|_| false };
+            let model = CausalLm::load_with(&source, &device(), &options).unwrap();
+            for parameter in model.parameters().iter() {
+                let as_it_is = source.read_blocks(&parameter.name).unwrap().is_some_and(|(layout, _)| {
+                    layout.name() == "Q8_0" && format == Format::Q8_0
+                        || layout.name().starts_with("Q4_")
+                            && layout.n_values() == 32
+                            && format == Format::Q4_1
+                });
+                if as_it_is {
+                    let (_, values) = source.read_f32(&parameter.name).unwrap();
+                    assert_eq!(parameter.to_vec().unwrap(), values, "{name}: {}", parameter.name);
+                }
+            }
+        }
+    }
+}
+
+/// A matrix that is trained after all leaves its compact form.
+#[test]
+fn trained_matrices_are_float32() {
+    let mut model = load_in("llama3-rope-lora", Format::Q8_0, Compute::F32);
+    let is_stored =
+        |model: &CausalLm, name: &str| model.parameters().by_name(name).unwrap().stored().is_some();
+    let name = "model.layers.0.self_attn.q_proj.weight";
+    let before = model.parameters().by_name(name).unwrap().to_vec().unwrap();
+    assert!(is_stored(&model, name));
+    model.set_trainable(|other| other == name);
+    assert!(!is_stored(&model, name));
+    assert_eq!(model.parameters().by_name(name).unwrap().to_vec().unwrap(), before);
+}
