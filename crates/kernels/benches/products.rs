@@ -15,8 +15,14 @@ use tunesmith_kernels::product::{Matrix, MatrixMut, Output, Right, Term, Threads
 use tunesmith_kernels::weight::{Format, Weight};
 use tunesmith_kernels::{Compute, Level, roofline};
 
-const SHAPES: [(usize, usize, usize); 6] =
-    [(512, 576, 192), (512, 576, 576), (512, 576, 1536), (512, 1536, 576), (2048, 576, 1536), (160, 576, 49152)];
+const SHAPES: [(usize, usize, usize); 6] = [
+    (512, 576, 192),
+    (512, 576, 576),
+    (512, 576, 1536),
+    (512, 1536, 576),
+    (2048, 576, 1536),
+    (160, 576, 49152),
+];
 const FORMATS: [Format; 4] = [Format::F32, Format::Bf16, Format::Q8_0, Format::Q4_1];
 
 fn main() {

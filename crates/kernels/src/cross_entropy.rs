@@ -6,6 +6,7 @@
 //! is kept for a backward pass, and no logit is computed twice.
 
 use crate::Level;
+use crate::buffer::unfilled;
 use crate::lanes::{map_and_sum, maximum};
 use crate::linear::Weights;
 use crate::math::exp;
@@ -74,7 +75,7 @@ pub fn cross_entropy(
     }
     let with_gradient = gradients.hidden.is_some() || gradients.head.is_some();
     let block = (LOGITS_PER_BLOCK / vocabulary).clamp(*ROWS_PER_BLOCK.start(), *ROWS_PER_BLOCK.end());
-    let mut logits = vec![0.0; block.min(n_rows) * vocabulary];
+    let mut logits = unfilled(block.min(n_rows) * vocabulary);
     for first in (0..n_rows).step_by(block) {
         let rows = first..n_rows.min(first + block);
         let n = rows.len();

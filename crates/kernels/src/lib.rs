@@ -15,6 +15,7 @@
 pub mod activation;
 pub mod attention;
 pub mod bf16;
+pub mod buffer;
 pub mod cached_attention;
 pub mod cross_entropy;
 mod disjoint;

@@ -7,6 +7,7 @@
 //! apart. The products with a small R are the speed of memory's; they have loops of their own in [`crate::skinny`]. The
 //! mask of the dropout is made anew wherever it is needed.
 
+use crate::buffer::unfilled;
 use crate::linear::Weights;
 use crate::product::{Compute, Matrix, Term};
 use crate::skinny::{self, Mask};
@@ -72,7 +73,7 @@ pub fn backward(
 ) {
     let rank = branch.rank;
     let (n_in, n_out) = widths(branch, n_rows, x.len(), h.len(), dy.len());
-    let mut g = vec![0.0; n_rows * rank];
+    let mut g = unfilled(n_rows * rank);
     skinny::dots(level, n_out, dy, &transposed(branch.b, n_out, rank, branch.scale), None, &mut g);
     if let Some(dx) = gradients.x {
         let term = Term::new(Matrix::new(&g, n_rows, rank), Matrix::new(branch.a, rank, n_in));

@@ -1,7 +1,8 @@
 //! Elementwise activations, alone or as the gate of a gated feed-forward layer.
 
 use burn::tensor::{Tensor, activation as burn_activation};
-pub use tunesmith_kernels::activation::Activation;
+use tunesmith_kernels::activation::Activation;
+pub use tunesmith_kernels::buffer::unfilled;
 use tunesmith_kernels::{Level, activation as kernel};
 
 use crate::check::require_equal;
@@ -35,7 +36,7 @@ impl CpuOp<1> for Elementwise {
     }
 
     fn forward(&self, [x]: [Values; 1], _: [bool; 1]) -> (Values, Values) {
-        let mut y = vec![0.0; x.as_slice().len()];
+        let mut y = unfilled(x.as_slice().len());
         kernel::forward(Level::best(), self.kind, x.as_slice(), &mut y);
         (Values::from_vec(y, &x.shape()), x)
     }
@@ -90,14 +91,14 @@ impl CpuOp<2> for Gated {
     }
 
     fn forward(&self, [gate, up]: [Values; 2], _: [bool; 2]) -> (Values, (Values, Values)) {
-        let mut y = vec![0.0; gate.as_slice().len()];
+        let mut y = unfilled(gate.as_slice().len());
         kernel::gated_forward(Level::best(), self.kind, gate.as_slice(), up.as_slice(), &mut y);
         (Values::from_vec(y, &gate.shape()), (gate, up))
     }
 
     /// dgate = act′(gate) ∘ up ∘ dy,  dup = act(gate) ∘ dy
     fn backward(self, (gate, up): (Values, Values), dy: Values, _: [bool; 2]) -> [Option<Values>; 2] {
-        let mut d_up = vec![0.0; up.as_slice().len()];
+        let mut d_up = unfilled(up.as_slice().len());
         let mut d = dy.into_owned();
         let (gate, up) = (gate.as_slice(), up.as_slice());
         kernel::gated_backward(Level::best(), self.kind, gate, up, d.as_mut_slice(), &mut d_up);

@@ -5,6 +5,7 @@
 //! Shapes: q, y [N, H, D]; k, v [N, K, D].
 
 use burn::tensor::{Bool, Tensor, TensorData, activation::softmax};
+use tunesmith_kernels::buffer::unfilled;
 use tunesmith_kernels::{Compute, Level, attention as kernel};
 
 use crate::check::{require, require_equal};
@@ -90,8 +91,8 @@ impl CpuOp<3> for Attention {
     }
 
     fn forward(&self, [q, k, v]: [Values; 3], _: [bool; 3]) -> (Values, Saved) {
-        let mut y = vec![0.0; q.as_slice().len()];
-        let mut log_sums = vec![0.0; q.dim(0) * q.dim(1)];
+        let mut y = unfilled(q.as_slice().len());
+        let mut log_sums = unfilled(q.dim(0) * q.dim(1));
         let (q_, k_, v_) = (q.as_slice(), k.as_slice(), v.as_slice());
         let offsets = self.segments.offsets();
         kernel::forward(Level::best(), self.compute, self.heads, offsets, q_, k_, v_, &mut y, &mut log_sums);
@@ -103,9 +104,9 @@ impl CpuOp<3> for Attention {
     /// dq[t] = scale Σ dz[t, s] k[s],  dk[s] = scale Σ dz[t, s] q[t],  dv[s] = Σ p[t, s] dy[t]
     fn backward(self, saved: Saved, dy: Values, wanted: [bool; 3]) -> [Option<Values>; 3] {
         let Saved { q, k, v, y, log_sums } = saved;
-        let mut dq = vec![0.0; q.as_slice().len()];
-        let mut dk = vec![0.0; k.as_slice().len()];
-        let mut dv = vec![0.0; v.as_slice().len()];
+        let mut dq = unfilled(q.as_slice().len());
+        let mut dk = unfilled(k.as_slice().len());
+        let mut dv = unfilled(v.as_slice().len());
         kernel::backward(
             Level::best(),
             self.compute,

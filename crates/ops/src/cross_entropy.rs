@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
+use tunesmith_kernels::buffer::unfilled;
 use tunesmith_kernels::{Level, cross_entropy as kernel, embedding, linear::Weights};
 
 use crate::check::{read, require, require_equal, upload, upload_rows};
@@ -54,14 +55,14 @@ fn on_cpu(hidden: Tensor<2>, head: Weight, labels: &[i64], weights: &[f32]) -> C
     let row_weights: Vec<f32> = rows.iter().map(|&row| weights[row as usize]).collect();
 
     let [n_tokens, width] = hidden.dims();
-    let mut labelled = vec![0.0; rows.len() * width];
+    let mut labelled = unfilled(rows.len() * width);
     let all = cpu::values(hidden.clone());
     embedding::forward(Level::best(), Weights::trained(all.as_slice()), width, &rows, &mut labelled);
     let head_dims = head.dims();
     let (head_input, head) = head.into_input();
     let head_values = head_input.values();
     let mut losses = vec![0.0; rows.len()];
-    let mut d_hidden = wanted[0].then(|| vec![0.0; labelled.len()]);
+    let mut d_hidden = wanted[0].then(|| unfilled(labelled.len()));
     let mut d_head = wanted[1].then(|| vec![0.0; head_dims[0] * head_dims[1]]);
     // A product for the logits and one for each gradient.
     let product = Work::product(rows.len(), width, head_dims[0]);

@@ -3,6 +3,7 @@
 //! No generator state exists: recomputing a block, resuming a run or moving to another device gives the same mask.
 
 use burn::tensor::Tensor;
+use tunesmith_kernels::buffer::unfilled;
 use tunesmith_kernels::{Level, dropout as kernel};
 
 use crate::check::{require, upload};
@@ -48,7 +49,7 @@ impl CpuOp<1> for Dropout {
 
 impl Dropout {
     fn mask(&self, x: &Values) -> Values {
-        let mut y = vec![0.0; x.as_slice().len()];
+        let mut y = unfilled(x.as_slice().len());
         kernel::forward(Level::best(), x.as_slice(), self.probability, self.key, 0, &mut y);
         Values::from_vec(y, &x.shape())
     }

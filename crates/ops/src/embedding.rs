@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
+use tunesmith_kernels::buffer::unfilled;
 use tunesmith_kernels::{Level, embedding as kernel};
 
 use crate::Device;
@@ -52,7 +53,7 @@ impl CpuOp<1> for Embedding {
 
     fn forward(&self, [weight]: [Values; 1], _: [bool; 1]) -> (Values, ()) {
         let [_, width] = self.table.dims();
-        let mut y = vec![0.0; self.ids.len() * width];
+        let mut y = unfilled(self.ids.len() * width);
         kernel::forward(Level::best(), self.table.weights(&weight), width, &self.ids, &mut y);
         (Values::from_vec(y, &[self.ids.len(), width]), ())
     }

@@ -4,6 +4,7 @@
 //! the biased one; x, y [N, C], weight and bias [C].
 
 use burn::tensor::Tensor;
+use tunesmith_kernels::buffer::unfilled;
 use tunesmith_kernels::{Level, layer_norm as kernel};
 
 use crate::check::require_equal;
@@ -50,7 +51,7 @@ impl CpuOp<3> for LayerNorm {
     }
 
     fn forward(&self, [x, weight, bias]: [Values; 3], _: [bool; 3]) -> (Values, Saved) {
-        let mut y = vec![0.0; x.as_slice().len()];
+        let mut y = unfilled(x.as_slice().len());
         let mut statistics = vec![kernel::RowStatistics::default(); x.dim(0)];
         let (w, b) = (weight.as_slice(), bias.as_slice());
         kernel::forward(Level::best(), x.as_slice(), w, b, self.eps, &mut y, &mut statistics);
@@ -62,7 +63,7 @@ impl CpuOp<3> for LayerNorm {
     fn backward(self, saved: Saved, dy: Values, wanted: [bool; 3]) -> [Option<Values>; 3] {
         let Saved { x, weight, statistics } = saved;
         let width = weight.as_slice().len();
-        let mut dx = wanted[0].then(|| vec![0.0; x.as_slice().len()]);
+        let mut dx = wanted[0].then(|| unfilled(x.as_slice().len()));
         let mut d_weight = wanted[1].then(|| vec![0.0; width]);
         let mut d_bias = wanted[2].then(|| vec![0.0; width]);
         let gradients = kernel::Gradients {

@@ -5,6 +5,7 @@
 //! Shapes: x [N, I], W [O, I], bias [O], A [R, I], B [O, R], y [N, O].
 
 use burn::tensor::Tensor;
+use tunesmith_kernels::buffer::unfilled;
 use tunesmith_kernels::{Level, linear as kernel, low_rank as low_rank_kernel, skinny::Mask};
 
 use crate::check::require_equal;
@@ -56,12 +57,12 @@ impl Linear {
     }
 
     fn new_output(&self) -> Vec<f32> {
-        vec![0.0; self.n_rows * self.n_out()]
+        unfilled(self.n_rows * self.n_out())
     }
 
     /// dW = dyᵀ x
     fn weight_gradient(&self, x: &Values, dy: &Values) -> Values {
-        let mut d_weight = vec![0.0; self.n_out() * self.n_in()];
+        let mut d_weight = unfilled(self.n_out() * self.n_in());
         let (x, dy) = (x.as_slice(), dy.as_slice());
         let Operand { compute, orientation, .. } = self.weight;
         kernel::weight_gradient(Level::best(), compute, self.n_rows, x, dy, orientation, &mut d_weight);
@@ -102,7 +103,7 @@ impl CpuOp<3> for Linear {
     /// dx = dy W,  dW = dyᵀ x,  dbias = Σ over n of dy[n]
     fn backward(self, saved: LinearSaved, dy: Values, wanted: [bool; 3]) -> [Option<Values>; 3] {
         let dx = saved.weight.map(|weight| {
-            let mut dx = vec![0.0; self.n_rows * self.n_in()];
+            let mut dx = unfilled(self.n_rows * self.n_in());
             let (level, compute, weights) =
                 (Level::best(), self.weight.compute, self.weight.weights(&weight));
             kernel::input_gradient(level, compute, self.n_rows, weights, dy.as_slice(), None, &mut dx);
@@ -211,7 +212,7 @@ impl CpuOp<5> for LinearLowRank {
     fn forward(&self, [x, weight, bias, a, b]: [Values; 5], wanted: [bool; 5]) -> (Values, LowRankSaved) {
         let base = &self.base;
         let mut y = base.new_output();
-        let mut h = vec![0.0; base.n_rows * self.rank];
+        let mut h = unfilled(base.n_rows * self.rank);
         low_rank_kernel::forward(
             Level::best(),
             base.weight.compute,
@@ -235,9 +236,9 @@ impl CpuOp<5> for LinearLowRank {
         let (base, rank) = (&self.base, self.rank);
         let (n_rows, n_in, n_out) = (base.n_rows, base.n_in(), base.n_out());
         let d_weight = wanted[1].then(|| base.weight_gradient(&x, &dy));
-        let mut dx = weight.is_some().then(|| vec![0.0; n_rows * n_in]);
-        let mut da = wanted[3].then(|| vec![0.0; rank * n_in]);
-        let mut db = wanted[4].then(|| vec![0.0; n_out * rank]);
+        let mut dx = weight.is_some().then(|| unfilled(n_rows * n_in));
+        let mut da = wanted[3].then(|| unfilled(rank * n_in));
+        let mut db = wanted[4].then(|| unfilled(n_out * rank));
         let gradients =
             low_rank_kernel::Gradients { x: dx.as_deref_mut(), a: da.as_deref_mut(), b: db.as_deref_mut() };
         // Without a wanted dx the weight was not kept, and is not looked at.

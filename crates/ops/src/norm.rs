@@ -3,6 +3,7 @@
 //! y[n, c] = weight[c] · x[n, c] · r[n] with r[n] = 1 / √(mean over c of x[n, c]² + eps); x, y [N, C], weight [C].
 
 use burn::tensor::Tensor;
+use tunesmith_kernels::buffer::unfilled;
 use tunesmith_kernels::{Level, rms_norm as kernel};
 
 use crate::check::require_equal;
@@ -49,8 +50,8 @@ impl CpuOp<2> for RmsNorm {
     }
 
     fn forward(&self, [x, weight]: [Values; 2], _: [bool; 2]) -> (Values, Saved) {
-        let mut y = vec![0.0; x.as_slice().len()];
-        let mut r = vec![0.0; x.dim(0)];
+        let mut y = unfilled(x.as_slice().len());
+        let mut r = unfilled(x.dim(0));
         kernel::forward(Level::best(), x.as_slice(), weight.as_slice(), self.eps, &mut y, &mut r);
         (Values::from_vec(y, &x.shape()), Saved { x, weight, r })
     }
@@ -58,7 +59,7 @@ impl CpuOp<2> for RmsNorm {
     /// With g = weight ∘ dy:  dx[n] = r g[n] − x[n] r³/C · g[n]·x[n],  dweight = Σ over n of r dy[n] ∘ x[n]
     fn backward(self, saved: Saved, dy: Values, wanted: [bool; 2]) -> [Option<Values>; 2] {
         let Saved { x, weight, r } = saved;
-        let mut dx = wanted[0].then(|| vec![0.0; x.as_slice().len()]);
+        let mut dx = wanted[0].then(|| unfilled(x.as_slice().len()));
         let mut d_weight = wanted[1].then(|| vec![0.0; weight.as_slice().len()]);
         let (x_values, weight_values) = (x.as_slice(), weight.as_slice());
         let outputs = (dx.as_deref_mut(), d_weight.as_deref_mut());

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
+use crate::buffer::Plain;
 use crate::weight::Weight;
 use crate::{Level, bf16};
 
 /// A value of a factor.
-pub(super) trait Element: Copy + Default + Send + Sync + 'static {
+pub(super) trait Element: Plain + Default + Send + Sync + 'static {
     /// The values as they lie there, when nothing has to be converted or rounded.
     fn in_place(values: &[f32], is_rounded: bool) -> Option<&[Self]>;
 

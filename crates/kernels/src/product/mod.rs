@@ -28,6 +28,7 @@ use element::Element;
 pub use matrix::{Matrix, MatrixMut};
 
 use crate::Level;
+use crate::buffer::unfilled;
 use crate::disjoint::Disjoint;
 use crate::parallel::{run, run_with};
 use crate::simd::Kind;
@@ -175,7 +176,7 @@ trait Micro {
 /// Columns that a strip of the right factor is counted in: a multiple of every tile's and of every weight's block.
 const STRIP_UNIT: usize = 32;
 /// Units of the widest strip, whose block of K then takes a part of the second-level cache.
-const MAX_STRIP_UNITS: usize = 8;
+const MAX_STRIP_UNITS: usize = 9;
 /// Blocks of K begin at multiples of this, which no weight's block straddles.
 const K_UNIT: usize = 64;
 
@@ -328,7 +329,7 @@ fn left_rows<'a, M: Micro>(
     }
     let [n_rows, inner] = left.dims();
     let stride = inner.next_multiple_of(M::PER_STEP).max(1);
-    let mut values = vec![M::Value::default(); n_rows * stride];
+    let mut values = unfilled(n_rows * stride);
     // Whole cache lines of a matrix that lies the other way.
     let rows_per_task = (VALUES_PER_TASK / stride).max(1).next_multiple_of(16);
     let tasks = values.chunks_mut(rows_per_task * stride).enumerate().collect();
@@ -338,6 +339,7 @@ fn left_rows<'a, M: Micro>(
         left.for_rows(level, first..n_rows.min(first + rows_per_task), &mut scratch, |row, values| {
             let at = (row - first) * stride;
             M::Value::convert(level, is_rounded, values, &mut rows[at..at + inner]);
+            rows[at + inner..at + stride].fill(M::Value::default());
         });
     };
     match threads {

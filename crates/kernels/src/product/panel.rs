@@ -71,10 +71,10 @@ impl<V: Element> Rows<V> {
         range: Range<usize>,
         stride: usize,
     ) {
-        self.values.clear();
         self.values.resize(lines.len() * stride, V::default());
         for (line, out) in lines.zip(self.values.chunks_exact_mut(stride)) {
-            let out = &mut out[..range.len()];
+            let (out, rest) = out.split_at_mut(range.len());
+            rest.fill(V::default());
             match right {
                 Right::Matrix(matrix) => V::convert(level, is_rounded, matrix.line(line, range.clone()), out),
                 Right::Weight(weight) | Right::Transposed(weight) => {
