@@ -177,6 +177,9 @@ trait Micro {
 const STRIP_UNIT: usize = 32;
 /// Units of the widest strip, whose block of K then takes a part of the second-level cache.
 const MAX_STRIP_UNITS: usize = 9;
+/// Values between rows of the left factor from which on a block of it is copied before it is used: rows on many pages, or
+/// at the same places of a cache, are read once in long stretches instead of a few values at a time.
+const MAX_STRIDE_IN_PLACE: usize = 4096;
 /// Blocks of K begin at multiples of this, which no weight's block straddles.
 const K_UNIT: usize = 64;
 
@@ -206,6 +209,8 @@ struct Scratch<V> {
     /// A strip of the right factor in panels: [panel][step][column of the panel], 32 bits each.
     lanes: Vec<u32>,
     rows: panel::Rows<V>,
+    /// A block of the left factor, when it is copied.
+    left: Vec<V>,
 }
 
 impl<'a, M: Micro> Job<'a, M> {
@@ -242,7 +247,7 @@ impl<'a, M: Micro> Job<'a, M> {
             .collect();
         let stride = out.row_stride();
         let out = Disjoint::new(out.into_slice());
-        let scratch = || Scratch { lanes: Vec::new(), rows: panel::Rows::default() };
+        let scratch = || Scratch { lanes: Vec::new(), rows: panel::Rows::default(), left: Vec::new() };
         let work = |scratch: &mut Scratch<M::Value>, (rows, columns): (Range<usize>, Range<usize>)| {
             job.strip(scratch, rows, columns, &out, stride, mode);
         };
@@ -279,12 +284,22 @@ impl<'a, M: Micro> Job<'a, M> {
                 &mut scratch.lanes,
             );
             let left = &self.lefts[block.term_idx];
+            let width = n_steps * M::PER_STEP;
+            let (left, stride) = if MAX_STRIDE_IN_PLACE < left.stride {
+                scratch.left.clear();
+                for row in rows.clone() {
+                    let at = row * left.stride + block.inner.start;
+                    scratch.left.extend_from_slice(&left.values[at..at + width]);
+                }
+                (scratch.left.as_slice(), width)
+            } else {
+                (&left.values[rows.start * left.stride + block.inner.start..], left.stride)
+            };
             let mode = if block_idx == 0 { mode } else { Output::Add };
             for row in rows.clone().step_by(M::ROWS) {
                 let n_rows = M::ROWS.min(rows.end - row);
-                let at = row * left.stride + block.inner.start;
-                let end = at + (n_rows - 1) * left.stride + n_steps * M::PER_STEP;
-                let left_part = &left.values[at..end];
+                let at = (row - rows.start) * stride;
+                let left_part = &left[at..at + (n_rows - 1) * stride + width];
                 for (panel_idx, lanes) in
                     scratch.lanes.chunks_exact((n_steps * M::COLUMNS).max(1)).enumerate()
                 {
@@ -300,7 +315,7 @@ impl<'a, M: Micro> Job<'a, M> {
                             n_columns,
                             n_steps,
                             left_part.as_ptr(),
-                            left.stride,
+                            stride,
                             lanes.as_ptr(),
                             out.pointer(from..to),
                             out_stride,
