@@ -1,8 +1,8 @@
 //! Elementwise activations, alone or as the gate of a gated feed-forward layer.
 
 use burn::tensor::{Tensor, activation as burn_activation};
-use tunesmith_kernels::activation::Activation;
-pub use tunesmith_kernels::buffer::unfilled;
+pub use tunesmith_kernels::activation::Activation;
+use tunesmith_kernels::buffer::unfilled;
 use tunesmith_kernels::{Level, activation as kernel};
 
 use crate::check::require_equal;

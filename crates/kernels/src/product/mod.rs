@@ -179,7 +179,7 @@ const STRIP_UNIT: usize = 32;
 const MAX_STRIP_UNITS: usize = 9;
 /// Values between rows of the left factor from which on a block of it is copied before it is used: rows on many pages, or
 /// at the same places of a cache, are read once in long stretches instead of a few values at a time.
-const MAX_STRIDE_IN_PLACE: usize = 4096;
+const MAX_STRIDE_IN_PLACE: usize = 2000;
 /// Blocks of K begin at multiples of this, which no weight's block straddles.
 const K_UNIT: usize = 64;
 
