@@ -1,4 +1,6 @@
 //! The backward pass: each task owns a stretch of one segment's keys and one key/value head.
+//!
+//! As in the forward pass, what has a value for each row and key lies as [keys, rows].
 
 use std::ops::Range;
 
@@ -8,7 +10,7 @@ use crate::disjoint::Disjoint;
 use crate::lanes::dot;
 use crate::math::exp;
 use crate::parallel::{rows_per_task, run, run_with};
-use crate::product::{Compute, Matrix, MatrixMut, Output, Term, Threads, product};
+use crate::product::{Compute, Matrix, MatrixMut, Output, Term, Threads, product, transpose};
 use crate::simd::simd_kernel;
 use crate::sum::add_to;
 
@@ -154,12 +156,18 @@ struct Scratch {
     q: Vec<f32>,
     /// [rows, D]
     dy: Vec<f32>,
-    /// [rows, D]
+    /// [D, rows]
     dq: Vec<f32>,
-    /// [rows, keys]: scores, then probabilities
+    /// [rows, D]
+    dq_turned: Vec<f32>,
+    /// [keys, rows]: scores, then probabilities
     p: Vec<f32>,
-    /// [rows, keys]: dy·v, then the gradient of the scores
+    /// [keys, rows]: dy·v, then the gradient of the scores
     dz: Vec<f32>,
+    /// Logarithm of each row's denominator [rows]
+    log_sums: Vec<f32>,
+    /// dy·y of each row [rows]
+    e: Vec<f32>,
     /// [keys, D]
     dk: Vec<f32>,
     /// [keys, D]
@@ -215,7 +223,7 @@ impl Scratch {
         let (width, group) = (heads.width, heads.group());
         let n_rows = queries.len() * group;
         let tokens = task.segment.start + queries.start..task.segment.start + queries.end;
-        for buffer in [&mut self.q, &mut self.dy, &mut self.dq] {
+        for buffer in [&mut self.q, &mut self.dy, &mut self.dq, &mut self.dq_turned] {
             buffer.resize(n_rows * width, 0.0);
         }
         for buffer in [&mut self.p, &mut self.dz] {
@@ -233,28 +241,28 @@ impl Scratch {
         let multiply = |out: MatrixMut, mode: Output, left: Matrix, right: Matrix| {
             product(level, compute, out, mode, &[Term::new(left, right)], Threads::One);
         };
-        multiply(MatrixMut::new(&mut self.p, n_rows, keys.len()), Output::Overwrite, q, k.t());
-        multiply(MatrixMut::new(&mut self.dz, n_rows, keys.len()), Output::Overwrite, dy, v.t());
-        let rows = Rows {
-            tokens: tokens.clone(),
-            kv_head: task.kv_head,
-            first_query: queries.start,
-            keys: keys.clone(),
-        };
-        probabilities(level, heads, rows, inputs.log_sums, inputs.e, &mut self.p, &mut self.dz);
+        multiply(MatrixMut::new(&mut self.p, keys.len(), n_rows), Output::Overwrite, k, q.t());
+        multiply(MatrixMut::new(&mut self.dz, keys.len(), n_rows), Output::Overwrite, v, dy.t());
+        for (of_rows, of_all) in [(&mut self.log_sums, inputs.log_sums), (&mut self.e, inputs.e)] {
+            of_rows.clear();
+            for token in tokens.clone() {
+                let at = token * heads.n_heads + task.kv_head * group;
+                of_rows.extend_from_slice(&of_all[at..at + group]);
+            }
+        }
+        let rows = Rows { first_query: queries.start, keys: keys.clone() };
+        probabilities(level, heads, rows, &self.log_sums, &self.e, &mut self.p, &mut self.dz);
 
         let owned = (keys.start - task.keys.start) * width..(keys.end - task.keys.start) * width;
-        let p = Matrix::new(&self.p, n_rows, keys.len());
-        let dz = Matrix::new(&self.dz, n_rows, keys.len());
-        let dv = MatrixMut::new(&mut self.dv[owned.clone()], keys.len(), width);
-        multiply(dv, Output::Add, p.t(), dy);
+        let p = Matrix::new(&self.p, keys.len(), n_rows);
+        let dz = Matrix::new(&self.dz, keys.len(), n_rows);
+        multiply(MatrixMut::new(&mut self.dv[owned.clone()], keys.len(), width), Output::Add, p, dy);
         // q is scaled already, which is dk's factor.
-        let dk = MatrixMut::new(&mut self.dk[owned], keys.len(), width);
-        multiply(dk, Output::Add, dz.t(), q);
-        let dq = MatrixMut::new(&mut self.dq, n_rows, width);
-        multiply(dq, Output::Overwrite, dz, k);
+        multiply(MatrixMut::new(&mut self.dk[owned], keys.len(), width), Output::Add, dz, q);
+        multiply(MatrixMut::new(&mut self.dq, width, n_rows), Output::Overwrite, k.t(), dz);
+        transpose(level, &self.dq, n_rows, width, n_rows, &mut self.dq_turned, width);
 
-        for (position, rows) in queries.zip(self.dq.chunks_exact(group * width)) {
+        for (position, rows) in queries.zip(self.dq_turned.chunks_exact(group * width)) {
             let in_token = task.kv_head * group * width;
             let (target, at) = match task.partial {
                 None => (&outputs.q, (task.segment.start + position) * heads.query_width() + in_token),
@@ -271,13 +279,9 @@ impl Scratch {
     }
 }
 
-/// Which rows and keys a block holds.
+/// Which rows and keys a block holds, as positions in the segment.
 struct Rows {
-    tokens: Range<usize>,
-    kv_head: usize,
-    /// Position in the segment.
     first_query: usize,
-    /// Positions in the segment.
     keys: Range<usize>,
 }
 
@@ -285,23 +289,16 @@ simd_kernel! {
     /// From scores in p and dy·v in dz: probabilities in p and the gradient of the scores in dz, 0 where a query does
     /// not see a key.
     fn probabilities<S>(heads: Heads, rows: Rows, log_sums: &[f32], e: &[f32], p: &mut [f32], dz: &mut [f32]) {
-        let n_keys = rows.keys.len();
-        let group = heads.group();
-        for (row, (p, dz)) in p.chunks_exact_mut(n_keys).zip(dz.chunks_exact_mut(n_keys)).enumerate() {
-            let visible = heads.visible(rows.first_query + row / group);
-            let start = visible.start.clamp(rows.keys.start, rows.keys.end) - rows.keys.start;
-            let end = (visible.end.clamp(rows.keys.start, rows.keys.end) - rows.keys.start).max(start);
-            for hidden in [&mut p[..start], &mut dz[..start]] {
-                hidden.fill(0.0);
+        let n_rows = log_sums.len();
+        for (key, (p, dz)) in rows.keys.zip(p.chunks_exact_mut(n_rows).zip(dz.chunks_exact_mut(n_rows))) {
+            for (((p, dz), log_sum), e) in p.iter_mut().zip(&mut *dz).zip(log_sums).zip(e) {
+                *p = exp::<S>(*p - *log_sum);
+                *dz = *p * (*dz - *e);
             }
-            for hidden in [&mut p[end..], &mut dz[end..]] {
-                hidden.fill(0.0);
-            }
-            let at = (rows.tokens.start + row / group) * heads.n_heads + rows.kv_head * group + row % group;
-            let (log_sum, e) = (log_sums[at], e[at]);
-            for (p, dz) in p[start..end].iter_mut().zip(&mut dz[start..end]) {
-                *p = exp::<S>(*p - log_sum);
-                *dz = *p * (*dz - e);
+            let seen = heads.rows_that_see(key, rows.first_query, n_rows);
+            for of_rows in [p, dz] {
+                of_rows[..seen.start].fill(0.0);
+                of_rows[seen.end..].fill(0.0);
             }
         }
     }

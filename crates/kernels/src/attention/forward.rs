@@ -1,14 +1,16 @@
 //! The forward pass: scores block by block, with a softmax that is corrected as larger scores turn up.
+//!
+//! Scores lie as [keys, rows]: keys and values are then read where they are, a row's softmax runs along its column, and
+//! whatever is done for each row is done for a vector of rows at once.
 
 use std::ops::Range;
 
 use super::{Heads, KEYS_PER_BLOCK, gather_rows};
 use crate::Level;
 use crate::disjoint::Disjoint;
-use crate::lanes::{map_and_sum, maximum};
 use crate::math::exp;
 use crate::parallel::run_with;
-use crate::product::{Compute, Matrix, MatrixMut, Output, Term, Threads, product};
+use crate::product::{Compute, Matrix, MatrixMut, Output, Term, Threads, product, transpose};
 use crate::simd::simd_kernel;
 
 /// Fills y [N, H, D] and, per query and head, the logarithm of the softmax's denominator [N, H].
@@ -66,14 +68,18 @@ struct Outputs<'a> {
 struct Scratch {
     /// [rows, D], scaled
     q: Vec<f32>,
-    /// [rows, keys of a block]
+    /// [keys of a block, rows]
     scores: Vec<f32>,
-    /// Σ p v so far, [rows, D]
+    /// Σ p v so far, [D, rows]
     sums: Vec<f32>,
+    /// The same, [rows, D]
+    turned: Vec<f32>,
     /// Largest score so far [rows]
     largest: Vec<f32>,
     /// Σ exp(score − largest) so far [rows]
     denominators: Vec<f32>,
+    /// What the sums shrink by when a larger score turns up [rows]
+    factors: Vec<f32>,
 }
 
 impl Scratch {
@@ -97,6 +103,7 @@ impl Scratch {
         self.largest.resize(n_rows, f32::NEG_INFINITY);
         self.denominators.clear();
         self.denominators.resize(n_rows, 0.0);
+        self.factors.resize(n_rows, 0.0);
 
         // Positions count from the segment's start.
         let start = task.segment.start;
@@ -104,32 +111,37 @@ impl Scratch {
         let seen = heads.visible(queries.start).start..queries.end;
         for first in seen.clone().step_by(KEYS_PER_BLOCK) {
             let keys = first..seen.end.min(first + KEYS_PER_BLOCK);
-            self.scores.resize(n_rows * keys.len(), 0.0);
+            self.scores.resize(keys.len() * n_rows, 0.0);
             let at = (start + keys.start) * heads.key_width() + task.kv_head * width;
             let block = |of: &'_ [f32]| -> Range<usize> {
                 at..of.len().min(at + (keys.len() - 1) * heads.key_width() + width)
             };
             let keys_block = Matrix::with_stride(&k[block(k)], keys.len(), width, heads.key_width());
             let values_block = Matrix::with_stride(&v[block(v)], keys.len(), width, heads.key_width());
-            let scores = MatrixMut::new(&mut self.scores, n_rows, keys.len());
             let q = Matrix::new(&self.q, n_rows, width);
-            product(level, compute, scores, Output::Overwrite, &[Term::new(q, keys_block.t())], Threads::One);
-            let rows = Rows { first_query: queries.start, group: heads.group(), keys: keys.clone() };
+            let scores = MatrixMut::new(&mut self.scores, keys.len(), n_rows);
+            let term = Term::new(keys_block, q.t());
+            product(level, compute, scores, Output::Overwrite, &[term], Threads::One);
+            let rows = Rows { first_query: queries.start, keys: keys.clone() };
             let state = State {
                 sums: &mut self.sums,
                 largest: &mut self.largest,
                 denominators: &mut self.denominators,
+                factors: &mut self.factors,
             };
             absorb_block(level, heads, rows, &mut self.scores, state);
-            let p = Matrix::new(&self.scores, n_rows, keys.len());
-            let sums = MatrixMut::new(&mut self.sums, n_rows, width);
-            product(level, compute, sums, Output::Add, &[Term::new(p, values_block)], Threads::One);
+            let p = Matrix::new(&self.scores, keys.len(), n_rows);
+            let sums = MatrixMut::new(&mut self.sums, width, n_rows);
+            let term = Term::new(values_block.t(), p);
+            product(level, compute, sums, Output::Add, &[term], Threads::One);
         }
+        self.turned.resize(n_rows * width, 0.0);
+        transpose(level, &self.sums, n_rows, width, n_rows, &mut self.turned, width);
     }
 
     fn write(&self, heads: Heads, task: &Task, outputs: &Outputs) {
         let (group, width) = (heads.group(), heads.width);
-        let mut rows = self.sums.chunks_exact(width).zip(self.largest.iter().zip(&self.denominators));
+        let mut rows = self.turned.chunks_exact(width).zip(self.largest.iter().zip(&self.denominators));
         for token in task.queries.clone() {
             for head in task.kv_head * group..(task.kv_head + 1) * group {
                 let Some((sums, (largest, denominator))) = rows.next() else { return };
@@ -149,7 +161,6 @@ impl Scratch {
 /// Which rows and keys a block of scores holds, as positions in the segment.
 struct Rows {
     first_query: usize,
-    group: usize,
     keys: Range<usize>,
 }
 
@@ -157,37 +168,42 @@ struct State<'a> {
     sums: &'a mut [f32],
     largest: &'a mut [f32],
     denominators: &'a mut [f32],
+    factors: &'a mut [f32],
 }
 
 simd_kernel! {
     /// Turns scores into exp(score − largest), 0 where a query does not see a key, and brings the rows' state up to date.
     fn absorb_block<S>(heads: Heads, rows: Rows, scores: &mut [f32], state: State) {
-        let n_keys = rows.keys.len();
-        let per_row = state.largest.iter_mut().zip(state.denominators).zip(state.sums.chunks_exact_mut(heads.width));
-        for (row, (scores, ((largest, denominator), sums))) in
-            scores.chunks_exact_mut(n_keys).zip(per_row).enumerate()
-        {
-            let visible = heads.visible(rows.first_query + row / rows.group);
-            let start = visible.start.clamp(rows.keys.start, rows.keys.end) - rows.keys.start;
-            let end = visible.end.clamp(rows.keys.start, rows.keys.end) - rows.keys.start;
-            scores[..start].fill(0.0);
-            scores[end.max(start)..].fill(0.0);
-            if end <= start {
-                continue;
+        let State { sums, largest, denominators, factors } = state;
+        let n_rows = largest.len();
+        factors.copy_from_slice(largest);
+        for (key, scores) in rows.keys.zip(scores.chunks_exact_mut(n_rows)) {
+            let seen = heads.rows_that_see(key, rows.first_query, n_rows);
+            scores[..seen.start].fill(f32::NEG_INFINITY);
+            scores[seen.end..].fill(f32::NEG_INFINITY);
+            for (largest, score) in largest.iter_mut().zip(&*scores) {
+                *largest = if *score > *largest { *score } else { *largest };
             }
-            let scores = &mut scores[start..end];
-            let block_largest = maximum(scores);
-            if *largest < block_largest {
-                // exp(−∞) = 0 on the first block.
-                let factor = exp::<S>(*largest - block_largest);
-                *denominator *= factor;
-                for sum in sums.iter_mut() {
-                    *sum *= factor;
-                }
-                *largest = block_largest;
+        }
+        for (factor, largest) in factors.iter_mut().zip(&mut *largest) {
+            // A row that has seen no key yet: any number will do for its largest score, since its sums are 0.
+            let shift = if *largest == f32::NEG_INFINITY { 0.0 } else { *largest };
+            *factor = exp::<S>(*factor - shift);
+        }
+        for (denominator, factor) in denominators.iter_mut().zip(&*factors) {
+            *denominator *= *factor;
+        }
+        for sums in sums.chunks_exact_mut(n_rows) {
+            for (sum, factor) in sums.iter_mut().zip(&*factors) {
+                *sum *= *factor;
             }
-            let shift = *largest;
-            *denominator += map_and_sum(scores, |score| exp::<S>(score - shift));
+        }
+        for scores in scores.chunks_exact_mut(n_rows) {
+            for ((score, largest), denominator) in scores.iter_mut().zip(&*largest).zip(&mut *denominators) {
+                let shift = if *largest == f32::NEG_INFINITY { 0.0 } else { *largest };
+                *score = exp::<S>(*score - shift);
+                *denominator += *score;
+            }
         }
     }
 }

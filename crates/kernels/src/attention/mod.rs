@@ -65,6 +65,14 @@ impl Heads {
         (query + 1).saturating_sub(self.window)..query + 1
     }
 
+    /// Of `n_rows` rows (queries from position `first_query` on, each with all heads of its group), those that see the
+    /// key at position `key`.
+    fn rows_that_see(&self, key: usize, first_query: usize, n_rows: usize) -> Range<usize> {
+        let row_of =
+            |query: usize| (query.saturating_sub(first_query)).saturating_mul(self.group()).min(n_rows);
+        row_of(key)..row_of(key.saturating_add(self.window)).max(row_of(key))
+    }
+
     fn queries_per_block(&self) -> usize {
         (ROWS_PER_BLOCK / self.group()).clamp(*QUERIES_PER_BLOCK.start(), *QUERIES_PER_BLOCK.end())
     }

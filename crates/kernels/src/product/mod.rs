@@ -26,6 +26,7 @@ use std::ops::Range;
 
 use element::Element;
 pub use matrix::{Matrix, MatrixMut};
+pub(crate) use panel::transpose;
 
 use crate::Level;
 use crate::buffer::unfilled;

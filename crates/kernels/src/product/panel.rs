@@ -108,7 +108,7 @@ fn transpose_pairs<V: Element>(
 }
 
 /// out[j · `out_stride` + i] = source[i · `stride` + j] for i < `n_lines`, j < `n_across`.
-pub(super) fn transpose(
+pub(crate) fn transpose(
     level: Level,
     source: &[f32],
     stride: usize,
