@@ -36,10 +36,24 @@ pub fn unfilled<T: Plain>(n: usize) -> Vec<T> {
     values
 }
 
+impl Plain for u32 {
+    /// Two NaNs of bfloat16, and one of float32.
+    const CONSPICUOUS: Self = 0x7fff_7fff;
+}
+
+/// The first `n` numbers of a buffer that is used again and again, with any content; it grows where it must.
+pub(crate) fn first<T: Plain>(buffer: &mut Vec<T>, n: usize) -> &mut [T] {
+    if buffer.len() < n {
+        *buffer = unfilled(n);
+    }
+    &mut buffer[..n]
+}
+
 mod private {
     pub trait Sealed {}
     impl Sealed for f32 {}
     impl Sealed for u16 {}
+    impl Sealed for u32 {}
 }
 
 #[cfg(test)]

@@ -94,21 +94,20 @@ pub(crate) fn outer(
     }
     run_with(tasks, Vec::new, |block: &mut Vec<f32>, (columns, part)| {
         let n_columns = columns.len();
+        let Some(mask) = mask else {
+            return add_outer(level, n_columns, &x[columns.start..], width, h, part);
+        };
         for (block_idx, h) in h.chunks(MASKED_ROWS * rank).enumerate() {
             let first = block_idx * MASKED_ROWS;
             block.resize(h.len() / rank * n_columns, 0.0);
             for (row, block) in block.chunks_exact_mut(n_columns).enumerate() {
                 let at = (first + row) * width + columns.start;
-                let x = &x[at..at + n_columns];
-                match mask {
-                    None => block.copy_from_slice(x),
-                    Some(mask) => mask.apply(level, x, at, block),
-                }
+                mask.apply(level, &x[at..at + n_columns], at, block);
             }
             if MAX_RANK < rank {
                 transposed_times(level, h, rank, block, n_columns, part, Threads::One);
             } else {
-                add_outer(level, n_columns, block, h, part);
+                add_outer(level, n_columns, block, n_columns, h, part);
             }
         }
     });
@@ -191,14 +190,13 @@ simd_kernel! {
 }
 
 simd_kernel! {
-    /// out[r, k] += Σ over n of h[n, r] · x[n, k], four n at a time so that out is read and written less often
-    fn add_outer<S>(width: usize, x: &[f32], h: &[f32], out: &mut [f32]) {
+    /// out[r, k] += Σ over n of h[n, r] · x[n, k] for k < `width`, four n at a time so that out is read and written less
+    /// often; rows of x start `stride` apart.
+    fn add_outer<S>(width: usize, x: &[f32], stride: usize, h: &[f32], out: &mut [f32]) {
         let rank = out.len() / width;
-        let mut fours = x.chunks_exact(4 * width).zip(h.chunks_exact(4 * rank));
-        for (x, h) in fours.by_ref() {
-            let (x0, rest) = x.split_at(width);
-            let (x1, rest) = rest.split_at(width);
-            let (x2, x3) = rest.split_at(width);
+        for (four, h) in h.chunks_exact(4 * rank).enumerate() {
+            let row = |n: usize| &x[(4 * four + n) * stride..][..width];
+            let (x0, x1, x2, x3) = (row(0), row(1), row(2), row(3));
             for (r, out) in out.chunks_exact_mut(width).enumerate() {
                 let (h0, h1, h2, h3) = (h[r], h[rank + r], h[2 * rank + r], h[3 * rank + r]);
                 for k in 0..width {
@@ -207,8 +205,9 @@ simd_kernel! {
                 }
             }
         }
-        let n_done = x.len() / width / 4 * 4;
-        for (x, h) in x.chunks_exact(width).zip(h.chunks_exact(rank)).skip(n_done) {
+        let n_rows = h.len() / rank;
+        for (n, h) in h.chunks_exact(rank).enumerate().skip(n_rows / 4 * 4) {
+            let x = &x[n * stride..][..width];
             for (h, out) in h.iter().zip(out.chunks_exact_mut(width)) {
                 for (out, x) in out.iter_mut().zip(x) {
                     *out = S::mul_add(*h, *x, *out);

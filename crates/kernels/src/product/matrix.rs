@@ -115,6 +115,13 @@ impl<'a> MatrixMut<'a> {
         [self.n_rows, self.n_columns]
     }
 
+    /// Sets all elements.
+    pub(super) fn fill(self, value: f32) {
+        for row in self.data.chunks_mut(self.row_stride.max(1)).take(self.n_rows) {
+            row[..self.n_columns].fill(value);
+        }
+    }
+
     pub(super) fn row_stride(&self) -> usize {
         self.row_stride
     }

@@ -29,7 +29,7 @@ pub use matrix::{Matrix, MatrixMut};
 pub(crate) use panel::transpose;
 
 use crate::Level;
-use crate::buffer::unfilled;
+use crate::buffer::{first, unfilled};
 use crate::disjoint::Disjoint;
 use crate::parallel::{run, run_with};
 use crate::simd::Kind;
@@ -234,7 +234,14 @@ impl<'a, M: Micro> Job<'a, M> {
                 inner: (block_idx * size).min(inner)..((block_idx + 1) * size).min(inner),
             })
         });
-        let job = Self { level, is_rounded, terms, lefts, blocks: blocks.collect() };
+        let blocks: Vec<KBlock> = blocks.filter(|block| !block.inner.is_empty()).collect();
+        if blocks.is_empty() {
+            if mode == Output::Overwrite {
+                out.fill(0.0);
+            }
+            return;
+        }
+        let job = Self { level, is_rounded, terms, lefts, blocks };
         let n_threads = if threads == Threads::One { 1 } else { rayon::current_num_threads() };
         let strips = strips(n_columns, n_threads);
         // With fewer strips than threads the rows are divided as well.
@@ -273,7 +280,7 @@ impl<'a, M: Micro> Job<'a, M> {
         for (block_idx, block) in self.blocks.iter().enumerate() {
             let n_steps = block.inner.len().div_ceil(M::PER_STEP);
             let n_panels = columns.len().div_ceil(M::COLUMNS);
-            scratch.lanes.resize(n_panels * n_steps * M::COLUMNS, 0);
+            let lanes = first(&mut scratch.lanes, n_panels * n_steps * M::COLUMNS);
             let right = self.terms[block.term_idx].right;
             panel::pack::<M>(
                 self.level,
@@ -282,7 +289,7 @@ impl<'a, M: Micro> Job<'a, M> {
                 block.inner.clone(),
                 columns.clone(),
                 &mut scratch.rows,
-                &mut scratch.lanes,
+                lanes,
             );
             let left = &self.lefts[block.term_idx];
             let width = n_steps * M::PER_STEP;
@@ -301,9 +308,7 @@ impl<'a, M: Micro> Job<'a, M> {
                 let n_rows = M::ROWS.min(rows.end - row);
                 let at = (row - rows.start) * stride;
                 let left_part = &left[at..at + (n_rows - 1) * stride + width];
-                for (panel_idx, lanes) in
-                    scratch.lanes.chunks_exact((n_steps * M::COLUMNS).max(1)).enumerate()
-                {
+                for (panel_idx, lanes) in lanes.chunks_exact(n_steps * M::COLUMNS).enumerate() {
                     let column = columns.start + panel_idx * M::COLUMNS;
                     let n_columns = M::COLUMNS.min(columns.end - column);
                     let from = row * out_stride + column;

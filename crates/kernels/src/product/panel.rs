@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::{Element, Micro, Right};
 use crate::Level;
+use crate::buffer::first;
 use crate::simd::Kind;
 
 /// Rows of a factor before they are arranged; one worker's buffers.
@@ -40,28 +41,27 @@ pub(super) fn pack<M: Micro>(
         for (panel_idx, lanes) in panels.enumerate() {
             let first = columns.start + panel_idx * M::COLUMNS;
             let of_panel = first..columns.end.min(first + M::COLUMNS);
-            rows.fill(level, is_rounded, right, of_panel.clone(), inner.clone(), stride);
+            let values = rows.fill(level, is_rounded, right, of_panel.clone(), inner.clone(), stride, 0);
             if of_panel.len() < M::COLUMNS {
                 lanes.fill(0);
             }
-            transpose_pairs(level, &rows.values, n_steps, of_panel.len(), lanes, M::COLUMNS);
+            transpose_pairs(level, values, n_steps, of_panel.len(), lanes, M::COLUMNS);
         }
     } else {
         let stride = columns.len();
-        rows.fill(level, is_rounded, right, inner.clone(), columns.clone(), stride);
-        if !inner.len().is_multiple_of(M::PER_STEP) {
-            rows.values.resize(n_steps * M::PER_STEP * stride, M::Value::default());
-        }
+        let n_zero = n_steps * M::PER_STEP - inner.len();
+        let values = rows.fill(level, is_rounded, right, inner.clone(), columns.clone(), stride, n_zero);
         for (panel_idx, lanes) in panels.enumerate() {
             let first = panel_idx * M::COLUMNS;
             let of_panel = first..stride.min(first + M::COLUMNS);
-            interleave(level, &rows.values, stride, of_panel, lanes, M::COLUMNS);
+            interleave(level, values, stride, of_panel, lanes, M::COLUMNS);
         }
     }
 }
 
 impl<V: Element> Rows<V> {
-    /// Reads parts `range` of the contiguous lines `lines`, `stride` apart; what is between them is 0.
+    /// Reads parts `range` of the contiguous lines `lines`, `stride` apart, and `n_zero` lines of 0 behind them; what is
+    /// between lines is 0.
     fn fill(
         &mut self,
         level: Level,
@@ -70,9 +70,11 @@ impl<V: Element> Rows<V> {
         lines: Range<usize>,
         range: Range<usize>,
         stride: usize,
-    ) {
-        self.values.resize(lines.len() * stride, V::default());
-        for (line, out) in lines.zip(self.values.chunks_exact_mut(stride)) {
+        n_zero: usize,
+    ) -> &[V] {
+        let values = first(&mut self.values, (lines.len() + n_zero) * stride);
+        values[lines.len() * stride..].fill(V::default());
+        for (line, out) in lines.zip(values.chunks_exact_mut(stride)) {
             let (out, rest) = out.split_at_mut(range.len());
             rest.fill(V::default());
             match right {
@@ -82,6 +84,7 @@ impl<V: Element> Rows<V> {
                 }
             }
         }
+        values
     }
 }
 
