@@ -34,7 +34,8 @@ fn collect(folder: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
 /// Whether a file holds nothing but tests, or is a program for measuring.
 fn is_test(path: &Path) -> bool {
     let name = path.file_stem().unwrap().to_string_lossy();
-    path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "examples")
+    let folders = ["tests", "examples", "benches"];
+    path.components().any(|part| folders.iter().any(|folder| part.as_os_str() == *folder))
         || name.ends_with("tests")
         || name.starts_with("test_")
 }
