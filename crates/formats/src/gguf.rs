@@ -65,6 +65,11 @@ impl GgufFile {
         self.map.path()
     }
 
+    /// Lets the system take back the memory of what has been read; see [`MappedFile::let_go`].
+    pub fn let_go(&self) {
+        self.map.let_go();
+    }
+
     /// The key–value pairs.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata

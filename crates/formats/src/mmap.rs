@@ -1,6 +1,6 @@
 //! A file seen as a slice of bytes without reading it: weights are larger than what should be copied.
 //!
-//! The only module of this crate with unsafe code, and one line of it.
+//! The only module of this crate with unsafe code, and two lines of it.
 #![expect(
     unsafe_code,
     reason = "memory-mapping a file is unsafe by nature; everything else goes through the slice"
@@ -52,6 +52,17 @@ impl MappedFile {
             Some(unsafe { memmap2::Mmap::map(&file) }.map_err(FormatError::io(path, "map"))?)
         };
         Ok(Self { path: path.to_owned(), map })
+    }
+
+    /// Lets the system take back the memory that the pages read so far occupy; they are read again when touched. For use
+    /// after a part has been copied out, since until then a process that reads a model once seems to need it twice.
+    pub fn let_go(&self) {
+        #[cfg(unix)]
+        if let Some(map) = &self.map {
+            // SAFETY: the mapping is private, read-only and backed by the file, so a page that is dropped comes back with
+            // the same bytes. Failing to drop one changes nothing.
+            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        }
     }
 
     /// Where the file is.

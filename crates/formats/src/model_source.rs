@@ -140,6 +140,14 @@ impl ModelSource {
         }
     }
 
+    /// Lets the system take back the memory of what has been read of the weights; they can still be read again.
+    pub fn let_go(&self) {
+        match &self.store {
+            Store::Folder { files, .. } => files.iter().for_each(SafetensorsFile::let_go),
+            Store::Gguf { file, .. } => file.let_go(),
+        }
+    }
+
     /// The blocks of a matrix that the file holds in one of GGUF's block formats, row by row in the hub's order of rows;
     /// `None` for other tensors and for those that the hub stores transposed.
     ///

@@ -85,6 +85,11 @@ impl SafetensorsFile {
         self.map.path()
     }
 
+    /// Lets the system take back the memory of what has been read; see [`MappedFile::let_go`].
+    pub fn let_go(&self) {
+        self.map.let_go();
+    }
+
     /// Size of the whole file in bytes.
     pub fn n_bytes(&self) -> usize {
         self.map.len()

@@ -61,6 +61,7 @@ pub(crate) fn load_parameters(
             });
         }
         store.push(load_parameter(source, spec, device, options)?);
+        source.let_go();
     }
 
     // A tied head may be stored as well; the embedding is what counts, as in transformers.
