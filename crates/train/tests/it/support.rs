@@ -65,7 +65,6 @@ impl Bench {
             ("dataset.parent_id_column", "None"),
             ("tokenizer.max_length", "48"),
             ("architecture.backbone_dtype", "float32"),
-            ("environment.mixed_precision", "false"),
             ("architecture.gradient_checkpointing", "false"),
             ("environment.mixed_precision", "false"),
             ("environment.seed", "7"),
