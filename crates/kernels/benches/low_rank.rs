@@ -6,8 +6,9 @@
 
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a bench is a program for the terminal")]
 
-use std::time::Instant;
+mod common;
 
+use common::{best_secs, values};
 use tunesmith_kernels::linear::{self, Weights};
 use tunesmith_kernels::low_rank::{self, Branch, Gradients};
 use tunesmith_kernels::skinny::Mask;
@@ -50,18 +51,7 @@ fn main() {
     }
 }
 
-fn values(n: usize) -> Vec<f32> {
-    (0..n).map(|i| (i % 13) as f32 * 0.1 - 0.6).collect()
-}
-
-/// The best time of several runs after a first one.
-fn millis(mut run: impl FnMut()) -> f64 {
-    run();
-    let mut best = f64::INFINITY;
-    for _ in 0..15 {
-        let started = Instant::now();
-        run();
-        best = best.min(started.elapsed().as_secs_f64());
-    }
-    1000.0 * best
+/// The best time of several runs.
+fn millis(run: impl FnMut()) -> f64 {
+    1000.0 * best_secs(run)
 }

@@ -3,17 +3,18 @@
 //!
 //!     cargo bench --package tunesmith-kernels --bench products
 //!
-//! For bfloat16 the share is of twice the float32 peak, which is what CPUs with bfloat16 dot products do. The column
-//! `naive` is the three-loop product on one thread. Measure on a machine where nothing else runs.
+//! The last line is the product in three loops on one thread. Measure on a machine where nothing else runs.
 
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a bench is a program for the terminal")]
 
-use std::hint::black_box;
-use std::time::Instant;
+mod common;
 
+use std::hint::black_box;
+
+use common::{best_secs, peak, values};
 use tunesmith_kernels::product::{Matrix, MatrixMut, Output, Right, Term, Threads, product};
 use tunesmith_kernels::weight::{Format, Weight};
-use tunesmith_kernels::{Compute, Level, roofline};
+use tunesmith_kernels::{Compute, Level};
 
 const SHAPES: [(usize, usize, usize); 6] = [
     (512, 576, 192),
@@ -27,16 +28,18 @@ const FORMATS: [Format; 4] = [Format::F32, Format::Bf16, Format::Q8_0, Format::Q
 
 fn main() {
     let level = Level::best();
-    let n_threads = rayon::current_num_threads();
-    let peak = n_threads as f64 * peak_of_one_thread(level);
-    println!("{} on {n_threads} threads, at most {:.0} GFLOP/s in float32", level.name(), peak / 1e9);
+    let peaks = [Compute::F32, Compute::Bf16].map(|compute| (compute, peak(level, compute)));
+    println!("{} on {} threads", level.name(), rayon::current_num_threads());
+    for (compute, peak) in peaks {
+        println!("{compute:?}: at most {:.0} GFLOP/s", peak / 1e9);
+    }
     println!("{:18} {:6} {:14} {:>9} {:>7}", "M×K×N", "weight", "product", "GFLOP/s", "share");
     for (m, k, n) in SHAPES {
         let n_flops = 2.0 * (m * k * n) as f64;
         let (x, dy, w) = (values(m * k), values(m * n), values(n * k));
         let (mut y, mut dx, mut dw) = (vec![0.0; m * n], vec![0.0; m * k], vec![0.0; n * k]);
-        for compute in [Compute::F32, Compute::Bf16] {
-            let top = if compute == Compute::Bf16 { 2.0 * peak } else { peak };
+        for (compute, top) in peaks {
+            let rate = |run: &mut dyn FnMut()| n_flops / best_secs(run);
             let show = |format: &str, what: &str, rate: f64| {
                 let shape = format!("{m}×{k}×{n}");
                 println!("{shape:18} {format:6} {what:14} {:9.1} {:6.1} %", rate / 1e9, 100.0 * rate / top);
@@ -49,17 +52,17 @@ fn main() {
                 let weight = Weight::convert(level, &w, n, k, format).expect("rows are whole blocks");
                 let name = format!("{format:?}");
                 let term = Term { left: Matrix::new(&x, m, k), right: Right::Transposed(&weight) };
-                show(&name, &format!("y {compute:?}"), rate(n_flops, || run(&mut y, n, term)));
+                show(&name, &format!("y {compute:?}"), rate(&mut || run(&mut y, n, term)));
                 let term = Term { left: Matrix::new(&dy, m, n), right: Right::Weight(&weight) };
-                show(&name, &format!("dx {compute:?}"), rate(n_flops, || run(&mut dx, k, term)));
+                show(&name, &format!("dx {compute:?}"), rate(&mut || run(&mut dx, k, term)));
             }
             let term = Term::new(Matrix::new(&dy, m, n).t(), Matrix::new(&x, m, k));
-            show("-", &format!("dW {compute:?}"), rate(n_flops, || run(&mut dw, k, term)));
+            show("-", &format!("dW {compute:?}"), rate(&mut || run(&mut dw, k, term)));
         }
     }
     let (m, k, n) = (64, 576, 192);
     let (x, w, mut y) = (values(m * k), values(k * n), vec![0.0; m * n]);
-    let naive = rate(2.0 * (m * k * n) as f64, || {
+    let secs = best_secs(|| {
         for i in 0..m {
             for j in 0..n {
                 y[i * n + j] = (0..k).map(|l| x[i * k + l] * w[l * n + j]).sum();
@@ -67,29 +70,5 @@ fn main() {
         }
         black_box(&y);
     });
-    println!("naive {m}×{k}×{n} on one thread: {:.1} GFLOP/s", naive / 1e9);
-}
-
-fn values(n: usize) -> Vec<f32> {
-    (0..n).map(|i| (i % 13) as f32 * 0.1 - 0.6).collect()
-}
-
-/// Operations per second, the best of several runs after a first one.
-fn rate(n_operations: f64, mut run: impl FnMut()) -> f64 {
-    run();
-    let mut best = f64::INFINITY;
-    for _ in 0..9 {
-        let started = Instant::now();
-        run();
-        best = best.min(started.elapsed().as_secs_f64());
-    }
-    n_operations / best
-}
-
-fn peak_of_one_thread(level: Level) -> f64 {
-    const N_ROUNDS: usize = 1 << 20;
-    let (n_operations, _) = roofline::multiply_adds(level, 1);
-    rate(n_operations as f64 * N_ROUNDS as f64, || {
-        black_box(roofline::multiply_adds(level, N_ROUNDS));
-    })
+    println!("naive {m}×{k}×{n} on one thread: {:.1} GFLOP/s", 2.0 * (m * k * n) as f64 / secs / 1e9);
 }

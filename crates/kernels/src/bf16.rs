@@ -1,5 +1,7 @@
 //! The number format bfloat16: the upper half of a float32, so 8 significant bits over the same range.
 
+use std::ops::Range;
+
 use crate::Level;
 use crate::simd::{Kind, simd_kernel};
 
@@ -53,6 +55,54 @@ fn avx512(x: &[f32], out: &mut [u16]) {
     }
     for (out, x) in out_rest.iter_mut().zip(rest) {
         *out = from_f32(if x.is_subnormal() { 0.0_f32.copysign(*x) } else { *x });
+    }
+}
+
+/// lanes[k/2, j] = the rounded values of rows k and k + 1 in column j, the first in the lower half; rows of 0 follow the
+/// last.
+pub(crate) fn pair_rows(level: Level, rows: &[f32], n_columns: usize, lanes: &mut [u32]) {
+    let pairs = rows.chunks(2 * n_columns).zip(lanes.chunks_exact_mut(n_columns));
+    match level.kind() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a level of this kind exists only after detecting these instructions.
+        Kind::Avx512Bf16 => pairs.for_each(|(rows, lanes)| unsafe {
+            let (low, high) = rows.split_at(n_columns);
+            avx512_pair(low, high, lanes);
+        }),
+        _ => {
+            for (rows, lanes) in pairs {
+                let (low, high) = rows.split_at(n_columns);
+                for (column, (lane, low)) in lanes.iter_mut().zip(low).enumerate() {
+                    let high = high.get(column).copied().unwrap_or(0.0);
+                    *lane = u32::from(from_f32(*low)) | u32::from(from_f32(high)) << 16;
+                }
+            }
+        }
+    }
+}
+
+/// One pair of rows; an empty `high` is 0.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn avx512_pair(low: &[f32], high: &[f32], lanes: &mut [u32]) {
+    use std::arch::x86_64::{
+        __m256bh, __m256i, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_maskz_loadu_ps, _mm512_mask_storeu_epi32,
+        _mm512_or_si512, _mm512_slli_epi32,
+    };
+    let widened = |values: &[f32]| {
+        let mask = ((1_u32 << values.len().min(16)) - 1) as u16;
+        // SAFETY: the mask leaves out what is behind the values; the cast keeps 256 bits of any content.
+        unsafe {
+            let values = _mm512_maskz_loadu_ps(mask, values.as_ptr());
+            _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(values)))
+        }
+    };
+    for (chunk_idx, lanes) in lanes.chunks_mut(16).enumerate() {
+        let part = |row: &'_ [f32]| -> Range<usize> { (16 * chunk_idx).min(row.len())..(16 * chunk_idx + lanes.len()).min(row.len()) };
+        let pair = _mm512_or_si512(widened(&low[part(low)]), _mm512_slli_epi32::<16>(widened(&high[part(high)])));
+        let mask = ((1_u32 << lanes.len()) - 1) as u16;
+        // SAFETY: the mask leaves out what is behind the lanes.
+        unsafe { _mm512_mask_storeu_epi32(lanes.as_mut_ptr().cast(), mask, pair) };
     }
 }
 

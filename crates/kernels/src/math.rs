@@ -8,12 +8,30 @@ use crate::simd::Isa;
 /// eˣ within 2 units in the last place; 0 below −104, +∞ above 88.73.
 #[inline(always)]
 pub(crate) fn exp<S: Isa>(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0;
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
     // Comparisons, not min and max, so that NaN stays.
     let x = if x < -104.0 { -104.0 } else { x };
     let x = if x > 89.0 { 89.0 } else { x };
+    let (e, n) = reduced_exp::<S>(x);
+    // Two factors, because 2ⁿ itself leaves the normal numbers near both ends.
+    let first = n >> 1;
+    e * power_of_two(first) * power_of_two(n - first)
+}
+
+/// eˣ within 2 units in the last place for −86 ≤ x ≤ 0 (and up to 88), e⁻⁸⁶ = 4.5e-38 below: what a softmax needs, and less
+/// than [`exp`] does.
+#[inline(always)]
+pub(crate) fn exp_of_difference<S: Isa>(x: f32) -> f32 {
+    let x = if x < -86.0 { -86.0 } else { x };
+    let (e, n) = reduced_exp::<S>(x);
+    e * power_of_two(n)
+}
+
+/// (e, n) with eˣ = e · 2ⁿ and e near 1, for |x| ≤ 104.
+#[inline(always)]
+fn reduced_exp<S: Isa>(x: f32) -> (f32, i32) {
+    const ROUND: f32 = 12_582_912.0;
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
     let shifted = S::mul_add(x, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     let r = S::mul_add(n, -LN2_HIGH, x);
@@ -25,10 +43,7 @@ pub(crate) fn exp<S: Isa>(x: f32) -> f32 {
     let p = S::mul_add(p, r, 1.666_666_5e-1);
     let p = S::mul_add(p, r, 0.5);
     let e = S::mul_add(p, r * r, r) + 1.0;
-    // Two factors, because 2ⁿ itself leaves the normal numbers near both ends.
-    let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
-    let first = n >> 1;
-    e * power_of_two(first) * power_of_two(n - first)
+    (e, shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32)
 }
 
 /// 1 / (1 + e⁻ˣ)

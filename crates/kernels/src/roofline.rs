@@ -5,6 +5,7 @@
 
 use std::hint::black_box;
 
+use crate::Compute;
 use crate::simd::{Baseline, Isa, Kind, Level, simd_kernel};
 
 /// Independent chains of multiply-adds: more than a CPU works on at a time, and few enough for the sixteen vector
@@ -14,10 +15,16 @@ const N_CHAINS: usize = 12;
 const FACTOR: f32 = 0.5;
 const TERM: f32 = 1.0;
 
-/// Runs `n_rounds` rounds of multiply-adds on the calling thread. Returns the number of operations, a multiplication
-/// and an addition counted as two, and the mean of the values, which tends to 2.
-pub fn multiply_adds(level: Level, n_rounds: usize) -> (u64, f32) {
+/// Runs `n_rounds` rounds of multiply-adds on the calling thread, with factors in the format `compute` where the CPU has
+/// instructions for it, else in float32. Returns the number of operations, a multiplication and an addition counted as
+/// two, and the mean of the values, which tends to 2; sums of bfloat16 products grow without bound.
+pub fn multiply_adds(level: Level, compute: Compute, n_rounds: usize) -> (u64, f32) {
     let (width, sum) = match level.kind() {
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512Bf16 if compute == Compute::Bf16 => {
+            // SAFETY: a level of this kind exists only after detecting these instructions.
+            (2 * 16, unsafe { x86::avx512_bf16(n_rounds) })
+        }
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a level of this kind exists only after detecting these instructions.
         Kind::Avx512 | Kind::Avx512Bf16 => (16, unsafe { x86::avx512(n_rounds) }),
@@ -47,8 +54,8 @@ fn baseline<S: Isa>(n_rounds: usize) -> f32 {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        _mm256_fmadd_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm512_fmadd_ps,
-        _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_setzero_ps,
+        _mm256_fmadd_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+        _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_setzero_ps,
     };
     use std::hint::black_box;
 
@@ -61,6 +68,27 @@ mod x86 {
         for _ in 0..n_rounds {
             for chain in &mut chains {
                 *chain = _mm512_fmadd_ps(*chain, factor, term);
+            }
+        }
+        let mut sum = 0.0;
+        for chain in chains {
+            sum += _mm512_reduce_add_ps(chain);
+        }
+        sum
+    }
+
+    /// Each sum grows by the products of a pair, together `TERM`, a round; half a value of the width counts one sum.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) fn avx512_bf16(n_rounds: usize) -> f32 {
+        let of = |value: f32| {
+            let values = _mm512_set1_ps(black_box(value));
+            _mm512_cvtne2ps_pbh(values, values)
+        };
+        let (factor, term) = (of(FACTOR), of(TERM));
+        let mut chains = black_box([_mm512_setzero_ps(); N_CHAINS]);
+        for _ in 0..n_rounds {
+            for chain in &mut chains {
+                *chain = _mm512_dpbf16_ps(*chain, factor, term);
             }
         }
         let mut sum = 0.0;
@@ -108,13 +136,16 @@ mod tests {
     fn every_level_runs_all_its_multiply_adds() {
         let mut n_values_before = 0;
         for level in Level::available() {
-            assert_eq!(multiply_adds(level, 0), (0, 0.0));
-            let (n_of_one_round, mean) = multiply_adds(level, 1);
+            let run = |n_rounds| multiply_adds(level, Compute::F32, n_rounds);
+            assert_eq!(run(0), (0, 0.0));
+            let (n_of_one_round, mean) = run(1);
             assert_eq!(mean, 1.0, "{}", level.name());
             assert!(n_values_before <= n_of_one_round, "wider levels do more in a round");
             n_values_before = n_of_one_round;
-            assert_eq!(multiply_adds(level, 3), (3 * n_of_one_round, 1.75), "{}", level.name());
-            assert_eq!(multiply_adds(level, 1000).1, 2.0);
+            assert_eq!(run(3), (3 * n_of_one_round, 1.75), "{}", level.name());
+            assert_eq!(run(1000).1, 2.0);
+            let (n_of_one_bf16_round, mean) = multiply_adds(level, Compute::Bf16, 1);
+            assert!(n_of_one_round <= n_of_one_bf16_round && 0.0 < mean, "{}", level.name());
         }
     }
 

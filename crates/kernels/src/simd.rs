@@ -113,35 +113,36 @@ pub(crate) type Baseline = Fused;
 
 /// Defines a function whose first argument is a [`Level`] and whose body is compiled once per level.
 ///
-/// The body may name the type parameter given in angle brackets, which implements [`Isa`]. Functions the body calls in
+/// The body may name the type parameter given in angle brackets, which implements [`Isa`], and a length that is known
+/// when it is compiled. Functions the body calls in
 /// its loops must be `#[inline(always)]`, or they keep the baseline's instructions.
 macro_rules! simd_kernel {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident<$isa:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$isa:ident $(, const $n:ident: usize)?>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
-        $vis fn $name(level: $crate::simd::Level, $($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name $(<const $n: usize>)? (level: $crate::simd::Level, $($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            fn body<$isa: $crate::simd::Isa>($($arg: $ty),*) $(-> $ret)? $body
+            fn body<$isa: $crate::simd::Isa $(, const $n: usize)?>($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-            fn avx512($($arg: $ty),*) $(-> $ret)? {
-                body::<$crate::simd::Fused>($($arg),*)
+            fn avx512 $(<const $n: usize>)? ($($arg: $ty),*) $(-> $ret)? {
+                body::<$crate::simd::Fused $(, $n)?>($($arg),*)
             }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
-            fn avx2($($arg: $ty),*) $(-> $ret)? {
-                body::<$crate::simd::Fused>($($arg),*)
+            fn avx2 $(<const $n: usize>)? ($($arg: $ty),*) $(-> $ret)? {
+                body::<$crate::simd::Fused $(, $n)?>($($arg),*)
             }
 
             match level.kind() {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: a level of this kind exists only after detecting these instructions.
-                $crate::simd::Kind::Avx512 | $crate::simd::Kind::Avx512Bf16 => unsafe { avx512($($arg),*) },
+                $crate::simd::Kind::Avx512 | $crate::simd::Kind::Avx512Bf16 => unsafe { avx512 $(::<$n>)? ($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: a level of this kind exists only after detecting these instructions.
-                $crate::simd::Kind::Avx2 => unsafe { avx2($($arg),*) },
-                $crate::simd::Kind::Baseline => body::<$crate::simd::Baseline>($($arg),*),
+                $crate::simd::Kind::Avx2 => unsafe { avx2 $(::<$n>)? ($($arg),*) },
+                $crate::simd::Kind::Baseline => body::<$crate::simd::Baseline $(, $n)?>($($arg),*),
             }
         }
     };

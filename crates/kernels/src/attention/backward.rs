@@ -1,18 +1,28 @@
 //! The backward pass: each task owns a stretch of one segment's keys and one key/value head.
-//!
-//! As in the forward pass, what has a value for each row and key lies as [keys, rows].
 
 use std::ops::Range;
 
-use super::{Heads, KEYS_PER_BLOCK, gather_rows};
+use super::key_blocks::{Columns, KeyBlock, KeyBlocks, Rows};
+use super::{Heads, KEYS_PER_BLOCK, gather_rows, row_start};
 use crate::Level;
+use crate::buffer::first;
 use crate::disjoint::Disjoint;
 use crate::lanes::dot;
-use crate::math::exp;
+use crate::math::exp_of_difference;
 use crate::parallel::{rows_per_task, run, run_with};
-use crate::product::{Compute, Matrix, MatrixMut, Output, Term, Threads, product, transpose};
+use crate::product::{
+    Compute, Element, Engine, Left, Matrix, Micro, Output, PackScratch, Right, WithLoop, transpose, with_loop,
+};
 use crate::simd::simd_kernel;
 use crate::sum::add_to;
+
+/// Rows that are multiplied with a block of keys at a time: enough to make the products for dk and dv, which sum over
+/// them, efficient.
+const ROWS_PER_BLOCK: usize = 64;
+/// Keys of a stretch, at least.
+const MIN_KEYS_PER_STRETCH: usize = 512;
+/// Stretches of a segment, at most: each further one than the first costs memory of the size of dq.
+const MAX_STRETCHES: usize = 8;
 
 /// All three gradients; they are cheap together and of little use apart.
 #[derive(Debug)]
@@ -58,7 +68,7 @@ pub fn backward(
         dy.chunks(rows * heads.width).zip(y.chunks(rows * heads.width)).zip(e.chunks_mut(rows)).collect();
     run(tasks, |((dy, y), e)| dot_rows(level, heads.width, dy, y, e));
 
-    let (mut tasks, n_partial) = plan(heads, offsets);
+    let (tasks, n_partial) = plan(heads, offsets);
     gradients.q.fill(0.0);
     let mut partials = vec![0.0; n_partial];
     let inputs = Inputs { q, k, v, log_sums, dy, e: &e };
@@ -68,26 +78,36 @@ pub fn backward(
         k: Disjoint::new(gradients.k),
         v: Disjoint::new(gradients.v),
     };
-    // The stretches with most work first, so that no thread is left with one at the end.
-    tasks.sort_by_key(|task| std::cmp::Reverse(task.queries.len()));
-    run_with(tasks, Scratch::default, |scratch, task| {
-        scratch.work(level, compute, heads, &task, &inputs, &outputs)
-    });
+    with_loop(level, compute, Backward { heads, offsets, tasks, inputs, outputs });
     add_partials(level, heads, offsets, &partials, gradients.q);
+}
+
+struct Backward<'a> {
+    heads: Heads,
+    offsets: &'a [usize],
+    tasks: Vec<Task>,
+    inputs: Inputs<'a>,
+    outputs: Outputs<'a>,
 }
 
 /// A stretch of keys of one segment, for one key/value head.
 struct Task {
-    /// Tokens of the segment.
-    segment: Range<usize>,
-    /// Positions in the segment.
-    keys: Range<usize>,
-    /// Positions in the segment of the queries that see any of the keys.
-    queries: Range<usize>,
+    segment_idx: usize,
+    /// Token of the segment's start.
+    start: usize,
+    stretch: Stretch,
     kv_head: usize,
     /// Where dq goes: the first stretch of a segment writes to dq itself, each further one to its own partial sum that
     /// starts here. So no two tasks write to the same place and the sums are taken in a fixed order.
     partial: Option<usize>,
+}
+
+#[derive(Clone)]
+struct Stretch {
+    /// Positions in the segment.
+    keys: Range<usize>,
+    /// Positions in the segment of the queries that see any of the keys.
+    queries: Range<usize>,
 }
 
 struct Inputs<'a> {
@@ -106,12 +126,13 @@ struct Outputs<'a> {
     v: Disjoint<'a>,
 }
 
-/// The stretches of keys of a segment with the queries that see them, in order.
-fn stretches(heads: Heads, n_tokens: usize) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
-    (0..n_tokens).step_by(KEYS_PER_BLOCK).map(move |first| {
-        let keys = first..n_tokens.min(first + KEYS_PER_BLOCK);
+/// The stretches of a segment in order.
+fn stretches(heads: Heads, n_tokens: usize) -> impl Iterator<Item = Stretch> {
+    let length = n_tokens.div_ceil(MAX_STRETCHES).next_multiple_of(KEYS_PER_BLOCK).max(MIN_KEYS_PER_STRETCH);
+    (0..n_tokens).step_by(length).map(move |first| {
+        let keys = first..n_tokens.min(first + length);
         let queries = first..n_tokens.min((keys.end - 1).saturating_add(heads.window));
-        (keys, queries)
+        Stretch { keys, queries }
     })
 }
 
@@ -119,28 +140,30 @@ fn stretches(heads: Heads, n_tokens: usize) -> impl Iterator<Item = (Range<usize
 fn plan(heads: Heads, offsets: &[usize]) -> (Vec<Task>, usize) {
     let mut tasks = Vec::new();
     let mut n_partial = 0;
-    for segment in offsets.windows(2).map(|pair| pair[0]..pair[1]) {
-        for (keys, queries) in stretches(heads, segment.len()) {
-            let partial = (keys.start != 0).then_some(n_partial);
+    for (segment_idx, pair) in offsets.windows(2).enumerate() {
+        for stretch in stretches(heads, pair[1] - pair[0]) {
+            let partial = (stretch.keys.start != 0).then_some(n_partial);
             if partial.is_some() {
-                n_partial += queries.len() * heads.query_width();
+                n_partial += stretch.queries.len() * heads.query_width();
             }
             tasks.extend((0..heads.n_kv_heads).map(|kv_head| Task {
-                segment: segment.clone(),
-                keys: keys.clone(),
-                queries: queries.clone(),
+                segment_idx,
+                start: pair[0],
+                stretch: stretch.clone(),
                 kv_head,
                 partial,
             }));
         }
     }
+    // The stretches with most work first, so that no thread is left with one at the end.
+    tasks.sort_by_key(|task| std::cmp::Reverse(task.stretch.queries.len()));
     (tasks, n_partial)
 }
 
 /// dq += the partial sums, in the order of [`plan`].
 fn add_partials(level: Level, heads: Heads, offsets: &[usize], mut partials: &[f32], dq: &mut [f32]) {
     for segment in offsets.windows(2).map(|pair| pair[0]..pair[1]) {
-        for (_, queries) in stretches(heads, segment.len()).skip(1) {
+        for Stretch { queries, .. } in stretches(heads, segment.len()).skip(1) {
             let (partial, rest) = partials.split_at(queries.len() * heads.query_width());
             partials = rest;
             let start = (segment.start + queries.start) * heads.query_width();
@@ -149,156 +172,254 @@ fn add_partials(level: Level, heads: Heads, offsets: &[usize], mut partials: &[f
     }
 }
 
-/// One worker's buffers; a row is a (query, head of the group) pair.
+impl WithLoop for Backward<'_> {
+    fn run<M: Micro>(mut self, engine: Engine<M>) {
+        let blocks = KeyBlocks::new::<M>(self.offsets);
+        let shared = Shared {
+            keys: Rows::new(engine, self.heads, &blocks, self.inputs.k),
+            keys_turned: Columns::new(engine, self.heads, &blocks, self.inputs.k),
+            values: Rows::new(engine, self.heads, &blocks, self.inputs.v),
+            blocks,
+        };
+        let tasks = std::mem::take(&mut self.tasks);
+        run_with(tasks, Scratch::default, |scratch, task| scratch.work(engine, &self, &shared, &task));
+    }
+}
+
+/// Keys and values as products want them.
+struct Shared<V> {
+    blocks: KeyBlocks,
+    keys: Rows<V>,
+    keys_turned: Columns<V>,
+    values: Rows<V>,
+}
+
+/// A factor that has a value for each row (of a block) and element of a head, in the forms that products want.
 #[derive(Default)]
-struct Scratch {
-    /// [rows, D], scaled
-    q: Vec<f32>,
+struct RowFactor {
     /// [rows, D]
-    dy: Vec<f32>,
-    /// [D, rows]
+    values: Vec<f32>,
+    /// [panel of rows][D][row of the panel]
+    turned_lanes: Vec<u32>,
+    /// [panel of D][rows][element of the panel]
+    lanes: Vec<u32>,
+}
+
+/// One worker's buffers; C are the columns of a panel, R the rows of a block.
+#[derive(Default)]
+struct Scratch<V> {
+    packing: PackScratch<V>,
+    /// Scaled.
+    q: RowFactor,
+    dy: RowFactor,
+    /// [panel][D, C]
     dq: Vec<f32>,
-    /// [rows, D]
+    /// [C, D]
     dq_turned: Vec<f32>,
-    /// [keys, rows]: scores, then probabilities
+    /// [keys, C]: scores, then probabilities
     p: Vec<f32>,
-    /// [keys, rows]: dy·v, then the gradient of the scores
+    /// [keys, C]: dy·v, then the gradient of the scores
     dz: Vec<f32>,
-    /// Logarithm of each row's denominator [rows]
+    dz_lanes: Vec<u32>,
+    /// [keys, R]
+    p_rows: Vec<V>,
+    /// [keys, R]
+    dz_rows: Vec<V>,
+    /// Logarithm of each row's denominator [R]
     log_sums: Vec<f32>,
-    /// dy·y of each row [rows]
+    /// dy·y of each row [R]
     e: Vec<f32>,
-    /// [keys, D]
+    /// [keys of the stretch, D]
     dk: Vec<f32>,
-    /// [keys, D]
+    /// [keys of the stretch, D]
     dv: Vec<f32>,
 }
 
-impl Scratch {
-    fn work(
+impl<V: Element> Scratch<V> {
+    fn work<M: Micro<Value = V>>(
         &mut self,
-        level: Level,
-        compute: Compute,
-        heads: Heads,
+        engine: Engine<M>,
+        job: &Backward,
+        shared: &Shared<V>,
         task: &Task,
-        inputs: &Inputs,
-        outputs: &Outputs,
     ) {
+        let (heads, Stretch { keys, queries }) = (job.heads, task.stretch.clone());
         let width = heads.width;
-        for (buffer, n_rows) in [(&mut self.dk, task.keys.len()), (&mut self.dv, task.keys.len())] {
+        for buffer in [&mut self.dk, &mut self.dv] {
             buffer.clear();
-            buffer.resize(n_rows * width, 0.0);
+            buffer.resize(keys.len() * width, 0.0);
         }
-        for first in task.queries.clone().step_by(heads.queries_per_block()) {
-            let queries = first..task.queries.end.min(first + heads.queries_per_block());
-            // Of the task's keys, those that any query of the block sees.
-            let start = heads.visible(queries.start).start.max(task.keys.start);
-            let keys = start..queries.end.min(task.keys.end);
-            if !keys.is_empty() {
-                self.block(level, compute, heads, task, queries, keys, inputs, outputs);
+        let rows = queries.start * heads.group()..queries.end * heads.group();
+        for first in rows.clone().step_by(ROWS_PER_BLOCK) {
+            let rows = first..rows.end.min(first + ROWS_PER_BLOCK);
+            // Of the task's keys, those that any row of the block sees.
+            let seen = heads.visible_to(rows.clone());
+            let seen = seen.start.max(keys.start)..seen.end.min(keys.end);
+            if !seen.is_empty() {
+                self.load_rows(engine, job, task, rows.clone());
+                for (block, part) in shared.blocks.parts::<M>(task.segment_idx, seen) {
+                    self.block(engine, heads, shared, task, block, rows.clone(), part);
+                }
+                self.write_dq(engine, job, task, rows);
             }
         }
-        for (position, (dk, dv)) in
-            task.keys.clone().zip(self.dk.chunks_exact(width).zip(self.dv.chunks_exact(width)))
-        {
-            let at = (task.segment.start + position) * heads.key_width() + task.kv_head * width;
+        for (position, (dk, dv)) in keys.zip(self.dk.chunks_exact(width).zip(self.dv.chunks_exact(width))) {
+            let at = (task.start + position) * heads.key_width() + task.kv_head * width;
             // SAFETY: every (key, key/value head) belongs to one task, which visits it once.
-            let (k, v) = unsafe { (outputs.k.part(at..at + width), outputs.v.part(at..at + width)) };
+            let (k, v) = unsafe { (job.outputs.k.part(at..at + width), job.outputs.v.part(at..at + width)) };
             k.copy_from_slice(dk);
             v.copy_from_slice(dv);
         }
     }
 
-    fn block(
+    /// Brings what belongs to a block of rows into form, whole panels of it, and sets its dq to 0.
+    fn load_rows<M: Micro<Value = V>>(
         &mut self,
-        level: Level,
-        compute: Compute,
-        heads: Heads,
+        engine: Engine<M>,
+        job: &Backward,
         task: &Task,
-        queries: Range<usize>,
-        keys: Range<usize>,
-        inputs: &Inputs,
-        outputs: &Outputs,
+        rows: Range<usize>,
     ) {
-        let (width, group) = (heads.width, heads.group());
-        let n_rows = queries.len() * group;
-        let tokens = task.segment.start + queries.start..task.segment.start + queries.end;
-        for buffer in [&mut self.q, &mut self.dy, &mut self.dq, &mut self.dq_turned] {
-            buffer.resize(n_rows * width, 0.0);
+        let (heads, inputs) = (job.heads, &job.inputs);
+        let n_rows = rows.len().next_multiple_of(M::COLUMNS);
+        for (factor, source, scale) in
+            [(&mut self.q, inputs.q, heads.scale), (&mut self.dy, inputs.dy, 1.0)]
+        {
+            let values = first(&mut factor.values, n_rows * heads.width);
+            gather_rows(heads, source, task.start, task.kv_head, rows.clone(), scale, values);
+            let values = Matrix::new(values, n_rows, heads.width);
+            let (turned, across) = (Right::Matrix(values.t()), Right::Matrix(values));
+            engine.pack(turned, 0..heads.width, 0..n_rows, &mut self.packing, &mut factor.turned_lanes);
+            engine.pack(across, 0..n_rows, 0..heads.width, &mut self.packing, &mut factor.lanes);
         }
-        for buffer in [&mut self.p, &mut self.dz] {
-            buffer.resize(n_rows * keys.len(), 0.0);
-        }
-        gather_rows(heads, inputs.q, tokens.clone(), task.kv_head, heads.scale, &mut self.q);
-        gather_rows(heads, inputs.dy, tokens.clone(), task.kv_head, 1.0, &mut self.dy);
-
-        let at = (task.segment.start + keys.start) * heads.key_width() + task.kv_head * width;
-        let end = at + (keys.len() - 1) * heads.key_width() + width;
-        let k = Matrix::with_stride(&inputs.k[at..end], keys.len(), width, heads.key_width());
-        let v = Matrix::with_stride(&inputs.v[at..end], keys.len(), width, heads.key_width());
-        let q = Matrix::new(&self.q, n_rows, width);
-        let dy = Matrix::new(&self.dy, n_rows, width);
-        let multiply = |out: MatrixMut, mode: Output, left: Matrix, right: Matrix| {
-            product(level, compute, out, mode, &[Term::new(left, right)], Threads::One);
-        };
-        multiply(MatrixMut::new(&mut self.p, keys.len(), n_rows), Output::Overwrite, k, q.t());
-        multiply(MatrixMut::new(&mut self.dz, keys.len(), n_rows), Output::Overwrite, v, dy.t());
         for (of_rows, of_all) in [(&mut self.log_sums, inputs.log_sums), (&mut self.e, inputs.e)] {
-            of_rows.clear();
-            for token in tokens.clone() {
-                let at = token * heads.n_heads + task.kv_head * group;
-                of_rows.extend_from_slice(&of_all[at..at + group]);
+            let of_rows = first(of_rows, n_rows);
+            of_rows.fill(0.0);
+            for (row, value) in rows.clone().zip(of_rows) {
+                *value = of_all[row_start(heads, task.start, task.kv_head, row) / heads.width];
             }
         }
-        let rows = Rows { first_query: queries.start, keys: keys.clone() };
-        probabilities(level, heads, rows, &self.log_sums, &self.e, &mut self.p, &mut self.dz);
+        first(&mut self.dq, n_rows * heads.width).fill(0.0);
+    }
 
-        let owned = (keys.start - task.keys.start) * width..(keys.end - task.keys.start) * width;
-        let p = Matrix::new(&self.p, keys.len(), n_rows);
-        let dz = Matrix::new(&self.dz, keys.len(), n_rows);
-        multiply(MatrixMut::new(&mut self.dv[owned.clone()], keys.len(), width), Output::Add, p, dy);
-        // q is scaled already, which is dk's factor.
-        multiply(MatrixMut::new(&mut self.dk[owned], keys.len(), width), Output::Add, dz, q);
-        multiply(MatrixMut::new(&mut self.dq, width, n_rows), Output::Overwrite, k.t(), dz);
-        transpose(level, &self.dq, n_rows, width, n_rows, &mut self.dq_turned, width);
-
-        for (position, rows) in queries.zip(self.dq_turned.chunks_exact(group * width)) {
-            let in_token = task.kv_head * group * width;
-            let (target, at) = match task.partial {
-                None => (&outputs.q, (task.segment.start + position) * heads.query_width() + in_token),
-                Some(start) => {
-                    let row = position - task.queries.start;
-                    (&outputs.partials, start + row * heads.query_width() + in_token)
+    /// Adds what a block of rows and positions `part` of a block of keys give to dk, dv and the rows' dq.
+    fn block<M: Micro<Value = V>>(
+        &mut self,
+        engine: Engine<M>,
+        heads: Heads,
+        shared: &Shared<V>,
+        task: &Task,
+        block: &KeyBlock,
+        rows: Range<usize>,
+        part: Range<usize>,
+    ) {
+        let width = heads.width;
+        let n_panels = rows.len().div_ceil(M::COLUMNS);
+        let n_rows = n_panels * M::COLUMNS;
+        let d_steps = Engine::<M>::n_steps(width);
+        let p_rows = first(&mut self.p_rows, part.len() * n_rows);
+        let dz_rows = first(&mut self.dz_rows, part.len() * n_rows);
+        for panel_idx in 0..n_panels {
+            let first_row = rows.start + panel_idx * M::COLUMNS;
+            let last_key = heads.visible_to(first_row..rows.end.min(first_row + M::COLUMNS)).end;
+            let seen = part.start..last_key.clamp(part.start, part.end);
+            let p = first(&mut self.p, seen.len() * M::COLUMNS);
+            let dz = first(&mut self.dz, seen.len() * M::COLUMNS);
+            for (left, factor, out) in [
+                (shared.keys.left(block, task.kv_head, &seen), &self.q, &mut *p),
+                (shared.values.left(block, task.kv_head, &seen), &self.dy, &mut *dz),
+            ] {
+                let lanes = &factor.turned_lanes[panel_idx * d_steps * M::COLUMNS..];
+                engine.multiply(left, lanes, d_steps, out, M::COLUMNS, M::COLUMNS, Output::Overwrite);
+            }
+            let columns = panel_idx * M::COLUMNS..(panel_idx + 1) * M::COLUMNS;
+            let (log_sums, e) = (&self.log_sums[columns.clone()], &self.e[columns.clone()]);
+            let level = engine.level();
+            match M::COLUMNS {
+                32 => probabilities::<32>(level, heads, first_row, seen.clone(), log_sums, e, p, dz),
+                16 => probabilities::<16>(level, heads, first_row, seen.clone(), log_sums, e, p, dz),
+                _ => probabilities::<8>(level, heads, first_row, seen.clone(), log_sums, e, p, dz),
+            }
+            for (values, of_rows) in [(&*p, &mut *p_rows), (&*dz, &mut *dz_rows)] {
+                engine.convert_rows(values, M::COLUMNS, &mut of_rows[columns.start..], n_rows);
+                for unseen in of_rows.chunks_exact_mut(n_rows).skip(seen.len()) {
+                    unseen[columns.clone()].fill(V::default());
                 }
-            };
-            // SAFETY: dq belongs to the tasks of first stretches, of which each (query, key/value head) has one, and
-            // each other stretch has its own range of the partial sums.
-            let target = unsafe { target.part(at..at + group * width) };
-            target.iter_mut().zip(rows).for_each(|(target, row)| *target += heads.scale * row);
+            }
+            if !seen.is_empty() {
+                let keys = shared.keys_turned.left::<M>(block, task.kv_head, &seen);
+                let lanes = engine.lanes(dz, &mut self.dz_lanes);
+                let dq = &mut self.dq[panel_idx * width * M::COLUMNS..];
+                let n_steps = Engine::<M>::n_steps(seen.len());
+                engine.multiply(keys, lanes, n_steps, dq, M::COLUMNS, M::COLUMNS, Output::Add);
+            }
+        }
+        let row_steps = Engine::<M>::n_steps(n_rows);
+        let owned = (part.start - task.stretch.keys.start) * width;
+        for (of_rows, factor, out) in
+            [(&*p_rows, &self.dy, &mut self.dv), (&*dz_rows, &self.q, &mut self.dk)]
+        {
+            let left = Left { values: of_rows, stride: n_rows, n_rows: part.len() };
+            for (panel_idx, column) in (0..width).step_by(M::COLUMNS).enumerate() {
+                let lanes = &factor.lanes[panel_idx * row_steps * M::COLUMNS..];
+                let n_columns = M::COLUMNS.min(width - column);
+                let out = &mut out[owned + column..];
+                engine.multiply(left, lanes, row_steps, out, width, n_columns, Output::Add);
+            }
+        }
+    }
+
+    /// Adds the dq of a block of rows to where it belongs.
+    fn write_dq<M: Micro>(&mut self, engine: Engine<M>, job: &Backward, task: &Task, rows: Range<usize>) {
+        let heads = job.heads;
+        let width = heads.width;
+        let turned = first(&mut self.dq_turned, M::COLUMNS * width);
+        for (panel_idx, first_row) in rows.clone().step_by(M::COLUMNS).enumerate() {
+            let dq = &self.dq[panel_idx * width * M::COLUMNS..(panel_idx + 1) * width * M::COLUMNS];
+            transpose(engine.level(), dq, M::COLUMNS, width, M::COLUMNS, turned, width);
+            let of_panel = first_row..rows.end.min(first_row + M::COLUMNS);
+            for (row, dq) in of_panel.zip(turned.chunks_exact(width)) {
+                let (target, at) = match task.partial {
+                    None => (&job.outputs.q, row_start(heads, task.start, task.kv_head, row)),
+                    Some(start) => {
+                        let first_row = task.stretch.queries.start * heads.group();
+                        (&job.outputs.partials, start + row_start(heads, 0, task.kv_head, row - first_row))
+                    }
+                };
+                // SAFETY: dq belongs to the tasks of first stretches, of which each (query, key/value head) has one, and
+                // each other stretch has its own range of the partial sums.
+                let target = unsafe { target.part(at..at + width) };
+                target.iter_mut().zip(dq).for_each(|(target, dq)| *target = heads.scale * dq);
+            }
         }
     }
 }
 
-/// Which rows and keys a block holds, as positions in the segment.
-struct Rows {
-    first_query: usize,
-    keys: Range<usize>,
-}
-
 simd_kernel! {
-    /// From scores in p and dy·v in dz: probabilities in p and the gradient of the scores in dz, 0 where a query does
-    /// not see a key.
-    fn probabilities<S>(heads: Heads, rows: Rows, log_sums: &[f32], e: &[f32], p: &mut [f32], dz: &mut [f32]) {
-        let n_rows = log_sums.len();
-        for (key, (p, dz)) in rows.keys.zip(p.chunks_exact_mut(n_rows).zip(dz.chunks_exact_mut(n_rows))) {
-            for (((p, dz), log_sum), e) in p.iter_mut().zip(&mut *dz).zip(log_sums).zip(e) {
-                *p = exp::<S>(*p - *log_sum);
-                *dz = *p * (*dz - *e);
+    /// From scores in p and dy·v in dz, both [keys, C]: probabilities in p and the gradient of the scores in dz, 0 where a
+    /// row does not see a key.
+    fn probabilities<S, const C: usize>(
+        heads: Heads,
+        first_row: usize,
+        keys: Range<usize>,
+        log_sums: &[f32],
+        e: &[f32],
+        p: &mut [f32],
+        dz: &mut [f32],
+    ) {
+        let ((p, _), (dz, _)) = (p.as_chunks_mut::<C>(), dz.as_chunks_mut::<C>());
+        let (Some(log_sums), Some(e)) = (log_sums.first_chunk::<C>(), e.first_chunk::<C>()) else { return };
+        for (key, (p, dz)) in keys.zip(p.iter_mut().zip(dz)) {
+            for i in 0..C {
+                p[i] = exp_of_difference::<S>(p[i] - log_sums[i]);
+                dz[i] = p[i] * (dz[i] - e[i]);
             }
-            let seen = heads.rows_that_see(key, rows.first_query, n_rows);
-            for of_rows in [p, dz] {
-                of_rows[..seen.start].fill(0.0);
-                of_rows[seen.end..].fill(0.0);
+            let seen = heads.rows_that_see(key, first_row, C);
+            if seen.len() < C {
+                for of_rows in [p, dz] {
+                    of_rows[..seen.start].fill(0.0);
+                    of_rows[seen.end..].fill(0.0);
+                }
             }
         }
     }

@@ -1,17 +1,21 @@
 //! The forward pass: scores block by block, with a softmax that is corrected as larger scores turn up.
-//!
-//! Scores lie as [keys, rows]: keys and values are then read where they are, a row's softmax runs along its column, and
-//! whatever is done for each row is done for a vector of rows at once.
 
 use std::ops::Range;
 
-use super::{Heads, KEYS_PER_BLOCK, gather_rows};
+use super::key_blocks::{Columns, KeyBlocks, Rows};
+use super::{Heads, gather_rows, row_start};
 use crate::Level;
+use crate::buffer::first;
 use crate::disjoint::Disjoint;
-use crate::math::exp;
+use crate::math::exp_of_difference;
 use crate::parallel::run_with;
-use crate::product::{Compute, Matrix, MatrixMut, Output, Term, Threads, product, transpose};
+use crate::product::{
+    Compute, Element, Engine, Matrix, Micro, Output, PackScratch, Right, WithLoop, transpose, with_loop,
+};
 use crate::simd::simd_kernel;
+
+/// Rows that one task does, a few panels.
+const ROWS_PER_TASK: usize = 192;
 
 /// Fills y [N, H, D] and, per query and head, the logarithm of the softmax's denominator [N, H].
 ///
@@ -32,178 +36,198 @@ pub fn forward(
     let (n_queries, n_keys) = (n_tokens * heads.query_width(), n_tokens * heads.key_width());
     assert_eq!((q.len(), k.len(), v.len()), (n_queries, n_keys, n_keys), "attention: lengths of q, k, v");
     assert_eq!((y.len(), log_sums.len()), (n_queries, n_tokens * heads.n_heads), "attention: output lengths");
-    let outputs = Outputs { y: Disjoint::new(y), log_sums: Disjoint::new(log_sums) };
-    let mut tasks = Vec::new();
-    for segment in offsets.windows(2).map(|pair| pair[0]..pair[1]) {
-        for first in segment.clone().step_by(heads.queries_per_block()) {
-            let queries = first..segment.end.min(first + heads.queries_per_block());
-            tasks.extend((0..heads.n_kv_heads).map(|kv_head| Task {
-                segment: segment.clone(),
-                queries: queries.clone(),
-                kv_head,
-            }));
-        }
-    }
-    run_with(tasks, Scratch::default, |scratch, task| {
-        scratch.attend(level, compute, heads, &task, q, k, v);
-        scratch.write(heads, &task, &outputs);
-    });
+    let (y, log_sums) = (Disjoint::new(y), Disjoint::new(log_sums));
+    with_loop(level, compute, Forward { heads, offsets, q, k, v, y, log_sums });
 }
 
-struct Task {
-    /// Tokens of the segment.
-    segment: Range<usize>,
-    /// Tokens of this block of queries.
-    queries: Range<usize>,
-    kv_head: usize,
-}
-
-struct Outputs<'a> {
+struct Forward<'a> {
+    heads: Heads,
+    offsets: &'a [usize],
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
     y: Disjoint<'a>,
     log_sums: Disjoint<'a>,
 }
 
-/// One worker's buffers; a row is a (query, head of the group) pair.
-#[derive(Default)]
-struct Scratch {
-    /// [rows, D], scaled
-    q: Vec<f32>,
-    /// [keys of a block, rows]
-    scores: Vec<f32>,
-    /// Σ p v so far, [D, rows]
-    sums: Vec<f32>,
-    /// The same, [rows, D]
-    turned: Vec<f32>,
-    /// Largest score so far [rows]
-    largest: Vec<f32>,
-    /// Σ exp(score − largest) so far [rows]
-    denominators: Vec<f32>,
-    /// What the sums shrink by when a larger score turns up [rows]
-    factors: Vec<f32>,
+/// Some rows of a segment, with one key/value head.
+struct Task {
+    segment_idx: usize,
+    kv_head: usize,
+    rows: Range<usize>,
 }
 
-impl Scratch {
-    fn attend(
-        &mut self,
-        level: Level,
-        compute: Compute,
-        heads: Heads,
-        task: &Task,
-        q: &[f32],
-        k: &[f32],
-        v: &[f32],
-    ) {
-        let Heads { width, .. } = heads;
-        let n_rows = task.queries.len() * heads.group();
-        self.q.resize(n_rows * width, 0.0);
-        self.sums.resize(n_rows * width, 0.0);
-        gather_rows(heads, q, task.queries.clone(), task.kv_head, heads.scale, &mut self.q);
-        self.sums.fill(0.0);
-        self.largest.clear();
-        self.largest.resize(n_rows, f32::NEG_INFINITY);
-        self.denominators.clear();
-        self.denominators.resize(n_rows, 0.0);
-        self.factors.resize(n_rows, 0.0);
-
-        // Positions count from the segment's start.
-        let start = task.segment.start;
-        let queries = task.queries.start - start..task.queries.end - start;
-        let seen = heads.visible(queries.start).start..queries.end;
-        for first in seen.clone().step_by(KEYS_PER_BLOCK) {
-            let keys = first..seen.end.min(first + KEYS_PER_BLOCK);
-            self.scores.resize(keys.len() * n_rows, 0.0);
-            let at = (start + keys.start) * heads.key_width() + task.kv_head * width;
-            let block = |of: &'_ [f32]| -> Range<usize> {
-                at..of.len().min(at + (keys.len() - 1) * heads.key_width() + width)
-            };
-            let keys_block = Matrix::with_stride(&k[block(k)], keys.len(), width, heads.key_width());
-            let values_block = Matrix::with_stride(&v[block(v)], keys.len(), width, heads.key_width());
-            let q = Matrix::new(&self.q, n_rows, width);
-            let scores = MatrixMut::new(&mut self.scores, keys.len(), n_rows);
-            let term = Term::new(keys_block, q.t());
-            product(level, compute, scores, Output::Overwrite, &[term], Threads::One);
-            let rows = Rows { first_query: queries.start, keys: keys.clone() };
-            let state = State {
-                sums: &mut self.sums,
-                largest: &mut self.largest,
-                denominators: &mut self.denominators,
-                factors: &mut self.factors,
-            };
-            absorb_block(level, heads, rows, &mut self.scores, state);
-            let p = Matrix::new(&self.scores, keys.len(), n_rows);
-            let sums = MatrixMut::new(&mut self.sums, width, n_rows);
-            let term = Term::new(values_block.t(), p);
-            product(level, compute, sums, Output::Add, &[term], Threads::One);
-        }
-        self.turned.resize(n_rows * width, 0.0);
-        transpose(level, &self.sums, n_rows, width, n_rows, &mut self.turned, width);
-    }
-
-    fn write(&self, heads: Heads, task: &Task, outputs: &Outputs) {
-        let (group, width) = (heads.group(), heads.width);
-        let mut rows = self.turned.chunks_exact(width).zip(self.largest.iter().zip(&self.denominators));
-        for token in task.queries.clone() {
-            for head in task.kv_head * group..(task.kv_head + 1) * group {
-                let Some((sums, (largest, denominator))) = rows.next() else { return };
-                let at = token * heads.n_heads + head;
-                // SAFETY: every (token, head) belongs to one task, which visits it once.
-                let (y, log_sum) = unsafe {
-                    (outputs.y.part(at * width..(at + 1) * width), outputs.log_sums.part(at..at + 1))
-                };
-                let factor = 1.0 / denominator;
-                y.iter_mut().zip(sums).for_each(|(y, sum)| *y = sum * factor);
-                log_sum.fill(largest + denominator.ln());
+impl WithLoop for Forward<'_> {
+    fn run<M: Micro>(self, engine: Engine<M>) {
+        let blocks = KeyBlocks::new::<M>(self.offsets);
+        let keys = Rows::new(engine, self.heads, &blocks, self.k);
+        let values = Columns::new(engine, self.heads, &blocks, self.v);
+        let mut tasks = Vec::new();
+        for (segment_idx, pair) in self.offsets.windows(2).enumerate() {
+            let n_rows = (pair[1] - pair[0]) * self.heads.group();
+            // The rows that see most first, so that no thread is left with them at the end.
+            for first in (0..n_rows).step_by(ROWS_PER_TASK).rev() {
+                let rows = first..n_rows.min(first + ROWS_PER_TASK);
+                tasks.extend((0..self.heads.n_kv_heads).map(|kv_head| Task {
+                    segment_idx,
+                    kv_head,
+                    rows: rows.clone(),
+                }));
             }
         }
+        run_with(tasks, Scratch::default, |scratch, task| {
+            for first in task.rows.clone().step_by(M::COLUMNS) {
+                let rows = first..task.rows.end.min(first + M::COLUMNS);
+                scratch.attend(engine, &self, &blocks, &keys, &values, &task, rows.clone());
+                scratch.write(engine.level(), &self, &task, rows);
+            }
+        });
     }
 }
 
-/// Which rows and keys a block of scores holds, as positions in the segment.
-struct Rows {
-    first_query: usize,
-    keys: Range<usize>,
+/// One worker's buffers; C are the columns of a panel.
+#[derive(Default)]
+struct Scratch<V> {
+    /// [rows, D], scaled
+    q: Vec<f32>,
+    packing: PackScratch<V>,
+    /// The panel's queries as lanes.
+    q_lanes: Vec<u32>,
+    /// [keys of a block, C]: scores, then exp(score − largest)
+    scores: Vec<f32>,
+    /// The same as lanes.
+    p_lanes: Vec<u32>,
+    /// Σ p v so far, [D, C]
+    sums: Vec<f32>,
+    /// The same, [C, D]
+    turned: Vec<f32>,
+    /// Largest score so far [C]
+    largest: Vec<f32>,
+    /// Σ exp(score − largest) so far [C]
+    denominators: Vec<f32>,
+}
+
+impl<V: Element> Scratch<V> {
+    /// Computes sums and denominators of one panel of rows.
+    fn attend<M: Micro<Value = V>>(
+        &mut self,
+        engine: Engine<M>,
+        job: &Forward,
+        blocks: &KeyBlocks,
+        keys: &Rows<V>,
+        values: &Columns<V>,
+        task: &Task,
+        rows: Range<usize>,
+    ) {
+        let Heads { width, scale, .. } = job.heads;
+        let start = job.offsets[task.segment_idx];
+        self.q.resize(M::COLUMNS * width, 0.0);
+        gather_rows(job.heads, job.q, start, task.kv_head, rows.clone(), scale, &mut self.q);
+        let q = Right::Matrix(Matrix::new(&self.q, M::COLUMNS, width).t());
+        let q_lanes = engine.pack(q, 0..width, 0..M::COLUMNS, &mut self.packing, &mut self.q_lanes);
+        let sums = first(&mut self.sums, width * M::COLUMNS);
+        sums.fill(0.0);
+        let largest = first(&mut self.largest, M::COLUMNS);
+        largest.fill(f32::NEG_INFINITY);
+        let denominators = first(&mut self.denominators, M::COLUMNS);
+        denominators.fill(0.0);
+        let seen = job.heads.visible_to(rows.clone());
+        for (block, part) in blocks.parts::<M>(task.segment_idx, seen) {
+            let scores = first(&mut self.scores, part.len() * M::COLUMNS);
+            let left = keys.left(block, task.kv_head, &part);
+            let n_steps = Engine::<M>::n_steps(width);
+            engine.multiply(left, q_lanes, n_steps, scores, M::COLUMNS, M::COLUMNS, Output::Overwrite);
+            let n_keys = part.len();
+            let left = values.left::<M>(block, task.kv_head, &part);
+            let state = State { sums, largest, denominators };
+            match M::COLUMNS {
+                32 => absorb::<32>(engine.level(), job.heads, rows.start, part, scores, state),
+                16 => absorb::<16>(engine.level(), job.heads, rows.start, part, scores, state),
+                _ => absorb::<8>(engine.level(), job.heads, rows.start, part, scores, state),
+            }
+            let p = engine.lanes(scores, &mut self.p_lanes);
+            let n_steps = Engine::<M>::n_steps(n_keys);
+            engine.multiply(left, p, n_steps, sums, M::COLUMNS, M::COLUMNS, Output::Add);
+        }
+    }
+
+    fn write(&mut self, level: Level, job: &Forward, task: &Task, rows: Range<usize>) {
+        let heads = job.heads;
+        let n_columns = self.denominators.len();
+        self.turned.resize(n_columns * heads.width, 0.0);
+        transpose(level, &self.sums, n_columns, heads.width, n_columns, &mut self.turned, heads.width);
+        let rows_sums = self.turned.chunks_exact(heads.width);
+        for ((row, sums), (largest, denominator)) in
+            rows.zip(rows_sums).zip(self.largest.iter().zip(&self.denominators))
+        {
+            let at = row_start(heads, job.offsets[task.segment_idx], task.kv_head, row);
+            let of_row = at / heads.width;
+            // SAFETY: every row belongs to one task, which visits it once.
+            let (y, log_sum) =
+                unsafe { (job.y.part(at..at + heads.width), job.log_sums.part(of_row..of_row + 1)) };
+            let factor = 1.0 / denominator;
+            y.iter_mut().zip(sums).for_each(|(y, sum)| *y = sum * factor);
+            log_sum.fill(largest + denominator.ln());
+        }
+    }
 }
 
 struct State<'a> {
     sums: &'a mut [f32],
     largest: &'a mut [f32],
     denominators: &'a mut [f32],
-    factors: &'a mut [f32],
 }
 
 simd_kernel! {
-    /// Turns scores into exp(score − largest), 0 where a query does not see a key, and brings the rows' state up to date.
-    fn absorb_block<S>(heads: Heads, rows: Rows, scores: &mut [f32], state: State) {
-        let State { sums, largest, denominators, factors } = state;
-        let n_rows = largest.len();
-        factors.copy_from_slice(largest);
-        for (key, scores) in rows.keys.zip(scores.chunks_exact_mut(n_rows)) {
-            let seen = heads.rows_that_see(key, rows.first_query, n_rows);
-            scores[..seen.start].fill(f32::NEG_INFINITY);
-            scores[seen.end..].fill(f32::NEG_INFINITY);
-            for (largest, score) in largest.iter_mut().zip(&*scores) {
-                *largest = if *score > *largest { *score } else { *largest };
+    /// Turns scores [keys, C] into exp(score − largest), 0 where a row does not see a key, and brings the rows' state up
+    /// to date.
+    fn absorb<S, const C: usize>(heads: Heads, first_row: usize, keys: Range<usize>, scores: &mut [f32], state: State) {
+        let (scores, _) = scores.as_chunks_mut::<C>();
+        let (sums, _) = state.sums.as_chunks_mut::<C>();
+        let (Some(largest), Some(denominators)) =
+            (state.largest.first_chunk_mut::<C>(), state.denominators.first_chunk_mut::<C>())
+        else {
+            return;
+        };
+        let mut top = *largest;
+        for (key, scores) in keys.clone().zip(&mut *scores) {
+            let seen = heads.rows_that_see(key, first_row, C);
+            if seen.len() < C {
+                scores[..seen.start].fill(f32::NEG_INFINITY);
+                scores[seen.end..].fill(f32::NEG_INFINITY);
+            }
+            for i in 0..C {
+                top[i] = if scores[i] > top[i] { scores[i] } else { top[i] };
             }
         }
-        for (factor, largest) in factors.iter_mut().zip(&mut *largest) {
+        let mut total = *denominators;
+        let mut factors = [0.0; C];
+        for i in 0..C {
             // A row that has seen no key yet: any number will do for its largest score, since its sums are 0.
-            let shift = if *largest == f32::NEG_INFINITY { 0.0 } else { *largest };
-            *factor = exp::<S>(*factor - shift);
+            let shift = if top[i] == f32::NEG_INFINITY { 0.0 } else { top[i] };
+            factors[i] = exp_of_difference::<S>(largest[i] - shift);
+            total[i] *= factors[i];
+            largest[i] = top[i];
+            top[i] = shift;
         }
-        for (denominator, factor) in denominators.iter_mut().zip(&*factors) {
-            *denominator *= *factor;
-        }
-        for sums in sums.chunks_exact_mut(n_rows) {
-            for (sum, factor) in sums.iter_mut().zip(&*factors) {
-                *sum *= *factor;
+        for sums in sums {
+            for i in 0..C {
+                sums[i] *= factors[i];
             }
         }
-        for scores in scores.chunks_exact_mut(n_rows) {
-            for ((score, largest), denominator) in scores.iter_mut().zip(&*largest).zip(&mut *denominators) {
-                let shift = if *largest == f32::NEG_INFINITY { 0.0 } else { *largest };
-                *score = exp::<S>(*score - shift);
-                *denominator += *score;
+        for (key, scores) in keys.zip(scores) {
+            for i in 0..C {
+                scores[i] = exp_of_difference::<S>(scores[i] - top[i]);
+            }
+            let seen = heads.rows_that_see(key, first_row, C);
+            if seen.len() < C {
+                scores[..seen.start].fill(0.0);
+                scores[seen.end..].fill(0.0);
+            }
+            for i in 0..C {
+                total[i] += scores[i];
             }
         }
+        *denominators = total;
     }
 }

@@ -9,11 +9,13 @@
 //! the sums for dv and dk running over all queries and heads that see key s. Only the logarithm of each softmax's
 //! denominator is kept for them; probabilities are computed again.
 //!
-//! The query heads that share a key/value head are the rows of one matrix, so that keys and values are never repeated,
-//! and scores exist for one block of rows and keys at a time.
+//! The query heads that share a key/value head are the rows of one matrix, in the order (query, head of the group), so
+//! that keys and values are never repeated. Rows are taken a panel of a product at a time, keys a block at a time;
+//! scores exist for one panel and one block, as [keys, rows], and are used where they lie, in a core's cache.
 
 mod backward;
 mod forward;
+mod key_blocks;
 #[cfg(test)]
 mod tests;
 
@@ -22,12 +24,8 @@ use std::ops::Range;
 pub use backward::{Gradients, backward};
 pub use forward::forward;
 
-/// Rows (queries × heads of a group) of a block of scores: enough to make its products efficient.
-const ROWS_PER_BLOCK: usize = 192;
-/// Queries in a block: few enough that little is computed above the causal diagonal.
-const QUERIES_PER_BLOCK: std::ops::RangeInclusive<usize> = 8..=64;
-/// Keys of a block of scores, which then fits in a core's second-level cache.
-const KEYS_PER_BLOCK: usize = 512;
+/// Keys of a block: with it, and what belongs to it, a core's second-level cache is far from full.
+const KEYS_PER_BLOCK: usize = 128;
 
 /// The heads and what they may see.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,16 +63,17 @@ impl Heads {
         (query + 1).saturating_sub(self.window)..query + 1
     }
 
-    /// Of `n_rows` rows (queries from position `first_query` on, each with all heads of its group), those that see the
-    /// key at position `key`.
-    fn rows_that_see(&self, key: usize, first_query: usize, n_rows: usize) -> Range<usize> {
-        let row_of =
-            |query: usize| (query.saturating_sub(first_query)).saturating_mul(self.group()).min(n_rows);
-        row_of(key)..row_of(key.saturating_add(self.window)).max(row_of(key))
+    /// The positions that any of these rows of a segment sees; at least one row sees each.
+    fn visible_to(&self, rows: Range<usize>) -> Range<usize> {
+        let (first, last) = (rows.start / self.group(), (rows.end - 1) / self.group());
+        self.visible(first).start..last + 1
     }
 
-    fn queries_per_block(&self) -> usize {
-        (ROWS_PER_BLOCK / self.group()).clamp(*QUERIES_PER_BLOCK.start(), *QUERIES_PER_BLOCK.end())
+    /// Of the `n_rows` rows of a segment from `first_row` on, those that see the key at position `key`, counted from
+    /// `first_row`.
+    fn rows_that_see(&self, key: usize, first_row: usize, n_rows: usize) -> Range<usize> {
+        let row_of = |query: usize| query.saturating_mul(self.group()).saturating_sub(first_row).min(n_rows);
+        row_of(key)..row_of(key.saturating_add(self.window))
     }
 
     pub(crate) fn check(&self) {
@@ -87,20 +86,29 @@ impl Heads {
     }
 }
 
-/// Copies the rows of some queries and one group of heads: row (query, head) of the result, times `factor`.
+/// Fills the first rows of `out`, [rows, D], with rows `rows` of a segment that starts at token `start`, times `factor`,
+/// and what follows with 0.
 fn gather_rows(
     heads: Heads,
     source: &[f32],
-    tokens: Range<usize>,
+    start: usize,
     kv_head: usize,
+    rows: Range<usize>,
     factor: f32,
-    rows: &mut [f32],
+    out: &mut [f32],
 ) {
-    let length = heads.group() * heads.width;
-    for (token, rows) in tokens.zip(rows.chunks_exact_mut(length)) {
-        let start = token * heads.query_width() + kv_head * length;
-        for (row, value) in rows.iter_mut().zip(&source[start..start + length]) {
-            *row = value * factor;
+    let mut out = out.chunks_exact_mut(heads.width);
+    for (row, out) in rows.zip(&mut out) {
+        let at = row_start(heads, start, kv_head, row);
+        for (out, value) in out.iter_mut().zip(&source[at..at + heads.width]) {
+            *out = value * factor;
         }
     }
+    out.for_each(|rest| rest.fill(0.0));
+}
+
+/// Where a row begins among the queries [N, H, D].
+fn row_start(heads: Heads, start: usize, kv_head: usize, row: usize) -> usize {
+    (start + row / heads.group()) * heads.query_width()
+        + (kv_head * heads.group() + row % heads.group()) * heads.width
 }

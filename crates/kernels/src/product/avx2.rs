@@ -9,6 +9,7 @@ const COLUMNS: usize = 16;
 const WIDTH: usize = 8;
 
 /// Fused multiply-add of float32.
+#[derive(Clone, Copy)]
 pub(super) struct FusedF32;
 
 impl Micro for FusedF32 {

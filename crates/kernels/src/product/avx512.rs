@@ -31,6 +31,7 @@ macro_rules! for_rows {
 }
 
 /// Fused multiply-add of float32.
+#[derive(Clone, Copy)]
 pub(super) struct FusedF32;
 
 impl Micro for FusedF32 {
@@ -58,6 +59,7 @@ impl Micro for FusedF32 {
 }
 
 /// Dot products of bfloat16 pairs, added up in float32.
+#[derive(Clone, Copy)]
 pub(super) struct DotBf16;
 
 impl Micro for DotBf16 {

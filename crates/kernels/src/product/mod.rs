@@ -16,6 +16,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod element;
+mod engine;
 mod matrix;
 mod panel;
 mod portable;
@@ -24,7 +25,8 @@ mod tests;
 
 use std::ops::Range;
 
-use element::Element;
+pub(crate) use element::Element;
+pub(crate) use engine::{Engine, Left, PackScratch, WithLoop, with_loop};
 pub use matrix::{Matrix, MatrixMut};
 pub(crate) use panel::transpose;
 
@@ -32,7 +34,6 @@ use crate::Level;
 use crate::buffer::{first, unfilled};
 use crate::disjoint::Disjoint;
 use crate::parallel::{run, run_with};
-use crate::simd::Kind;
 use crate::weight::Weight;
 
 /// The number format that the factors of a product are rounded to; sums are always float32.
@@ -126,24 +127,25 @@ pub fn product(
     if n_rows == 0 || n_columns == 0 {
         return;
     }
-    let is_rounded = compute == Compute::Bf16;
-    match level.kind() {
-        #[cfg(target_arch = "x86_64")]
-        Kind::Avx512Bf16 if is_rounded => {
-            Job::<avx512::DotBf16>::run(level, false, out, mode, terms, threads)
-        }
-        #[cfg(target_arch = "x86_64")]
-        Kind::Avx512 | Kind::Avx512Bf16 => {
-            Job::<avx512::FusedF32>::run(level, is_rounded, out, mode, terms, threads);
-        }
-        #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 => Job::<avx2::FusedF32>::run(level, is_rounded, out, mode, terms, threads),
-        Kind::Baseline => Job::<portable::Portable>::run(level, is_rounded, out, mode, terms, threads),
+    with_loop(level, compute, Product { out, mode, terms, threads });
+}
+
+struct Product<'a> {
+    out: MatrixMut<'a>,
+    mode: Output,
+    terms: &'a [Term<'a>],
+    threads: Threads,
+}
+
+impl WithLoop for Product<'_> {
+    fn run<M: Micro>(self, engine: Engine<M>) {
+        let Self { out, mode, terms, threads } = self;
+        Job::<M>::run(engine.level(), engine.is_rounded(), out, mode, terms, threads);
     }
 }
 
 /// The innermost loop of a product for one instruction set.
-trait Micro {
+pub(crate) trait Micro: Copy + Send + Sync {
     /// A value of a factor as the loop reads it.
     type Value: Element;
     /// Rows of a tile.

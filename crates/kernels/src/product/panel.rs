@@ -10,7 +10,7 @@ use crate::simd::Kind;
 
 /// Rows of a factor before they are arranged; one worker's buffers.
 #[derive(Default)]
-pub(super) struct Rows<V> {
+pub(crate) struct Rows<V> {
     values: Vec<V>,
     scratch: Vec<f32>,
 }

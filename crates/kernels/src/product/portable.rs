@@ -8,6 +8,7 @@ const ROWS: usize = 4;
 const COLUMNS: usize = 8;
 
 /// Multiply-add of float32, fused where every CPU of the target has it.
+#[derive(Clone, Copy)]
 pub(super) struct Portable;
 
 impl Micro for Portable {
