@@ -13,6 +13,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::buffer::Plain;
 use crate::simd::simd_kernel;
 use crate::{Level, bf16};
 
@@ -174,6 +175,16 @@ impl Weight {
         }
     }
 
+    /// The values themselves, when they are stored as float32 at a suitable address.
+    pub(crate) fn as_f32(&self) -> Option<&[f32]> {
+        (self.format == Format::F32).then(|| native(self.as_bytes()))?
+    }
+
+    /// The values themselves, when they are stored as bfloat16 at a suitable address.
+    pub(crate) fn as_bf16(&self) -> Option<&[u16]> {
+        (self.format == Format::Bf16).then(|| native(self.as_bytes()))?
+    }
+
     fn row_bytes(&self, row: usize, columns: Range<usize>) -> &[u8] {
         let (values, size) = (self.format.block_values(), self.format.block_bytes());
         assert!(
@@ -188,6 +199,13 @@ impl Weight {
     fn as_bytes(&self) -> &[u8] {
         (*self.bytes).as_ref()
     }
+}
+
+/// Little-endian numbers as the CPU's own, when the CPU is so and they lie at a multiple of their size.
+fn native<T: Plain>(bytes: &[u8]) -> Option<&[T]> {
+    // SAFETY: every bit pattern of a `Plain` is a number.
+    let (before, numbers, after) = unsafe { bytes.align_to() };
+    (cfg!(target_endian = "little") && before.is_empty() && after.is_empty()).then_some(numbers)
 }
 
 simd_kernel! {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::key_blocks::{Columns, KeyBlock, KeyBlocks, Rows};
-use super::{Heads, KEYS_PER_BLOCK, gather_rows, row_start};
+use super::{Heads, KEYS_PER_BLOCK, gather_rows, query_indices};
 use crate::Level;
 use crate::buffer::first;
 use crate::disjoint::Disjoint;
@@ -286,7 +286,7 @@ impl<V: Element> Scratch<V> {
             [(&mut self.q, inputs.q, heads.scale), (&mut self.dy, inputs.dy, 1.0)]
         {
             let values = first(&mut factor.values, n_rows * heads.width);
-            gather_rows(heads, source, task.start, task.kv_head, rows.clone(), scale, values);
+            gather_rows(engine.level(), heads, source, task.start, task.kv_head, rows.clone(), scale, values);
             let values = Matrix::new(values, n_rows, heads.width);
             let (turned, across) = (Right::Matrix(values.t()), Right::Matrix(values));
             engine.pack(turned, 0..heads.width, 0..n_rows, &mut self.packing, &mut factor.turned_lanes);
@@ -295,9 +295,8 @@ impl<V: Element> Scratch<V> {
         for (of_rows, of_all) in [(&mut self.log_sums, inputs.log_sums), (&mut self.e, inputs.e)] {
             let of_rows = first(of_rows, n_rows);
             of_rows.fill(0.0);
-            for (row, value) in rows.clone().zip(of_rows) {
-                *value = of_all[row_start(heads, task.start, task.kv_head, row) / heads.width];
-            }
+            let queries = query_indices(heads, task.start, task.kv_head, rows.clone());
+            queries.zip(of_rows).for_each(|(query, value)| *value = of_all[query]);
         }
         first(&mut self.dq, n_rows * heads.width).fill(0.0);
     }
@@ -378,12 +377,13 @@ impl<V: Element> Scratch<V> {
             let dq = &self.dq[panel_idx * width * M::COLUMNS..(panel_idx + 1) * width * M::COLUMNS];
             transpose(engine.level(), dq, M::COLUMNS, width, M::COLUMNS, turned, width);
             let of_panel = first_row..rows.end.min(first_row + M::COLUMNS);
-            for (row, dq) in of_panel.zip(turned.chunks_exact(width)) {
+            let queries = query_indices(heads, task.start, task.kv_head, of_panel);
+            for (query, dq) in queries.zip(turned.chunks_exact(width)) {
                 let (target, at) = match task.partial {
-                    None => (&job.outputs.q, row_start(heads, task.start, task.kv_head, row)),
+                    None => (&job.outputs.q, query * width),
                     Some(start) => {
-                        let first_row = task.stretch.queries.start * heads.group();
-                        (&job.outputs.partials, start + row_start(heads, 0, task.kv_head, row - first_row))
+                        let first_query = (task.start + task.stretch.queries.start) * heads.n_heads;
+                        (&job.outputs.partials, start + (query - first_query) * width)
                     }
                 };
                 // SAFETY: dq belongs to the tasks of first stretches, of which each (query, key/value head) has one, and

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::key_blocks::{Columns, KeyBlocks, Rows};
-use super::{Heads, gather_rows, row_start};
+use super::{Heads, gather_rows, query_indices};
 use crate::Level;
 use crate::buffer::first;
 use crate::disjoint::Disjoint;
@@ -105,6 +105,8 @@ struct Scratch<V> {
     largest: Vec<f32>,
     /// Σ exp(score − largest) so far [C]
     denominators: Vec<f32>,
+    /// [C]
+    factors: Vec<f32>,
 }
 
 impl<V: Element> Scratch<V> {
@@ -122,7 +124,7 @@ impl<V: Element> Scratch<V> {
         let Heads { width, scale, .. } = job.heads;
         let start = job.offsets[task.segment_idx];
         self.q.resize(M::COLUMNS * width, 0.0);
-        gather_rows(job.heads, job.q, start, task.kv_head, rows.clone(), scale, &mut self.q);
+        gather_rows(engine.level(), job.heads, job.q, start, task.kv_head, rows.clone(), scale, &mut self.q);
         let q = Right::Matrix(Matrix::new(&self.q, M::COLUMNS, width).t());
         let q_lanes = engine.pack(q, 0..width, 0..M::COLUMNS, &mut self.packing, &mut self.q_lanes);
         let sums = first(&mut self.sums, width * M::COLUMNS);
@@ -131,6 +133,7 @@ impl<V: Element> Scratch<V> {
         largest.fill(f32::NEG_INFINITY);
         let denominators = first(&mut self.denominators, M::COLUMNS);
         denominators.fill(0.0);
+        let factors = first(&mut self.factors, M::COLUMNS);
         let seen = job.heads.visible_to(rows.clone());
         for (block, part) in blocks.parts::<M>(task.segment_idx, seen) {
             let scores = first(&mut self.scores, part.len() * M::COLUMNS);
@@ -139,11 +142,14 @@ impl<V: Element> Scratch<V> {
             engine.multiply(left, q_lanes, n_steps, scores, M::COLUMNS, M::COLUMNS, Output::Overwrite);
             let n_keys = part.len();
             let left = values.left::<M>(block, task.kv_head, &part);
-            let state = State { sums, largest, denominators };
+            let state = State { largest, denominators, factors };
             match M::COLUMNS {
                 32 => absorb::<32>(engine.level(), job.heads, rows.start, part, scores, state),
                 16 => absorb::<16>(engine.level(), job.heads, rows.start, part, scores, state),
                 _ => absorb::<8>(engine.level(), job.heads, rows.start, part, scores, state),
+            }
+            if factors.iter().any(|factor| *factor != 1.0) {
+                scale_rows(engine.level(), factors, sums);
             }
             let p = engine.lanes(scores, &mut self.p_lanes);
             let n_steps = Engine::<M>::n_steps(n_keys);
@@ -157,14 +163,14 @@ impl<V: Element> Scratch<V> {
         self.turned.resize(n_columns * heads.width, 0.0);
         transpose(level, &self.sums, n_columns, heads.width, n_columns, &mut self.turned, heads.width);
         let rows_sums = self.turned.chunks_exact(heads.width);
-        for ((row, sums), (largest, denominator)) in
-            rows.zip(rows_sums).zip(self.largest.iter().zip(&self.denominators))
+        let queries = query_indices(heads, job.offsets[task.segment_idx], task.kv_head, rows);
+        for ((query, sums), (largest, denominator)) in
+            queries.zip(rows_sums).zip(self.largest.iter().zip(&self.denominators))
         {
-            let at = row_start(heads, job.offsets[task.segment_idx], task.kv_head, row);
-            let of_row = at / heads.width;
+            let at = query * heads.width;
             // SAFETY: every row belongs to one task, which visits it once.
             let (y, log_sum) =
-                unsafe { (job.y.part(at..at + heads.width), job.log_sums.part(of_row..of_row + 1)) };
+                unsafe { (job.y.part(at..at + heads.width), job.log_sums.part(query..query + 1)) };
             let factor = 1.0 / denominator;
             y.iter_mut().zip(sums).for_each(|(y, sum)| *y = sum * factor);
             log_sum.fill(largest + denominator.ln());
@@ -173,9 +179,10 @@ impl<V: Element> Scratch<V> {
 }
 
 struct State<'a> {
-    sums: &'a mut [f32],
     largest: &'a mut [f32],
     denominators: &'a mut [f32],
+    /// Filled with what sums shrink by because of larger scores.
+    factors: &'a mut [f32],
 }
 
 simd_kernel! {
@@ -183,9 +190,9 @@ simd_kernel! {
     /// to date.
     fn absorb<S, const C: usize>(heads: Heads, first_row: usize, keys: Range<usize>, scores: &mut [f32], state: State) {
         let (scores, _) = scores.as_chunks_mut::<C>();
-        let (sums, _) = state.sums.as_chunks_mut::<C>();
-        let (Some(largest), Some(denominators)) =
-            (state.largest.first_chunk_mut::<C>(), state.denominators.first_chunk_mut::<C>())
+        let State { largest, denominators, factors } = state;
+        let (Some(largest), Some(denominators), Some(factors)) =
+            (largest.first_chunk_mut::<C>(), denominators.first_chunk_mut::<C>(), factors.first_chunk_mut::<C>())
         else {
             return;
         };
@@ -201,7 +208,6 @@ simd_kernel! {
             }
         }
         let mut total = *denominators;
-        let mut factors = [0.0; C];
         for i in 0..C {
             // A row that has seen no key yet: any number will do for its largest score, since its sums are 0.
             let shift = if top[i] == f32::NEG_INFINITY { 0.0 } else { top[i] };
@@ -209,11 +215,6 @@ simd_kernel! {
             total[i] *= factors[i];
             largest[i] = top[i];
             top[i] = shift;
-        }
-        for sums in sums {
-            for i in 0..C {
-                sums[i] *= factors[i];
-            }
         }
         for (key, scores) in keys.zip(scores) {
             for i in 0..C {
@@ -229,5 +230,16 @@ simd_kernel! {
             }
         }
         *denominators = total;
+    }
+}
+
+simd_kernel! {
+    /// sums[d, row] *= factors[row]
+    fn scale_rows<S>(factors: &[f32], sums: &mut [f32]) {
+        for sums in sums.chunks_exact_mut(factors.len()) {
+            for (sum, factor) in sums.iter_mut().zip(factors) {
+                *sum *= *factor;
+            }
+        }
     }
 }

@@ -21,6 +21,8 @@ mod tests;
 
 use std::ops::Range;
 
+use crate::simd::simd_kernel;
+
 pub use backward::{Gradients, backward};
 pub use forward::forward;
 
@@ -86,29 +88,53 @@ impl Heads {
     }
 }
 
-/// Fills the first rows of `out`, [rows, D], with rows `rows` of a segment that starts at token `start`, times `factor`,
-/// and what follows with 0.
-fn gather_rows(
+simd_kernel! {
+    /// Fills the first rows of `out`, [rows, D], with rows `rows` of a segment that starts at token `start`, times `factor`,
+    /// and what follows with 0.
+    fn gather_rows<S>(
+        heads: Heads,
+        source: &[f32],
+        start: usize,
+        kv_head: usize,
+        rows: Range<usize>,
+        factor: f32,
+        out: &mut [f32],
+    ) {
+        let group = heads.group();
+        let length = group * heads.width;
+        // The rows of one query lie together.
+        let mut skipped = rows.start % group;
+        let mut query = rows.start / group;
+        let (mut out, rest) = out.split_at_mut(rows.len() * heads.width);
+        rest.fill(0.0);
+        while !out.is_empty() {
+            let at = (start + query) * heads.query_width() + kv_head * length;
+            let source = &source[at + skipped * heads.width..at + length];
+            let (of_query, rest) = out.split_at_mut(source.len().min(out.len()));
+            for (out, value) in of_query.iter_mut().zip(source) {
+                *out = value * factor;
+            }
+            (out, skipped, query) = (rest, 0, query + 1);
+        }
+    }
+}
+
+/// Which of the queries [N, H, ·] the rows `rows` of a segment are that starts at token `start`.
+fn query_indices(
     heads: Heads,
-    source: &[f32],
     start: usize,
     kv_head: usize,
     rows: Range<usize>,
-    factor: f32,
-    out: &mut [f32],
-) {
-    let mut out = out.chunks_exact_mut(heads.width);
-    for (row, out) in rows.zip(&mut out) {
-        let at = row_start(heads, start, kv_head, row);
-        for (out, value) in out.iter_mut().zip(&source[at..at + heads.width]) {
-            *out = value * factor;
+) -> impl Iterator<Item = usize> {
+    let group = heads.group();
+    // Counted on, since dividing for every row would take longer than many a row's work.
+    let (mut query, mut head) = (rows.start / group, rows.start % group);
+    rows.map(move |_| {
+        let idx = (start + query) * heads.n_heads + kv_head * group + head;
+        head += 1;
+        if head == group {
+            (query, head) = (query + 1, 0);
         }
-    }
-    out.for_each(|rest| rest.fill(0.0));
-}
-
-/// Where a row begins among the queries [N, H, D].
-fn row_start(heads: Heads, start: usize, kv_head: usize, row: usize) -> usize {
-    (start + row / heads.group()) * heads.query_width()
-        + (kv_head * heads.group() + row % heads.group()) * heads.width
+        idx
+    })
 }

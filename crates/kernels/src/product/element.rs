@@ -11,6 +11,9 @@ pub(crate) trait Element: Plain + Default + Send + Sync + 'static {
     /// The values as they lie there, when nothing has to be converted or rounded.
     fn in_place(values: &[f32], is_rounded: bool) -> Option<&[Self]>;
 
+    /// The values of a weight where they are, if they are stored as this.
+    fn stored(weight: &Weight) -> Option<&[Self]>;
+
     /// Fills `out` from as many float32 values, rounded to bfloat16 when asked (or when that is what Self is).
     fn convert(level: Level, is_rounded: bool, values: &[f32], out: &mut [Self]);
 
@@ -52,6 +55,10 @@ pub(crate) trait Element: Plain + Default + Send + Sync + 'static {
 impl Element for f32 {
     fn in_place(values: &[f32], is_rounded: bool) -> Option<&[f32]> {
         (!is_rounded).then_some(values)
+    }
+
+    fn stored(weight: &Weight) -> Option<&[f32]> {
+        weight.as_f32()
     }
 
     fn convert(level: Level, is_rounded: bool, values: &[f32], out: &mut [f32]) {
@@ -103,6 +110,10 @@ impl Element for f32 {
 impl Element for u16 {
     fn in_place(_: &[f32], _: bool) -> Option<&[u16]> {
         None
+    }
+
+    fn stored(weight: &Weight) -> Option<&[u16]> {
+        weight.as_bf16()
     }
 
     fn convert(level: Level, _: bool, values: &[f32], out: &mut [u16]) {

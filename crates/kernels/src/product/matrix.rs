@@ -51,6 +51,11 @@ impl<'a> Matrix<'a> {
         (!self.is_transposed).then_some((self.data, self.line_stride))
     }
 
+    /// All elements and the distance between contiguous lines.
+    pub(super) fn lines(&self) -> (&'a [f32], usize) {
+        (self.data, self.line_stride)
+    }
+
     /// Elements `range` of the contiguous line `line`.
     pub(super) fn line(&self, line: usize, range: Range<usize>) -> &'a [f32] {
         let start = line * self.line_stride;

@@ -37,17 +37,25 @@ pub(super) fn pack<M: Micro>(
     };
     let panels = lanes.chunks_exact_mut(n_steps * M::COLUMNS);
     if is_along_k {
-        let stride = n_steps * M::PER_STEP;
+        let in_place = lines_in_place::<M>(is_rounded, right).filter(|(_, stride)| {
+            inner.len().is_multiple_of(M::PER_STEP) && stride.is_multiple_of(M::PER_STEP)
+        });
         for (panel_idx, lanes) in panels.enumerate() {
             let first = columns.start + panel_idx * M::COLUMNS;
             let of_panel = first..columns.end.min(first + M::COLUMNS);
-            let values = rows.fill(level, is_rounded, right, of_panel.clone(), inner.clone(), stride, 0);
+            let (values, stride) = if let Some((values, stride)) = in_place {
+                (&values[of_panel.start * stride + inner.start..], stride)
+            } else {
+                let stride = n_steps * M::PER_STEP;
+                (rows.fill(level, is_rounded, right, of_panel.clone(), inner.clone(), stride, 0), stride)
+            };
             if of_panel.len() < M::COLUMNS {
                 lanes.fill(0);
             }
-            transpose_pairs(level, values, n_steps, of_panel.len(), lanes, M::COLUMNS);
+            transpose_pairs(level, values, stride, n_steps, of_panel.len(), lanes, M::COLUMNS);
         }
     } else {
+        // Copied even from where they could be used as they are: the copy reads in long stretches, which is faster.
         let stride = columns.len();
         let n_zero = n_steps * M::PER_STEP - inner.len();
         let values = rows.fill(level, is_rounded, right, inner.clone(), columns.clone(), stride, n_zero);
@@ -55,6 +63,21 @@ pub(super) fn pack<M: Micro>(
             let first = panel_idx * M::COLUMNS;
             let of_panel = first..stride.min(first + M::COLUMNS);
             interleave(level, values, stride, of_panel, lanes, M::COLUMNS);
+        }
+    }
+}
+
+/// The contiguous lines of a factor and the distance between them, when its values need no conversion.
+fn lines_in_place<M: Micro>(is_rounded: bool, right: Right<'_>) -> Option<(&[M::Value], usize)> {
+    match right {
+        Right::Matrix(matrix) => {
+            let (values, stride) = matrix.lines();
+            Some((M::Value::in_place(values, is_rounded)?, stride))
+        }
+        Right::Weight(_) | Right::Transposed(_) if is_rounded => None,
+        Right::Weight(weight) | Right::Transposed(weight) => {
+            let [_, stride] = weight.dims();
+            Some((M::Value::stored(weight)?, stride))
         }
     }
 }
@@ -88,10 +111,11 @@ impl<V: Element> Rows<V> {
     }
 }
 
-/// lanes[step, j] = the values of the step in row j; rows are contiguous, `n_steps` · (values of a step) long.
+/// lanes[step, j] = the values of the step in row j; rows are `stride` values apart, which is whole steps.
 fn transpose_pairs<V: Element>(
     level: Level,
     rows: &[V],
+    stride: usize,
     n_steps: usize,
     n_rows: usize,
     lanes: &mut [u32],
@@ -99,14 +123,17 @@ fn transpose_pairs<V: Element>(
 ) {
     let per_step = size_of::<u32>() / size_of::<V>();
     assert!(
-        n_rows * n_steps * per_step <= rows.len()
-            && n_steps * n_columns <= lanes.len()
+        0 < n_rows
             && n_rows <= n_columns
+            && stride.is_multiple_of(per_step)
+            && (n_rows - 1) * stride + n_steps * per_step <= rows.len()
+            && n_steps * n_columns <= lanes.len()
     );
     // SAFETY: `Element` is float32 or the 16 bits of bfloat16, so each step's values are 32 bits without padding; the
     // pointer is read with unaligned loads only, within the asserted lengths.
     unsafe {
-        transpose_raw(level, rows.as_ptr().cast(), n_steps, n_steps, n_rows, lanes.as_mut_ptr(), n_columns)
+        let source = rows.as_ptr().cast();
+        transpose_raw(level, source, stride / per_step, n_steps, n_rows, lanes.as_mut_ptr(), n_columns);
     }
 }
 
