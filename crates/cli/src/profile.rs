@@ -18,8 +18,9 @@ pub(crate) fn show(account: &Profile, terminal: &Terminal) {
         terminal.line(line);
     }
     terminal.line(format_args!(
-        "this machine at most: {} GFLOP/s in float32, {} GB/s from and to memory",
+        "this machine at most: {} GFLOP/s with factors in {}, {} GB/s from and to memory",
         giga(account.peak_flops_per_sec),
+        account.factors,
         giga(account.peak_bytes_per_sec)
     ));
     terminal.line("");
@@ -80,6 +81,7 @@ mod tests {
         let account = Profile {
             n_steps: 4,
             secs: 2.0,
+            factors: "float32".to_owned(),
             peak_flops_per_sec: 1e11,
             peak_bytes_per_sec: 1e10,
             operations: vec![

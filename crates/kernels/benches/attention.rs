@@ -21,7 +21,10 @@ fn main() {
     println!("{} on {} threads", level.name(), rayon::current_num_threads());
     let small = Heads { n_heads: 9, n_kv_heads: 3, width: 64, scale: 0.125, window: usize::MAX };
     let larger = Heads { n_heads: 32, n_kv_heads: 8, ..small };
-    println!("{:12} {:14} {:6} {:>20} {:>20}", "heads", "segments", "", "forward GFLOP/s", "backward GFLOP/s");
+    println!(
+        "{:12} {:14} {:6} {:>20} {:>20}",
+        "heads", "segments", "", "forward GFLOP/s", "backward GFLOP/s"
+    );
     for compute in [Compute::F32, Compute::Bf16] {
         let top = peak(level, compute);
         for (heads, n_segments, length) in
@@ -82,5 +85,8 @@ fn naive(heads: Heads, length: usize) {
         black_box(&y);
     });
     let n_operations = 2.0 * width as f64 * (length * (length + 1)) as f64;
-    println!("naive forward of one head, {length} tokens, on one thread: {:.1} GFLOP/s", n_operations / secs / 1e9);
+    println!(
+        "naive forward of one head, {length} tokens, on one thread: {:.1} GFLOP/s",
+        n_operations / secs / 1e9
+    );
 }

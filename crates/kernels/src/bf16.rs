@@ -86,8 +86,8 @@ pub(crate) fn pair_rows(level: Level, rows: &[f32], n_columns: usize, lanes: &mu
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn avx512_pair(low: &[f32], high: &[f32], lanes: &mut [u32]) {
     use std::arch::x86_64::{
-        __m256bh, __m256i, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_maskz_loadu_ps, _mm512_mask_storeu_epi32,
-        _mm512_or_si512, _mm512_slli_epi32,
+        __m256bh, __m256i, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_mask_storeu_epi32,
+        _mm512_maskz_loadu_ps, _mm512_or_si512, _mm512_slli_epi32,
     };
     let widened = |values: &[f32]| {
         let mask = ((1_u32 << values.len().min(16)) - 1) as u16;
@@ -98,8 +98,11 @@ fn avx512_pair(low: &[f32], high: &[f32], lanes: &mut [u32]) {
         }
     };
     for (chunk_idx, lanes) in lanes.chunks_mut(16).enumerate() {
-        let part = |row: &'_ [f32]| -> Range<usize> { (16 * chunk_idx).min(row.len())..(16 * chunk_idx + lanes.len()).min(row.len()) };
-        let pair = _mm512_or_si512(widened(&low[part(low)]), _mm512_slli_epi32::<16>(widened(&high[part(high)])));
+        let part = |row: &'_ [f32]| -> Range<usize> {
+            (16 * chunk_idx).min(row.len())..(16 * chunk_idx + lanes.len()).min(row.len())
+        };
+        let pair =
+            _mm512_or_si512(widened(&low[part(low)]), _mm512_slli_epi32::<16>(widened(&high[part(high)])));
         let mask = ((1_u32 << lanes.len()) - 1) as u16;
         // SAFETY: the mask leaves out what is behind the lanes.
         unsafe { _mm512_mask_storeu_epi32(lanes.as_mut_ptr().cast(), mask, pair) };

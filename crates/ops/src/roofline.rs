@@ -7,7 +7,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use tunesmith_kernels::{Level, roofline};
+use tunesmith_kernels::{Compute, Level, roofline};
 
 /// How long each of the two is tried.
 const TRIAL: Duration = Duration::from_millis(200);
@@ -21,7 +21,7 @@ const BLOCK: usize = 1 << 18;
 /// The most that all computing threads of this process reach together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Peaks {
-    /// Multiplications and additions a second in single precision, as fused multiply-adds where the CPU has them.
+    /// Multiplications and additions a second, fused where the CPU can.
     pub flops_per_sec: f64,
     /// Bytes read from and written to memory a second, two read for one written.
     pub bytes_per_sec: f64,
@@ -34,10 +34,12 @@ impl Peaks {
     }
 }
 
-/// Measures for about half a second, with all threads and the widest instruction set.
-pub fn measure_peaks() -> Peaks {
+/// Measures for about half a second, with all threads and the widest instruction set. Arithmetic is that of products whose
+/// factors have the format `compute`, in bfloat16 where the CPU has instructions for it.
+pub fn measure_peaks(compute: Compute) -> Peaks {
     let level = Level::best();
-    let arithmetic = rayon::broadcast(|_| median_rate(|_| roofline::multiply_adds(level, N_ROUNDS).0));
+    let arithmetic =
+        rayon::broadcast(|_| median_rate(|_| roofline::multiply_adds(level, compute, N_ROUNDS).0));
     let traffic = rayon::broadcast(|thread| {
         let n_blocks = (N_VALUES / BLOCK / thread.num_threads()).max(4);
         let filled = |value: f32| vec![value; n_blocks * BLOCK];

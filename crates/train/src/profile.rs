@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tunesmith_ops::profile::{self, Row};
-use tunesmith_ops::{Peaks, measure_peaks};
+use tunesmith_ops::{Compute, Peaks, measure_peaks};
 
 use crate::error::TrainError;
 use crate::json_file::{read_json, write_json};
@@ -20,8 +20,9 @@ pub struct Profile {
     pub n_steps: u64,
     /// Seconds these steps took.
     pub secs: f64,
-    /// What all threads reach together in single precision, measured at the start: multiplications and additions a
-    /// second.
+    /// The number format of the factors of matrix products, such as `bfloat16`.
+    pub factors: String,
+    /// What all threads reach together with such factors, measured at the start: multiplications and additions a second.
     pub peak_flops_per_sec: f64,
     /// The same for traffic with the memory, in bytes a second.
     pub peak_bytes_per_sec: f64,
@@ -92,16 +93,18 @@ impl Operation {
 /// Keeps the account while a run trains.
 #[derive(Debug)]
 pub(crate) struct Profiler {
+    compute: Compute,
     peaks: Peaks,
     in_steps: Duration,
     n_steps: u64,
 }
 
 impl Profiler {
-    /// Measures the machine. Rows that something else on this thread left behind are forgotten.
-    pub(crate) fn new() -> Self {
+    /// Measures the machine for products with factors in the format `compute`. Rows that something else on this thread left
+    /// behind are forgotten.
+    pub(crate) fn new(compute: Compute) -> Self {
         profile::take();
-        Self { peaks: measure_peaks(), in_steps: Duration::ZERO, n_steps: 0 }
+        Self { compute, peaks: measure_peaks(compute), in_steps: Duration::ZERO, n_steps: 0 }
     }
 
     /// A step begins; accounting ends when the result is handed to [`Self::step_ended`].
@@ -138,6 +141,11 @@ impl Profiler {
         Profile {
             n_steps: self.n_steps,
             secs,
+            factors: match self.compute {
+                Compute::F32 => "float32",
+                Compute::Bf16 => "bfloat16",
+            }
+            .to_owned(),
             peak_flops_per_sec: self.peaks.flops_per_sec,
             peak_bytes_per_sec: self.peaks.bytes_per_sec,
             operations,
@@ -154,7 +162,7 @@ mod tests {
     #[test]
     fn rows_are_sorted_and_the_rest_is_the_last() {
         let peaks = Peaks { flops_per_sec: 1e9, bytes_per_sec: 1e9 };
-        let mut profiler = Profiler { peaks, in_steps: Duration::ZERO, n_steps: 0 };
+        let mut profiler = Profiler { compute: Compute::F32, peaks, in_steps: Duration::ZERO, n_steps: 0 };
         measure("outside", Work::default, || ());
         for _ in 0..2 {
             let began = profiler.step_begins();
@@ -184,6 +192,7 @@ mod tests {
         let path = dir.path().join("profile.json");
         assert_eq!(Profile::read(&path).unwrap(), None);
         let account = Profiler {
+            compute: Compute::Bf16,
             peaks: Peaks { flops_per_sec: 1.5e11, bytes_per_sec: 2e10 },
             in_steps: Duration::from_millis(1500),
             n_steps: 3,

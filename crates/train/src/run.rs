@@ -16,6 +16,7 @@ use crate::events::{
 use crate::export::{ExportReport, ModelFolderOptions, write_adapter_folder, write_model_folder};
 use crate::export_template::exported_tokenizer;
 use crate::journal::Journal;
+use crate::number_formats::NumberFormats;
 use crate::optimizer::Optimizer;
 use crate::plan::RunPlan;
 use crate::profile::Profiler;
@@ -154,7 +155,7 @@ fn work(
         collective: &SingleProcess,
         stop,
         pace: Pace::start(saved),
-        profiler: request.profile.then(Profiler::new),
+        profiler: request.profile.then(|| Profiler::new(NumberFormats::of(config).compute)),
     };
     let outcome = trainer.train()?;
     if let Some(profiler) = trainer.profiler.take() {

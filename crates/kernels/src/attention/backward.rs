@@ -20,7 +20,7 @@ use crate::sum::add_to;
 /// them, efficient.
 const ROWS_PER_BLOCK: usize = 64;
 /// Keys of a stretch, at least.
-const MIN_KEYS_PER_STRETCH: usize = 512;
+const MIN_KEYS_PER_STRETCH: usize = 256;
 /// Stretches of a segment, at most: each further one than the first costs memory of the size of dq.
 const MAX_STRETCHES: usize = 8;
 
@@ -282,8 +282,7 @@ impl<V: Element> Scratch<V> {
     ) {
         let (heads, inputs) = (job.heads, &job.inputs);
         let n_rows = rows.len().next_multiple_of(M::COLUMNS);
-        for (factor, source, scale) in
-            [(&mut self.q, inputs.q, heads.scale), (&mut self.dy, inputs.dy, 1.0)]
+        for (factor, source, scale) in [(&mut self.q, inputs.q, heads.scale), (&mut self.dy, inputs.dy, 1.0)]
         {
             let values = first(&mut factor.values, n_rows * heads.width);
             gather_rows(engine.level(), heads, source, task.start, task.kv_head, rows.clone(), scale, values);
@@ -355,8 +354,7 @@ impl<V: Element> Scratch<V> {
         }
         let row_steps = Engine::<M>::n_steps(n_rows);
         let owned = (part.start - task.stretch.keys.start) * width;
-        for (of_rows, factor, out) in
-            [(&*p_rows, &self.dy, &mut self.dv), (&*dz_rows, &self.q, &mut self.dk)]
+        for (of_rows, factor, out) in [(&*p_rows, &self.dy, &mut self.dv), (&*dz_rows, &self.q, &mut self.dk)]
         {
             let left = Left { values: of_rows, stride: n_rows, n_rows: part.len() };
             for (panel_idx, column) in (0..width).step_by(M::COLUMNS).enumerate() {

@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
+use super::{Compute, Element, Micro, Output, Right, panel, portable};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
-use super::{Compute, Element, Micro, Output, Right, panel, portable};
 use crate::Level;
 use crate::buffer::first;
 use crate::simd::Kind;
@@ -21,7 +21,9 @@ pub(crate) fn with_loop(level: Level, compute: Compute, work: impl WithLoop) {
     let is_rounded = compute == Compute::Bf16;
     match level.kind() {
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx512Bf16 if is_rounded => work.run(Engine { level, is_rounded: false, _loop: avx512::DotBf16 }),
+        Kind::Avx512Bf16 if is_rounded => {
+            work.run(Engine { level, is_rounded: false, _loop: avx512::DotBf16 })
+        }
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512 | Kind::Avx512Bf16 => work.run(Engine { level, is_rounded, _loop: avx512::FusedF32 }),
         #[cfg(target_arch = "x86_64")]
@@ -135,7 +137,6 @@ impl<M: Micro> Engine<M> {
     pub(crate) fn convert_rows(&self, values: &[f32], width: usize, out: &mut [M::Value], stride: usize) {
         M::Value::convert_rows(self.level, self.is_rounded, values, width, out, stride);
     }
-
 }
 
 /// Buffers for [`Engine::pack`].
