@@ -32,14 +32,14 @@ impl Case {
     }
 
     /// y, dq, dk, dv
-    fn compute(&self, level: Level) -> [Vec<f32>; 4] {
+    fn run(&self, level: Level, compute: Compute) -> [Vec<f32>; 4] {
         let [q, k, v, dy] = self.data();
         let offsets = self.offsets();
         let (mut y, mut log_sums) = (vec![9.0; q.len()], vec![9.0; q.len() / self.heads.width]);
-        forward(level, Compute::F32, self.heads, &offsets, &q, &k, &v, &mut y, &mut log_sums);
+        forward(level, compute, self.heads, &offsets, &q, &k, &v, &mut y, &mut log_sums);
         let (mut dq, mut dk, mut dv) = (vec![9.0; q.len()], vec![9.0; k.len()], vec![9.0; v.len()]);
         let gradients = Gradients { q: &mut dq, k: &mut dk, v: &mut dv };
-        backward(level, Compute::F32, self.heads, &offsets, &q, &k, &v, &y, &log_sums, &dy, gradients);
+        backward(level, compute, self.heads, &offsets, &q, &k, &v, &y, &log_sums, &dy, gradients);
         [y, dq, dk, dv]
     }
 
@@ -108,7 +108,7 @@ fn every_level_matches_the_formula() {
         let want = case.naive();
         for level in Level::available() {
             for (name, (got, want)) in
-                ["y", "dq", "dk", "dv"].iter().zip(case.compute(level).iter().zip(&want))
+                ["y", "dq", "dk", "dv"].iter().zip(case.run(level, Compute::F32).iter().zip(&want))
             {
                 let difference = worst_difference(got, want);
                 assert!(
@@ -126,9 +126,34 @@ fn every_level_matches_the_formula() {
 }
 
 #[test]
+fn rounded_factors_stay_near_the_formula() {
+    // Odd widths, and windows that begin within a pair of keys: what a step of two values could get wrong.
+    let cases = [
+        case(3, 3, 5, None, &[1, 7, 1, 64, 65]),
+        case(9, 3, 16, None, &[70, 1, 131]),
+        case(4, 2, 7, Some(5), &[1, 41, 100]),
+        case(2, 1, 8, Some(300), &[1201]),
+    ];
+    for case in cases {
+        let want = case.naive();
+        for level in Level::available() {
+            for (name, (got, want)) in
+                ["y", "dq", "dk", "dv"].iter().zip(case.run(level, Compute::Bf16).iter().zip(&want))
+            {
+                let size = want.iter().fold(0.0_f32, |size, value| size.max(value.abs()));
+                let difference = got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / size;
+                println!("{}: {name} of {:?}: {difference:.1e}", level.name(), case.heads);
+                // Each factor is rounded by up to 2⁻⁹, and probabilities shift by as much as the scores do.
+                assert!(difference < 1e-2, "{}: {name} of {:?}: {difference:.1e}", level.name(), case.heads);
+            }
+        }
+    }
+}
+
+#[test]
 fn packed_segments_give_what_they_give_alone() {
     let packed = case(4, 2, 16, None, &[37, 1, 80]);
-    let together = packed.compute(Level::best());
+    let together = packed.run(Level::best(), Compute::F32);
     let offsets = packed.offsets();
     let [q, k, v, _] = packed.data();
     let (queries, keys) = (packed.heads.query_width(), packed.heads.key_width());
@@ -155,6 +180,8 @@ fn large_scores_do_not_overflow() {
 #[test]
 fn threads_do_not_change_a_bit() {
     for case in [case(6, 2, 16, None, &[600, 40, 1, 90]), case(2, 1, 8, Some(100), &[700])] {
-        same_for_any_number_of_threads(|| case.compute(Level::best()).to_vec());
+        for compute in [Compute::F32, Compute::Bf16] {
+            same_for_any_number_of_threads(|| case.run(Level::best(), compute).to_vec());
+        }
     }
 }
