@@ -3,10 +3,11 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build install test check fmt docs bench-train bench-curves toolchain nextest
+.PHONY: help demo build install setup-dev test test-unit test-arm64 check fmt docs wave llmstudio bench-train bench-curves \
+	toolchain nextest
 
 help: ## show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+	@grep -E '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9 -]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 
 demo: toolchain ## build the release binary, then fine-tune a real model on this machine's CPU
 	$(CARGO) build --release --locked --package tunesmith
@@ -18,8 +19,17 @@ build: toolchain ## build the release binary
 install: toolchain ## build it and put it into cargo's bin folder
 	$(CARGO) install --locked --path crates/cli
 
-test: toolchain nextest ## run the whole test suite
+setup-dev: toolchain nextest ## install what development needs: the compiler, the test runner
+	@echo "ready: $$($(CARGO) --version), $$($(CARGO) nextest --version | head -1)"
+
+test test-unit: toolchain nextest ## run the whole test suite
 	$(CARGO) nextest run --locked --workspace
+
+test-arm64: toolchain nextest ## the tests on ARM64, under an emulator on other machines
+	@scripts/test-arm64
+
+wave llmstudio: ## start the studio
+	@echo "there is no studio yet: use the command line, \`tunesmith --help\`, or see it work with \`make demo\`" >&2; exit 1
 
 check: toolchain ## what CI checks besides the tests: format, lints
 	$(CARGO) fmt --all --check

@@ -6,6 +6,9 @@
 //! finds the pages of the step before. What the process holds then stays at its peak, which a training process reaches
 //! again every step.
 //!
+//! A block that cannot be had ends the process with a message: what a run needs next is what it needs, so there is nothing
+//! else to try.
+//!
 //! Options must be known before the first arena is made, and the first allocation comes before `main`. Environment
 //! variables would have to be set by whoever starts the program, so the first allocation sets them.
 
@@ -16,6 +19,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libmimalloc_sys::{_mi_option_last, mi_option_set, mi_option_t};
 use mimalloc::MiMalloc;
+use tunesmith_platform::gpu::Backend;
+
+use crate::out_of_memory;
 
 /// Milliseconds after which freed memory goes back to the system; negative: never. The number is the option's place in
 /// `mi_option_e` of mimalloc.h, which the Rust bindings do not name.
@@ -57,13 +63,13 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as promised by the caller.
-        unsafe { self.configured().alloc(layout) }
+        unsafe { had(self.configured().alloc(layout), layout.size()) }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as promised by the caller.
-        unsafe { self.configured().alloc_zeroed(layout) }
+        unsafe { had(self.configured().alloc_zeroed(layout), layout.size()) }
     }
 
     #[inline]
@@ -75,6 +81,18 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: as promised by the caller.
-        unsafe { MiMalloc.realloc(block, layout, new_size) }
+        unsafe { had(MiMalloc.realloc(block, layout, new_size), new_size) }
     }
+}
+
+/// The block, if there is one.
+#[inline(always)]
+fn had(block: *mut u8, n_bytes: usize) -> *mut u8 {
+    if block.is_null() {
+        out_of_memory::tell(out_of_memory::Lack {
+            backend: Backend::Cpu,
+            wanted_bytes: Some(n_bytes as u64),
+        });
+    }
+    block
 }

@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     chat::ChatArgs, completions::CompletionsArgs, config::ConfigCommand, data::DataCommand, demo::DemoArgs,
-    export::ExportArgs, model::ModelCommand, train::TrainArgs,
+    doctor::DoctorArgs, export::ExportArgs, model::ModelCommand, train::TrainArgs,
 };
 use crate::reference::ReferenceArgs;
 
@@ -31,6 +31,7 @@ pub(crate) enum Command {
     Train(TrainArgs),
     Chat(ChatArgs),
     Export(ExportArgs),
+    Doctor(DoctorArgs),
     #[command(subcommand)]
     Model(ModelCommand),
     #[command(subcommand)]

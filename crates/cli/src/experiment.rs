@@ -19,6 +19,10 @@ pub(crate) struct Overrides {
     /// Start from this model instead of llm_backbone: a folder, a GGUF file, a hub id, or `demo`
     #[arg(long, value_name = "PATH_OR_ID")]
     pub(crate) model: Option<String>,
+
+    /// Compute on this device instead of environment.device: auto, cpu, cuda, cuda:1, metal, vulkan, …
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
 }
 
 /// Reads an experiment file, warns about what is odd in it and applies the overrides.
@@ -39,6 +43,9 @@ pub(crate) fn load(
 pub(crate) fn apply(config: &mut ExperimentConfig, overrides: &Overrides) -> Result<(), Failure> {
     if let Some(model) = &overrides.model {
         config.llm_backbone.clone_from(model);
+    }
+    if let Some(device) = &overrides.device {
+        config.environment.device.clone_from(device);
     }
     for setting in &overrides.settings {
         let Some((field, value)) = setting.split_once('=') else {
@@ -124,10 +131,12 @@ mod tests {
         let overrides = Overrides {
             settings: vec!["training.epochs=3".to_owned(), "llm_backbone=b".to_owned()],
             model: Some("a".to_owned()),
+            device: Some("cpu".to_owned()),
         };
         apply(&mut config, &overrides).unwrap();
         assert_eq!(config.training.epochs, 3);
         assert_eq!(config.llm_backbone, "b");
+        assert_eq!(config.environment.device, "cpu");
     }
 
     #[test]

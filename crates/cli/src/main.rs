@@ -13,6 +13,7 @@ mod failure;
 mod interrupt;
 mod memory;
 mod model_store;
+mod out_of_memory;
 mod panic_hook;
 mod profile;
 mod progress;

@@ -6,7 +6,7 @@
 //! (`tunesmith_models` has the formula).
 
 use serde::Serialize;
-use tunesmith_config::{ExperimentConfig, Packing};
+use tunesmith_config::{BackboneDtype, ExperimentConfig, Packing};
 use tunesmith_formats::model_source::{ModelSource, TensorInfo};
 use tunesmith_models::{SLICE_TOKENS, slice_activation_bytes};
 
@@ -62,6 +62,31 @@ impl MemoryEstimate {
             SLICE_TOKENS.max(n_tokens_of_a_sample).min(config.training.batch_size * n_tokens_of_a_sample);
         weights + estimate.recomputed_bytes_per_token * n_tokens_of_a_slice as u64
     }
+}
+
+/// What would take less memory than this experiment, in the words of its settings.
+pub(crate) fn remedy(source: &ModelSource, config: &ExperimentConfig) -> String {
+    let estimate = MemoryEstimate::of(source, config.training.lora_r);
+    let mut less = Vec::new();
+    if !config.training.lora {
+        less.push(format!(
+            "training.lora=true (weights and optimizer about {} instead of {})",
+            human_bytes(estimate.lora_bytes),
+            human_bytes(estimate.full_bytes)
+        ));
+    }
+    if !config.architecture.gradient_checkpointing {
+        less.push(format!(
+            "architecture.gradient_checkpointing=true (about {} for each token computed at a time instead of {})",
+            human_bytes(estimate.recomputed_bytes_per_token),
+            human_bytes(estimate.activation_bytes_per_token)
+        ));
+    }
+    if config.training.lora && config.architecture.backbone_dtype != BackboneDtype::Int4 {
+        less.push("architecture.backbone_dtype=int4".to_owned());
+    }
+    less.push(format!("a tokenizer.max_length below {}", config.tokenizer.max_length));
+    format!("less memory is taken by {}", less.join(", "))
 }
 
 fn n_values(tensor: &TensorInfo) -> u64 {

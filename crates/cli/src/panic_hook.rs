@@ -3,7 +3,10 @@
 use std::panic::{self, PanicHookInfo};
 use std::process;
 
+use tunesmith_platform::gpu::Backend;
+
 use crate::failure::Exit;
+use crate::out_of_memory::{self, Lack};
 use crate::terminal::write_err;
 
 /// From now on a panic on any thread prints one paragraph and ends the process with [`Exit::Internal`].
@@ -15,6 +18,11 @@ pub(crate) fn install() {
         return;
     }
     panic::set_hook(Box::new(|info| {
+        // Burn panics with what a driver says.
+        let text = info.payload_as_str().unwrap_or_default();
+        if let Some(lack) = Lack::of(text, Backend::Cpu) {
+            out_of_memory::tell(lack);
+        }
         write_err(format_args!("{}\n", report(info)));
         process::exit(i32::from(Exit::Internal.code()));
     }));

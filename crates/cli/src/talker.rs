@@ -40,6 +40,8 @@ pub(crate) struct Source<'a> {
     pub(crate) adapter: Option<&'a Path>,
     /// A checkpoint of a run, instead of its result.
     pub(crate) checkpoint: Option<&'a str>,
+    /// What computes.
+    pub(crate) device: &'a str,
     /// Threads to compute with; 0 means all.
     pub(crate) n_threads: usize,
 }
@@ -62,15 +64,20 @@ pub(crate) fn load(source: &Source<'_>, terminal: &Terminal) -> Result<Talker, F
         return Err(Failure::new(Exit::Usage, what).hint("leave out --checkpoint, or name a run folder"));
     }
     let stored = model_store::resolve(source.name, terminal)?;
-    load_model(&stored.path, source.adapter, source.n_threads)
+    load_model(&stored.path, source.adapter, source.device, source.n_threads)
 }
 
 /// Loads a model from a folder or GGUF file, with an adapter if one is given.
-pub(crate) fn load_model(path: &Path, adapter: Option<&Path>, n_threads: usize) -> Result<Talker, Failure> {
+pub(crate) fn load_model(
+    path: &Path,
+    adapter: Option<&Path>,
+    device: &str,
+    n_threads: usize,
+) -> Result<Talker, Failure> {
     set_threads(n_threads)?;
     let source = ModelSource::open(path)?;
     let tokenizer = source.tokenizer()?;
-    let mut model = CausalLm::load(&source, &open_device("auto")?)?;
+    let mut model = CausalLm::load(&source, &open_device(device)?)?;
     if let Some(adapter) = adapter {
         let (config, tensors) = read_adapter(adapter)?;
         model.load_adapter(&config, tensors)?;
@@ -107,7 +114,7 @@ pub(crate) fn weights(checkpoint: Option<&str>) -> RunWeights {
 fn load_run(run_dir: &Path, source: &Source<'_>, terminal: &Terminal) -> Result<Talker, Failure> {
     set_threads(source.n_threads)?;
     let run = open_run(run_dir, terminal)?;
-    let model = run.model(&weights(source.checkpoint), &open_device("auto")?)?;
+    let model = run.model(&weights(source.checkpoint), &open_device(source.device)?)?;
     let config = run.config();
     // Texts are cut into tokens as they were in training.
     let tokenizer = training_tokenizer(config, run.tokenizer())?;

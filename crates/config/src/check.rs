@@ -29,9 +29,6 @@ pub struct Finding {
     pub hint: Option<String>,
 }
 
-/// Names under which devices of other builds are known.
-const OTHER_DEVICES: &[&str] = &["cuda", "metal", "mps", "vulkan", "wgpu", "rocm", "gpu"];
-
 impl ExperimentConfig {
     /// All that can be said about the settings without looking at the machine or the data; errors first.
     pub fn check(&self) -> Vec<Finding> {
@@ -147,13 +144,26 @@ impl ExperimentConfig {
     }
 
     fn check_device(&self, findings: &mut Vec<Finding>) {
-        let device = self.environment.device.as_str();
-        if matches!(device, "auto" | "cpu") {
-            return;
+        let device = self.environment.device.to_ascii_lowercase();
+        let is_known = match device.split_once(':') {
+            None => matches!(device.as_str(), "auto" | "cpu" | "cuda" | "metal" | "mps" | "vulkan"),
+            Some((kind, number)) => matches!(kind, "cuda" | "vulkan") && number.parse::<usize>().is_ok(),
+        };
+        if !is_known {
+            findings.push(error(
+                "environment.device",
+                format!("{:?} is not a device", self.environment.device),
+                "set it to auto, cpu, cuda, metal or vulkan; cuda:1 is the second of several",
+            ));
         }
-        let is_other = OTHER_DEVICES.iter().any(|name| device.eq_ignore_ascii_case(name));
-        let reason = if is_other { "is not compiled into this program" } else { "is not a device" };
-        findings.push(error("environment.device", format!("{device:?} {reason}"), "set it to auto or cpu"));
+        let gpus = &self.environment.gpus;
+        if gpus.iter().any(|id| id.parse::<usize>().is_err()) {
+            findings.push(error(
+                "environment.gpus",
+                format!("{gpus:?} are not numbers of GPUs"),
+                "list numbers from 0 on",
+            ));
+        }
     }
 }
 

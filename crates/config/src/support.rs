@@ -64,9 +64,9 @@ const GAPS: &[Gap] = &[
     Gap {
         field: "environment.gpus",
         level: Level::Warning,
-        is_hit: |c| !c.environment.gpus.is_empty(),
-        message: "GPU ids are not used: environment.device decides what computes",
-        hint: Some("set environment.gpus to an empty list to silence this"),
+        is_hit: |c| 1 < c.environment.gpus.len(),
+        message: "a run computes on one GPU: the first of the list",
+        hint: Some("leave one number in environment.gpus to silence this"),
     },
     Gap {
         field: "environment.compile_model",

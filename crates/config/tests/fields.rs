@@ -287,8 +287,9 @@ fn what_does_not_go_together_is_found() {
             "absolute",
         ),
         (&[("validation_strategy", "custom")], Level::Error, "dataset.validation_dataframe", "custom"),
-        (&[("device", "cuda")], Level::Error, "environment.device", "not compiled"),
         (&[("device", "abacus")], Level::Error, "environment.device", "not a device"),
+        (&[("device", "cuda:x")], Level::Error, "environment.device", "not a device"),
+        (&[("gpus", "x")], Level::Error, "environment.gpus", "not numbers"),
         (&[("tokenizer_kwargs", "fast")], Level::Error, "tokenizer.tokenizer_kwargs", "JSON"),
         (
             &[("tokenizer_kwargs", r#"{"legacy": true}"#)],
@@ -302,7 +303,7 @@ fn what_does_not_go_together_is_found() {
         (&[("problem_type", "text_dpo_modeling")], Level::Error, "problem_type", "only text_causal"),
         (&[("loss_function", "DPOLoss")], Level::Error, "training.loss_function", "causal"),
         (&[("optimizer", "AdamW8bit")], Level::Warning, "training.optimizer", "32-bit"),
-        (&[("gpus", "0")], Level::Warning, "environment.gpus", "environment.device"),
+        (&[("gpus", "0,1")], Level::Warning, "environment.gpus", "one GPU"),
     ];
     for (changes, level, field, part) in cases {
         let found = findings(changes);

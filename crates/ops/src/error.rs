@@ -1,23 +1,14 @@
 //! What can go wrong in `ops` because of a user's choice or machine.
 
+use tunesmith_platform::gpu::DeviceError;
+
 /// A request that this build or machine cannot fulfil.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpsError {
-    /// The device name is not one this program knows.
-    #[error("unknown device `{name}`; known names: {known}")]
-    UnknownDevice {
-        /// The name as given.
-        name: String,
-        /// Comma-separated list of accepted names.
-        known: String,
-    },
-    /// The device exists in the world, but this program was built without it.
-    #[error("device `{name}` is not compiled into this program")]
-    DeviceNotCompiledIn {
-        /// The name as given.
-        name: String,
-    },
+    /// The device cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The thread pool could not get the wanted size.
     #[error("cannot use {wanted} threads: {reason}")]
     Threads {
@@ -32,10 +23,7 @@ impl OpsError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::UnknownDevice { .. } => Some("use `auto` or `cpu`".to_owned()),
-            Self::DeviceNotCompiledIn { .. } => {
-                Some("use `cpu`, or `auto` for the best device of this program".to_owned())
-            }
+            Self::Device(error) => Some(error.hint()),
             Self::Threads { .. } => {
                 Some("the number of threads can be set once, before the first computation".to_owned())
             }

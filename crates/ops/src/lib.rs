@@ -27,13 +27,17 @@ mod roofline;
 mod rotary;
 mod seed;
 mod segments;
+mod self_test;
 mod weight;
 
 pub use accumulate::{accumulate, accumulate_composed};
 pub use activation::{Activation, activation, activation_composed, gated, gated_composed};
 pub use attention::{AttentionOptions, attention, attention_composed};
 pub use cross_entropy::{CrossEntropy, cross_entropy_from_hidden, cross_entropy_from_hidden_composed};
-pub use device::{DeviceInfo, describe, is_cpu, open_device, set_threads};
+pub use device::{
+    COMPILED_BACKENDS, DeviceInfo, choose_device, describe, is_cpu, open_device, open_device_preferring,
+    set_threads,
+};
 pub use dropout::{Dropout, dropout, dropout_composed};
 pub use embedding::{embedding, embedding_composed};
 pub use error::OpsError;
@@ -46,6 +50,7 @@ pub use roofline::{Peaks, measure_peaks};
 pub use rotary::{RotaryTable, rotary, rotary_composed};
 pub use seed::{seed_gradient, seed_gradient_composed};
 pub use segments::Segments;
+pub use self_test::SelfTest;
 pub use weight::{Bytes, Format, Orientation, StoredWeight, Weight, stored_weight, unpacked};
 
 pub use tunesmith_kernels::Compute;

@@ -1,18 +1,23 @@
-//! Facts about the machine: processor, instruction sets, memory in use.
+//! Facts about the machine: processor, instruction sets, memory in use, graphics processors.
 //!
 //! Everything here only looks; nothing is set. What a system does not tell is `None`, never a guess.
 
+pub mod gpu;
 mod instruction_sets;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(not(target_os = "linux"))]
 mod other;
+mod out_of_memory;
 
 #[cfg(target_os = "linux")]
 use linux as system;
 #[cfg(not(target_os = "linux"))]
 use other as system;
 
+pub use out_of_memory::{
+    OutOfMemory, is_cpu_out_of_memory, is_cuda_out_of_memory, is_mps_out_of_memory, is_vulkan_out_of_memory,
+};
 use serde::Serialize;
 
 /// The machine as far as training cares.
@@ -68,6 +73,23 @@ pub fn peak_memory_bytes() -> Option<u64> {
 /// fresh memory. A page of memory is 4 KiB, or 2 MiB where the system grants huge ones.
 pub fn n_page_faults() -> Option<u64> {
     system::n_page_faults()
+}
+
+/// Bytes that this user can still write in the file system of `path`, which exists.
+#[cfg(unix)]
+pub fn free_disk_bytes(path: &std::path::Path) -> Option<u64> {
+    let statistics = nix::sys::statvfs::statvfs(path).ok()?;
+    // 32 or 64 bits, depending on the system.
+    #[expect(clippy::useless_conversion, reason = "64 bits on this one")]
+    let (n_blocks, block_bytes) =
+        (u64::from(statistics.blocks_available()), u64::from(statistics.fragment_size()));
+    n_blocks.checked_mul(block_bytes)
+}
+
+/// Bytes that this user can still write in the file system of `path`: not asked for on this system.
+#[cfg(not(unix))]
+pub fn free_disk_bytes(_: &std::path::Path) -> Option<u64> {
+    None
 }
 
 #[cfg(test)]

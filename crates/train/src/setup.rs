@@ -8,7 +8,7 @@ use tunesmith_data::{SampleSet, load_splits, tokenize};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::tokenizer::Tokenizer;
 use tunesmith_models::{CausalLm, LoraSpec, ModelError};
-use tunesmith_ops::{Device, describe, open_device, set_threads};
+use tunesmith_ops::{Device, describe, open_device_preferring, set_threads};
 
 use crate::error::TrainError;
 use crate::events::NoteLevel;
@@ -41,7 +41,7 @@ pub(crate) fn prepare(
     let config = &request.config;
     let substitutions = check_config(config, journal)?;
     set_threads(config.environment.threads)?;
-    let device = open_device(&config.environment.device)?;
+    let device = open_device_preferring(&config.environment.device, config.environment.first_gpu())?;
 
     let base = ModelSource::open(&request.model_path)?;
     let starting = StartingWeights::of(&config.architecture)?;

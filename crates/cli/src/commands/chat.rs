@@ -50,6 +50,10 @@ pub(crate) struct ChatArgs {
     #[arg(long)]
     plain: bool,
 
+    /// Compute on this device: auto, cpu, cuda, cuda:1, metal, vulkan, …
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: String,
+
     /// Threads to compute with; 0 means all. The answer does not depend on it
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
@@ -121,6 +125,7 @@ pub(crate) fn run(args: &ChatArgs, terminal: &Terminal) -> Result<(), Failure> {
         name: &args.model,
         adapter: args.adapter.as_deref(),
         checkpoint: args.checkpoint.as_deref(),
+        device: &args.device,
         n_threads: args.threads,
     };
     let Talker { model, tokenizer, layout, mut settings, system, n_history_rounds } =

@@ -60,7 +60,7 @@ pub(crate) fn run(args: &DemoArgs, terminal: &Terminal) -> Result<(), Failure> {
 
     step(3, "asking the untouched model", terminal);
     let rows = &files.held_out_rows;
-    let untouched = talker::load_model(&model.path, None, 0)?;
+    let untouched = talker::load_model(&model.path, None, "cpu", 0)?;
     let before = demo::score(&untouched.model, &untouched.tokenizer, &config, rows, &stop, terminal)?;
     drop(untouched);
     say_score(&before, terminal);
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &DemoArgs, terminal: &Terminal) -> Result<(), Failure> {
     ));
 
     step(5, "asking the fine-tuned model", terminal);
-    let tuned = talker::load_model(&model.path, summary.adapter_dir.as_deref(), 0)?;
+    let tuned = talker::load_model(&model.path, summary.adapter_dir.as_deref(), "cpu", 0)?;
     let after = demo::score(&tuned.model, &tuned.tokenizer, &config, rows, &stop, terminal)?;
     say_score(&after, terminal);
     write_scores(&folder, &files, &before, &after)?;

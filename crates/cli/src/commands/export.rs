@@ -83,7 +83,7 @@ pub(crate) fn run(args: &ExportArgs, terminal: &Terminal) -> Result<(), Failure>
         terminal.note("writing, reading back and comparing …");
     }
     let weights = talker::weights(args.checkpoint.as_deref());
-    let report = run.export(&weights, kind, dtype, &open_device("auto")?, &args.output)?;
+    let report = run.export(&weights, kind, dtype, &open_device("cpu")?, &args.output)?;
     if args.json {
         return terminal.json(&json!({
             "path": report.path,

@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod data;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod model;
 mod model_inspect;
@@ -22,6 +23,7 @@ pub(crate) fn run(command: Command, terminal: &Terminal) -> Result<(), Failure> 
         Command::Demo(args) => demo::run(&args, terminal),
         Command::Train(args) => train::run(&args, terminal),
         Command::Chat(args) => chat::run(&args, terminal),
+        Command::Doctor(args) => doctor::run(&args, terminal),
         Command::Export(args) => export::run(&args, terminal),
         Command::Model(command) => model::run(&command, terminal),
         Command::Data(command) => data::run(&command, terminal),

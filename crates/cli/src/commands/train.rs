@@ -6,14 +6,16 @@ use clap::Args;
 use serde_json::json;
 use tunesmith_config::ExperimentConfig;
 use tunesmith_formats::model_source::ModelSource;
+use tunesmith_ops::choose_device;
 use tunesmith_platform::available_memory_bytes;
 use tunesmith_train::{Profile, RunFolder, RunRequest, RunStatus, RunSummary, Status, run as train};
 
 use crate::experiment::{self, Overrides};
 use crate::failure::{Exit, Failure};
 use crate::interrupt::stop_on_ctrl_c;
-use crate::memory::{MemoryEstimate, human_bytes};
+use crate::memory::{self, MemoryEstimate, human_bytes};
 use crate::model_store::{self, Origin};
+use crate::out_of_memory;
 use crate::profile;
 use crate::progress::{JsonEvents, TrainProgress};
 use crate::terminal::{Style, Terminal, human_secs};
@@ -73,6 +75,8 @@ pub(crate) struct TrainArgs {
 pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> {
     let mut plan = plan(args, terminal)?;
     experiment::refuse_errors(&plan.config)?;
+    // Before a model is fetched for it.
+    choose_device(&plan.config.environment.device, plan.config.environment.first_gpu())?;
     let model = model_store::backbone(&plan.config, terminal)?;
     warn_about_memory(&model.path, &plan.config, terminal)?;
     if model.source != Origin::Path {
@@ -163,15 +167,17 @@ fn plan_of_run(args: &TrainArgs, run_dir: &Path, terminal: &Terminal) -> Result<
 
 /// A run that will not fit is better not started; but the figure is rough, so the user decides.
 fn warn_about_memory(model: &Path, config: &ExperimentConfig, terminal: &Terminal) -> Result<(), Failure> {
-    let needed = MemoryEstimate::of_experiment(&ModelSource::open(model)?, config);
+    let source = ModelSource::open(model)?;
+    let needed = MemoryEstimate::of_experiment(&source, config);
+    out_of_memory::set_remedy(memory::remedy(&source, config));
     if let Some(available) = available_memory_bytes()
         && available < needed
     {
         terminal.warning(format_args!(
-            "this will take at least about {} of memory and {} are free; LoRA, a smaller model or shorter samples \
-             take less",
+            "this will take at least about {} of memory and {} are free; {}",
             human_bytes(needed),
-            human_bytes(available)
+            human_bytes(available),
+            memory::remedy(&source, config)
         ));
     }
     Ok(())

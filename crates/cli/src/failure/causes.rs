@@ -6,6 +6,7 @@ use tunesmith_formats::FormatError;
 use tunesmith_generate::GenerateError;
 use tunesmith_models::ModelError;
 use tunesmith_ops::OpsError;
+use tunesmith_platform::gpu::DeviceError;
 use tunesmith_train::TrainError;
 
 use super::{Exit, Failure};
@@ -38,7 +39,7 @@ impl From<ModelError> for Failure {
 
 impl From<OpsError> for Failure {
     fn from(error: OpsError) -> Self {
-        Self::from_error(Exit::Usage, &error, error.hint())
+        Self::from_error(exit_of_ops(&error), &error, error.hint())
     }
 }
 
@@ -62,6 +63,7 @@ impl From<TrainError> for Failure {
             TrainError::TooFewSamples { .. } | TrainError::NothingToEvaluate { .. } => Exit::Data,
             TrainError::Format(error) => exit_of_format(error),
             TrainError::Model(error) => exit_of_model(error),
+            TrainError::Ops(error) => exit_of_ops(error),
             TrainError::StartingWeights { .. }
             | TrainError::NoWeights { .. }
             | TrainError::RunFile { .. } => Exit::Model,
@@ -71,6 +73,14 @@ impl From<TrainError> for Failure {
             _ => Exit::Usage,
         };
         Self::from_error(exit, &error, error.hint())
+    }
+}
+
+fn exit_of_ops(error: &OpsError) -> Exit {
+    match error {
+        OpsError::Device(DeviceError::Unknown { .. }) => Exit::Usage,
+        OpsError::Device(_) => Exit::Device,
+        _ => Exit::Usage,
     }
 }
 

@@ -23,6 +23,10 @@ pub(crate) enum Exit {
     Network,
     /// Something could not be written: disk full, no permission, folder already in use.
     Output,
+    /// The device that was asked for is not there, or computes wrong.
+    Device,
+    /// Memory ran out, the machine's or a device's.
+    Memory,
     /// A defect of this program.
     Internal,
     /// Ctrl-C or a termination signal; training wrote a checkpoint first.
@@ -31,13 +35,15 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// All of them, in order of their number.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Run,
         Self::Usage,
         Self::Data,
         Self::Model,
         Self::Network,
         Self::Output,
+        Self::Device,
+        Self::Memory,
         Self::Internal,
         Self::Interrupted,
     ];
@@ -51,6 +57,8 @@ impl Exit {
             Self::Model => 4,
             Self::Network => 5,
             Self::Output => 6,
+            Self::Device => 7,
+            Self::Memory => 8,
             Self::Internal => 70,
             Self::Interrupted => 130,
         }
@@ -65,6 +73,8 @@ impl Exit {
             Self::Model => "a model, tokenizer, adapter or checkpoint is missing, damaged or unsupported",
             Self::Network => "a download failed",
             Self::Output => "something could not be written, or its place is taken",
+            Self::Device => "the device that was asked for is not there, or computes wrong",
+            Self::Memory => "memory ran out",
             Self::Internal => "a defect of this program; the message says what to report",
             Self::Interrupted => "interrupted; training has written a checkpoint",
         }

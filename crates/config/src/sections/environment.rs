@@ -9,7 +9,8 @@ const BUCKET_SIZE: usize = 1_000_000;
 fields! {
     /// Devices, threads, seeds.
     pub struct Environment in "environment" {
-        /// Ids of the CUDA devices to train on, as texts.
+        /// Numbers of the GPUs to train on, as texts. Where `device` does not give a number itself, the first of the list is
+        /// the one that is used; on the CPU the list means nothing.
         gpus: Vec<String> = Vec::new();
         /// Computes matrix products in a 16-bit format, which is faster, while weights keep their format and sums are
         /// float32.
@@ -48,10 +49,18 @@ fields! {
         /// Start of all random numbers of the run: order of samples, dropout, new adapter weights. The same seed
         /// gives the same run. -1 draws one and writes it down. The validation split does not depend on it.
         seed: i64 = -1 => facets().at_least(-1.0).spin(-1.0, 1.0);
-        /// What computes: `cpu`, or `auto` for the best device there is. A device that is missing is an error,
-        /// never silently replaced.
-        device: String = "auto".to_owned() => facets().suggest(&["auto", "cpu"]);
+        /// What computes: `cpu`, `cuda` (`cuda:1` for the second of several), `metal`, `vulkan`, or `auto` for the first of
+        /// CUDA, Metal, a hardware Vulkan device and the CPU that is there and in this build. A device that is missing is an
+        /// error, never silently replaced.
+        device: String = "auto".to_owned() => facets().suggest(&["auto", "cpu", "cuda", "metal", "vulkan"]);
         /// Threads that compute. 0: one for each core.
         threads: usize = 0 => facets().at_least(0.0).spin(0.0, 1.0);
+    }
+}
+
+impl Environment {
+    /// The GPU to use where `device` leaves the number open: the first of the list.
+    pub fn first_gpu(&self) -> Option<usize> {
+        self.gpus.first()?.parse().ok()
     }
 }

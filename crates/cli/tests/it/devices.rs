@@ -1,0 +1,107 @@
+//! Devices, and what is said when one is missing or memory runs out.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::harness::{QUICK_TRAINING, Sandbox, experiment, outcome, rows};
+
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.write("rows.jsonl", rows(20));
+    sandbox.write("cfg.yaml", experiment(QUICK_TRAINING));
+    sandbox
+}
+
+#[test]
+fn the_doctor_examines_the_processor_and_says_why_nothing_else_computes() {
+    let sandbox = Sandbox::new();
+    let told = sandbox.run(&["doctor", "--json"]).success();
+    let report: Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!(report["machine"]["arch"], std::env::consts::ARCH);
+    assert!(report["detection"]["compiled"].as_array().unwrap().contains(&Value::from("cpu")), "{report}");
+    let n_passed_over = report["detection"]["passed_over"].as_array().unwrap().len();
+    let is_cpu = report["detection"]["backend"] == "cpu";
+    assert_eq!(n_passed_over, if is_cpu { 3 } else { 2 }, "{report}");
+    let test = report["tests"].as_array().unwrap().iter().find(|test| test["device"] == "cpu").unwrap();
+    assert_eq!(test["is_right"], true, "{test}");
+    assert_eq!(report["hub"]["is_reachable"], false, "nobody listens there: {report}");
+    assert_eq!(report["cache"]["is_writable"], true, "{report}");
+    assert!(sandbox.list().is_empty(), "nothing is left behind");
+
+    let text = sandbox.run(&["doctor", "--device", "cpu"]).success().stdout;
+    assert!(text.contains("cpu: computes right") && text.contains("passed over"), "{text}");
+}
+
+#[test]
+fn the_doctor_refuses_what_is_not_there() {
+    let sandbox = Sandbox::new();
+    // Metal is on a Mac only, CUDA never.
+    let foreign = if cfg!(target_os = "macos") { "cuda" } else { "metal" };
+    let refused = sandbox.run(&["doctor", "--device", foreign]);
+    let line = if foreign == "metal" { "MPS available: False" } else { "CUDA available: False" };
+    assert!(refused.stdout.contains(line), "{}", refused.stdout);
+    refused.failure(7, &[foreign, "hint: "]);
+    sandbox.run(&["doctor", "--device", "abacus"]).failure(2, &["unknown device `abacus`", "hint: "]);
+}
+
+#[test]
+fn a_run_on_an_absent_device_is_refused_before_anything_is_read_or_written() {
+    let sandbox = sandbox();
+    let foreign = if cfg!(target_os = "macos") { "cuda" } else { "metal" };
+    let before = sandbox.list();
+    for args in [
+        ["train", "-Y", "cfg.yaml", "--data", "nowhere.csv", "--device", foreign],
+        [
+            "train",
+            "-Y",
+            "cfg.yaml",
+            "--data",
+            "nowhere.csv",
+            "--set",
+            &format!("environment.device={foreign}"),
+        ],
+    ] {
+        sandbox.run(&args).failure(7, &[foreign, "hint: "]);
+    }
+    assert_eq!(sandbox.list(), before);
+}
+
+#[test]
+fn lists_of_gpus_as_h2o_llm_studio_writes_them_mean_nothing_on_the_cpu() {
+    let sandbox = sandbox();
+    let args = ["train", "-Y", "cfg.yaml", "--device", "cpu", "--set", "environment.gpus=[0]"];
+    sandbox.run(&args).success();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_lack_of_memory_ends_in_a_message_and_its_own_exit_code() {
+    let sandbox = sandbox();
+    // Adapters of this rank, their gradients and moments are far more than the process may have.
+    let program = sandbox.command(&[
+        "train",
+        "-Y",
+        "cfg.yaml",
+        "--set",
+        "training.lora=true",
+        "--set",
+        "training.lora_r=100000",
+        "--set",
+        "environment.threads=1",
+    ]);
+    let mut capped = Command::new("sh");
+    capped
+        .args(["-c", "ulimit -v 600000; exec \"$0\" \"$@\""])
+        .arg(program.get_program())
+        .args(program.get_args());
+    capped.current_dir(sandbox.path("."));
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => capped.env(name, value),
+            None => capped.env_remove(name),
+        };
+    }
+    outcome(capped)
+        .failure(8, &["OOM error", "has no memory left for another", "hint: less memory is taken by"]);
+}
