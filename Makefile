@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build install setup-dev test test-unit test-arm64 check fmt docs wave llmstudio bench-train bench-curves \
+.PHONY: help demo build install setup-dev test test-unit test-arm64 test-cuda test-mps test-vulkan check fmt docs wave llmstudio bench-train bench-curves \
 	toolchain nextest
 
 help: ## show this list
@@ -27,6 +27,17 @@ test test-unit: toolchain nextest ## run the whole test suite
 
 test-arm64: toolchain nextest ## the tests on ARM64, under an emulator on other machines
 	@scripts/test-arm64
+
+test-vulkan: toolchain nextest ## the tests of a Vulkan device, a software one where there is no other
+	@scripts/test-vulkan
+
+test-cuda: toolchain nextest ## the tests of a CUDA device, which has to be there
+	TUNESMITH_REQUIRE_DEVICE=cuda $(CARGO) nextest run --locked --package tunesmith-ops --package tunesmith-train \
+		--features tunesmith-ops/cuda -E 'test(/arm64_cuda::/)'
+
+test-mps: toolchain nextest ## the tests of Apple's Metal
+	TUNESMITH_REQUIRE_DEVICE=metal $(CARGO) nextest run --locked --package tunesmith-ops --package tunesmith-train \
+		--features tunesmith-ops/metal -E 'test(/arm64_mps::/)'
 
 wave llmstudio: ## start the studio
 	@echo "there is no studio yet: use the command line, \`tunesmith --help\`, or see it work with \`make demo\`" >&2; exit 1

@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     chat::ChatArgs, completions::CompletionsArgs, config::ConfigCommand, data::DataCommand, demo::DemoArgs,
-    doctor::DoctorArgs, export::ExportArgs, model::ModelCommand, train::TrainArgs,
+    doctor::DoctorArgs, export::ExportArgs, model::ModelCommand, smoke::SmokeArgs, train::TrainArgs,
 };
 use crate::reference::ReferenceArgs;
 
@@ -32,6 +32,7 @@ pub(crate) enum Command {
     Chat(ChatArgs),
     Export(ExportArgs),
     Doctor(DoctorArgs),
+    Smoke(SmokeArgs),
     #[command(subcommand)]
     Model(ModelCommand),
     #[command(subcommand)]

@@ -18,6 +18,7 @@ mod panic_hook;
 mod profile;
 mod progress;
 mod pypi;
+mod random_gpt2;
 mod reference;
 mod talker;
 mod terminal;

@@ -157,6 +157,24 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_paired_in_order_and_the_last_with_zeros() {
+        for (n_rows, n_columns) in [(1, 1), (2, 7), (5, 16), (4, 32), (7, 40)] {
+            let rows = crate::testing::random(n_rows * n_columns, 3);
+            for level in Level::available() {
+                let mut lanes = vec![7; n_rows.div_ceil(2) * n_columns];
+                pair_rows(level, &rows, n_columns, &mut lanes);
+                for (lane_idx, lane) in lanes.iter().enumerate() {
+                    let (pair, column) = (lane_idx / n_columns, lane_idx % n_columns);
+                    let value = |row: usize| rows.get(row * n_columns + column).copied().unwrap_or(0.0);
+                    let want =
+                        u32::from(from_f32(value(2 * pair))) | u32::from(from_f32(value(2 * pair + 1))) << 16;
+                    assert_eq!(*lane, want, "{}: {n_rows}×{n_columns}", level.name());
+                }
+            }
+        }
+    }
+
+    #[test]
     fn every_bfloat16_survives_the_way_through_float32() {
         for level in Level::available() {
             let is_kept = |x: f32| !x.is_nan() && !x.is_subnormal();

@@ -107,6 +107,13 @@ mod tests {
         }
     }
     simd_kernel! {
+        fn map_exp_of_difference<S>(values: &mut [f32]) {
+            for value in values.iter_mut() {
+                *value = exp_of_difference::<S>(*value);
+            }
+        }
+    }
+    simd_kernel! {
         fn map_tanh<S>(values: &mut [f32]) {
             for value in values.iter_mut() {
                 *value = tanh::<S>(*value);
@@ -160,6 +167,20 @@ mod tests {
             worst(map_exp, &grid(-104.0, -87.0, 10_001), f64::exp, |got, want| (f64::from(got) - want).abs());
         println!("exp among subnormals: worst error {tiny:.2e}");
         assert!(tiny < 3e-45);
+    }
+
+    #[test]
+    fn exp_of_a_difference_is_accurate_and_never_below_its_floor() {
+        let worst_error =
+            worst(map_exp_of_difference, &grid(-86.0, 1.0, 400_001), f64::exp, units_in_last_place);
+        println!("exp of a difference: worst error {worst_error:.2} units in the last place");
+        assert!(worst_error < 2.0);
+        for level in Level::available() {
+            let mut values = [f32::NEG_INFINITY, -1e30, -86.5, 0.0, f32::NAN];
+            map_exp_of_difference(level, &mut values);
+            assert!(values[..3].iter().all(|value| (0.0..5e-38).contains(value)), "{values:?}");
+            assert!(values[3] == 1.0 && values[4].is_nan());
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod linux;
 #[cfg(not(target_os = "linux"))]
 mod other;
 mod out_of_memory;
+mod utilization;
 
 #[cfg(target_os = "linux")]
 use linux as system;
@@ -19,6 +20,7 @@ pub use out_of_memory::{
     OutOfMemory, is_cpu_out_of_memory, is_cuda_out_of_memory, is_mps_out_of_memory, is_vulkan_out_of_memory,
 };
 use serde::Serialize;
+pub use utilization::{Utilization, Watch};
 
 /// The machine as far as training cares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -73,6 +75,21 @@ pub fn peak_memory_bytes() -> Option<u64> {
 /// fresh memory. A page of memory is 4 KiB, or 2 MiB where the system grants huge ones.
 pub fn n_page_faults() -> Option<u64> {
     system::n_page_faults()
+}
+
+/// Seconds of processor time that this process has used, over all its threads.
+#[cfg(unix)]
+pub fn cpu_secs() -> Option<f64> {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
+    let secs = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    Some(secs(usage.user_time()) + secs(usage.system_time()))
+}
+
+/// Seconds of processor time that this process has used: not asked for on this system.
+#[cfg(not(unix))]
+pub fn cpu_secs() -> Option<f64> {
+    None
 }
 
 /// Bytes that this user can still write in the file system of `path`, which exists.

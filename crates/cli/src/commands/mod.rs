@@ -10,6 +10,7 @@ pub(crate) mod export;
 pub(crate) mod model;
 mod model_inspect;
 mod model_pull;
+pub(crate) mod smoke;
 pub(crate) mod train;
 
 use crate::args::Command;
@@ -28,6 +29,7 @@ pub(crate) fn run(command: Command, terminal: &Terminal) -> Result<(), Failure> 
         Command::Model(command) => model::run(&command, terminal),
         Command::Data(command) => data::run(&command, terminal),
         Command::Config(command) => config::run(&command, terminal),
+        Command::Smoke(args) => smoke::run(&args, terminal),
         Command::Completions(args) => completions::run(&args, terminal),
         Command::Reference(args) => reference::run(&args, terminal),
     }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{QUICK_TRAINING, Sandbox, experiment, outcome, rows};
+use crate::harness::{QUICK_TRAINING, Sandbox, experiment, outcome, rows, tiny_model};
 
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -104,4 +104,18 @@ fn a_lack_of_memory_ends_in_a_message_and_its_own_exit_code() {
     }
     outcome(capped)
         .failure(8, &["OOM error", "has no memory left for another", "hint: less memory is taken by"]);
+}
+
+#[test]
+fn the_smoke_test_generates_and_trains() {
+    let sandbox = Sandbox::new();
+    let model = tiny_model();
+    let args = ["smoke", "--model", model.to_str().unwrap(), "--steps", "3", "--device", "cpu", "--json"];
+    let report: Value = serde_json::from_str(&sandbox.run(&args).success().stdout).unwrap();
+    assert_eq!(report["device"], "cpu");
+    assert_eq!(report["new_tokens"].as_array().unwrap().len(), 10, "{report}");
+    assert_eq!(report["losses"].as_array().unwrap().len(), 3, "{report}");
+    assert_eq!(report["utilization"]["gpu"], Value::Null);
+    assert!(sandbox.list().is_empty(), "nothing is left behind");
+    assert_eq!(sandbox.run(&["smoke", "--model", "x", "--random"]).code, 2, "one or the other");
 }

@@ -58,7 +58,17 @@ pub(crate) fn run_in<const D: usize>(
     arguments: &[Argument],
     f: impl Fn(&[Leaf]) -> Tensor<D>,
 ) -> Outcome {
-    let device = (&Device::flex().autodiff(), dtype);
+    run_on(&Device::flex(), dtype, arguments, f)
+}
+
+/// As [`run_in`] on another device.
+pub(crate) fn run_on<const D: usize>(
+    device: &Device,
+    dtype: DType,
+    arguments: &[Argument],
+    f: impl Fn(&[Leaf]) -> Tensor<D>,
+) -> Outcome {
+    let device = (&device.clone().autodiff(), dtype);
     let leaves: Vec<Leaf> = arguments
         .iter()
         .map(|argument| {
@@ -101,7 +111,7 @@ pub(crate) fn assert_same<const D: usize>(
     );
 }
 
-fn compare(name: &str, tolerance: f32, arguments: &[Argument], got: &Outcome, want: &Outcome) {
+pub(crate) fn compare(name: &str, tolerance: f32, arguments: &[Argument], got: &Outcome, want: &Outcome) {
     let ((value, gradients), (want, want_gradients)) = (got, want);
     let mut worst = worst_difference(value, want);
     assert!(worst < tolerance, "{name}: values differ by {worst:.2e}");

@@ -11,6 +11,7 @@ mod attention;
 mod cache;
 mod compare;
 mod cross_entropy;
+mod devices;
 mod differences;
 mod linear;
 mod norm;

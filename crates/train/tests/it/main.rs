@@ -7,6 +7,7 @@
     reason = "a test that cannot go on fails, and tells the figures it found"
 )]
 
+mod devices;
 mod exporting;
 mod profiling;
 mod reference;
