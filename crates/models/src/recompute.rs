@@ -36,18 +36,22 @@ impl Recompute {
 }
 
 /// Estimated bytes of activations at their peak for a slice of `n_tokens` tokens whose first `n_recomputed` blocks are
-/// run again: the inner values of every other block, at least of one, and the inputs of those run again.
+/// run again: the inner values of every other block, at least of one, and the inputs of those run again. The gradients
+/// of a block under way take about as much as the block's values.
 pub fn slice_activation_bytes(config: &ModelConfig, n_tokens: usize, n_recomputed: usize) -> u64 {
     let n_stored = config.n_layers.saturating_sub(n_recomputed).max(1) as u64;
     let input_bytes = N_BYTES * config.hidden_size as u64;
-    let per_token = n_stored * block_activation_bytes(config) + n_recomputed as u64 * input_bytes;
+    let per_token = (n_stored + 1) * block_activation_bytes(config) + n_recomputed as u64 * input_bytes;
     per_token.saturating_mul(n_tokens as u64)
 }
 
-/// Estimated bytes that a block stores for each token, in float32: about twelve rows of the model's width (norms, queries,
-/// keys, values, attention and its inputs, residuals) and four of the inner width.
+/// Bytes that a block stores for each token, in float32: four rows of the model's width (both residual sums and both
+/// norms), queries before and after their rotation and what attention makes of them, keys before and after and values,
+/// and three rows of the inner width (gate, up and their product).
 pub fn block_activation_bytes(config: &ModelConfig) -> u64 {
-    N_BYTES * (12 * config.hidden_size as u64 + 4 * config.intermediate_size as u64)
+    let queries = config.n_heads * config.head_dim;
+    let keys = config.n_kv_heads * config.head_dim;
+    N_BYTES * (4 * config.hidden_size + 3 * queries + 3 * keys + 3 * config.intermediate_size) as u64
 }
 
 #[cfg(test)]
@@ -67,14 +71,14 @@ mod tests {
     fn as_few_blocks_as_fit_are_run_again() {
         let config = config();
         let block = block_activation_bytes(&config);
-        assert_eq!(block, 4 * (12 * 32 + 4 * 48));
+        assert_eq!(block, 4 * (4 * 32 + 3 * 32 + 3 * 32 + 3 * 48));
         let n_blocks = |activation_bytes| Recompute::ToFit { activation_bytes }.n_blocks(&config, 10);
         assert_eq!(n_blocks(u64::MAX), 0);
-        assert_eq!(n_blocks(10 * 4 * block), 0);
-        assert_eq!(n_blocks(10 * 4 * block - 1), 1);
-        assert_eq!(n_blocks(10 * (3 * block + 4 * 32)), 1);
-        assert_eq!(n_blocks(10 * (2 * block + 2 * 4 * 32)), 2);
-        assert_eq!(n_blocks(10 * (block + 3 * 4 * 32)), 3);
+        assert_eq!(n_blocks(10 * 5 * block), 0);
+        assert_eq!(n_blocks(10 * 5 * block - 1), 1);
+        assert_eq!(n_blocks(10 * (4 * block + 4 * 32)), 1);
+        assert_eq!(n_blocks(10 * (3 * block + 2 * 4 * 32)), 2);
+        assert_eq!(n_blocks(10 * (2 * block + 3 * 4 * 32)), 3);
         // What cannot fit takes as little as there is a way to.
         assert_eq!(n_blocks(0), 4);
         assert_eq!(Recompute::Off.n_blocks(&config, 10), 0);

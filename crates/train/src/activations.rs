@@ -56,7 +56,7 @@ fn budget_bytes(available: u64, n_trainable: usize) -> u64 {
 }
 
 /// Upper bound of the tokens that are computed together.
-fn largest_slice(config: &ExperimentConfig, longest_sample: usize) -> usize {
+pub(crate) fn largest_slice(config: &ExperimentConfig, longest_sample: usize) -> usize {
     let max_length = config.tokenizer.max_length;
     let (segment, row) = match config.training.packing {
         Packing::Samples => (longest_sample, longest_sample),

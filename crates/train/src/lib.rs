@@ -19,6 +19,7 @@ mod event_log;
 mod events;
 mod export;
 mod export_template;
+mod forecast;
 mod gradients;
 mod journal;
 mod json_file;
@@ -55,6 +56,7 @@ pub use events::{
     Observer, RunEnd, RunFailed, RunStarted, Step, Timing,
 };
 pub use export::{ExportReport, ModelFolderOptions, write_adapter_folder, write_model_folder};
+pub use forecast::MemoryForecast;
 pub use gradients::{clip_factor, global_norm};
 pub use keys::{KeyUse, derive_key};
 pub use optimizer::{Optimizer, ParameterGroup, rule_of};

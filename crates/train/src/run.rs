@@ -15,6 +15,7 @@ use crate::events::{
 };
 use crate::export::{ExportReport, ModelFolderOptions, write_adapter_folder, write_model_folder};
 use crate::export_template::exported_tokenizer;
+use crate::forecast::MemoryForecast;
 use crate::journal::Journal;
 use crate::number_formats::NumberFormats;
 use crate::optimizer::Optimizer;
@@ -136,6 +137,8 @@ fn work(
     };
 
     let longest_sample = train.samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
+    let forecast = MemoryForecast::of(&source, config, longest_sample);
+    journal.note(NoteLevel::Info, &forecast.describe(tunesmith_platform::available_memory_bytes()))?;
     let activations = ActivationPlan::of(config, &model, longest_sample);
     if let Some(note) = &activations.note {
         journal.note(NoteLevel::Info, note)?;

@@ -13,7 +13,7 @@ use tunesmith_train::{Profile, RunFolder, RunRequest, RunStatus, RunSummary, Sta
 use crate::experiment::{self, Overrides};
 use crate::failure::{Exit, Failure};
 use crate::interrupt::stop_on_ctrl_c;
-use crate::memory::{self, MemoryEstimate, human_bytes};
+use crate::memory::{self, human_bytes};
 use crate::model_store::{self, Origin};
 use crate::out_of_memory;
 use crate::profile;
@@ -168,7 +168,7 @@ fn plan_of_run(args: &TrainArgs, run_dir: &Path, terminal: &Terminal) -> Result<
 /// A run that will not fit is better not started; but the figure is rough, so the user decides.
 fn warn_about_memory(model: &Path, config: &ExperimentConfig, terminal: &Terminal) -> Result<(), Failure> {
     let source = ModelSource::open(model)?;
-    let needed = MemoryEstimate::of_experiment(&source, config);
+    let needed = memory::least_bytes(&source, config);
     out_of_memory::set_remedy(memory::remedy(&source, config));
     if let Some(available) = available_memory_bytes()
         && available < needed

@@ -1,10 +1,11 @@
 //! Devices, and what is said when one is missing or memory runs out.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{QUICK_TRAINING, Sandbox, experiment, outcome, rows, tiny_model};
+use crate::harness::{QUICK_TRAINING, Sandbox, experiment, outcome, repository, rows, tiny_model};
 
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -118,4 +119,60 @@ fn the_smoke_test_generates_and_trains() {
     assert_eq!(report["utilization"]["gpu"], Value::Null);
     assert!(sandbox.list().is_empty(), "nothing is left behind");
     assert_eq!(sandbox.run(&["smoke", "--model", "x", "--random"]).code, 2, "one or the other");
+}
+
+/// The model of the demo, if this machine has it, and a table for it.
+fn real_model() -> Option<(String, String)> {
+    let shared =
+        std::env::var_os("TUNESMITH_SHARED").map_or_else(|| repository().join("../shared"), PathBuf::from);
+    let table = shared.join("data/gsm8k/train.jsonl");
+    let cached = || {
+        let home = std::env::var_os("HOME")?;
+        Some(PathBuf::from(home).join(".cache/tunesmith/models/SmolLM2-135M-Instruct.Q4_1.gguf"))
+    };
+    let model = std::env::var_os("TUNESMITH_SMOLLM2").map(PathBuf::from).or_else(cached)?;
+    (table.is_file() && model.exists()).then(|| (model.display().to_string(), table.display().to_string()))
+}
+
+#[test]
+fn the_memory_forecast_is_near_the_peak() {
+    let Some((model, table)) = real_model() else {
+        println!("skipped: the model or the shared data are not on this machine");
+        return;
+    };
+    for (lora, dtype) in [("true", "float32"), ("true", "int4"), ("false", "float32")] {
+        let sandbox = Sandbox::new();
+        sandbox.write("cfg.yaml", experiment(""));
+        let settings = [
+            "dataset.prompt_column=question",
+            "dataset.answer_column=answer",
+            "dataset.layout=columns",
+            "dataset.max_rows=12",
+            "dataset.validation_size=0.1",
+            "tokenizer.max_length=512",
+            "training.packing=wrapped",
+            "training.batch_size=2",
+            "training.epochs=1",
+            "training.save_checkpoint=disable",
+            "architecture.gradient_checkpointing=false",
+            &format!("training.lora={lora}"),
+            &format!("architecture.backbone_dtype={dtype}"),
+        ];
+        let mut args =
+            vec!["train", "-Y", "cfg.yaml", "--model", &model, "--data", &table, "--output", "run"];
+        args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+        let told = sandbox.run(&args).success().stderr;
+        let (_, rest) = told.split_once("memory at the peak about ").unwrap();
+        let forecast: f64 = rest.split(' ').next().unwrap().parse().unwrap();
+        let events = sandbox.read("run/events.jsonl");
+        let last = events.lines().filter_map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["timing"]["peak_memory_bytes"].as_f64()
+        });
+        let peak = last.fold(0.0, f64::max) / 1e9;
+        println!("lora {lora}, {dtype}: forecast {forecast:.2} GB, peak {peak:.2} GB");
+        assert!(
+            (forecast / peak - 1.0).abs() < 0.2,
+            "lora {lora}, {dtype}: {forecast:.2} GB, peak {peak:.2} GB"
+        );
+    }
 }

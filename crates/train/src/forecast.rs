@@ -1,0 +1,167 @@
+//! How much memory a run will take at its peak, from the shapes of the model, the settings and the length of the samples.
+//!
+//! Measured on the CPU it is within a tenth for a model of 135 million weights (`docs/performance.md` has the runs).
+
+use serde::Serialize;
+use tunesmith_config::ExperimentConfig;
+use tunesmith_formats::model_source::{ModelSource, TensorInfo};
+use tunesmith_models::{Recompute, slice_activation_bytes};
+use tunesmith_ops::Format;
+
+use crate::activations::largest_slice;
+use crate::number_formats::NumberFormats;
+use crate::optimizer::rule_of;
+use crate::trainability::Trainability;
+
+const F32_BYTES: u64 = 4;
+/// The program itself, its tokenizer, the samples, and what operations use for a moment.
+const PROGRAM_BYTES: u64 = 170_000_000;
+
+/// Bytes by what they are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryForecast {
+    /// The model's weights and those of adapters.
+    pub weight_bytes: u64,
+    /// Gradients, and what the optimizer keeps of them.
+    pub training_bytes: u64,
+    /// What the forward pass keeps for the backward pass.
+    pub activation_bytes: u64,
+    /// Everything else.
+    pub program_bytes: u64,
+}
+
+impl MemoryForecast {
+    /// The forecast for a run on the CPU whose longest sample has `longest_sample` tokens.
+    pub fn of(source: &ModelSource, config: &ExperimentConfig, longest_sample: usize) -> Self {
+        let trainability = Trainability::of(&config.training);
+        let frozen = NumberFormats::of(config).frozen;
+        let tensors = source.tensors();
+        let trained: u64 =
+            tensors.iter().filter(|tensor| trainability.trains(&tensor.name)).map(n_values).sum();
+        let n_adapter: u64 = if config.training.lora {
+            let rank = config.training.lora_r as u64;
+            tensors
+                .iter()
+                .filter(|tensor| is_in_block(tensor))
+                .map(|tensor| adapter_values(tensor, rank))
+                .sum()
+        } else {
+            0
+        };
+        let weights: u64 = tensors
+            .iter()
+            .map(|tensor| {
+                let is_kept = tensor.shape.len() != 2 || trainability.trains(&tensor.name);
+                let format = if is_kept { Format::F32 } else { frozen };
+                n_values(tensor) * format.block_bytes() as u64 / format.block_values() as u64
+            })
+            .sum();
+        let n_states = rule_of(config.training.optimizer, 0.0).n_states() as u64;
+        let n_trained = trained + n_adapter;
+        // Gradients of embedding and head are dense, and exist for a slice besides their sum.
+        let dense: u64 = tensors
+            .iter()
+            .filter(|tensor| {
+                !is_in_block(tensor) && tensor.shape.len() == 2 && trainability.trains(&tensor.name)
+            })
+            .map(|tensor| 3 * n_values(tensor))
+            .sum();
+        let n_tokens = largest_slice(config, longest_sample);
+        let recompute =
+            if config.architecture.gradient_checkpointing { Recompute::EveryBlock } else { Recompute::Off };
+        let n_recomputed = recompute.n_blocks(source.config(), n_tokens);
+        Self {
+            weight_bytes: weights + F32_BYTES * n_adapter,
+            training_bytes: F32_BYTES * (n_trained * (1 + n_states) + dense),
+            activation_bytes: slice_activation_bytes(source.config(), n_tokens, n_recomputed),
+            program_bytes: PROGRAM_BYTES,
+        }
+    }
+
+    /// All of it.
+    pub fn total_bytes(&self) -> u64 {
+        self.weight_bytes + self.training_bytes + self.activation_bytes + self.program_bytes
+    }
+
+    /// The forecast in a sentence, besides what is free now.
+    pub(crate) fn describe(&self, available_bytes: Option<u64>) -> String {
+        let gigabytes = |n_bytes: u64| n_bytes as f64 / 1e9;
+        let free = available_bytes.map_or_else(String::new, |n| format!("; {:.1} GB are free", gigabytes(n)));
+        format!(
+            "memory at the peak about {:.2} GB: weights {:.2}, gradients and optimizer {:.2}, activations {:.2}, the \
+             program {:.2}{free}",
+            gigabytes(self.total_bytes()),
+            gigabytes(self.weight_bytes),
+            gigabytes(self.training_bytes),
+            gigabytes(self.activation_bytes),
+            gigabytes(self.program_bytes)
+        )
+    }
+
+    /// All of it when every block is run again instead of keeping its activations, which a run does by itself where
+    /// memory is short.
+    pub fn least_bytes(&self, source: &ModelSource, config: &ExperimentConfig, longest_sample: usize) -> u64 {
+        let n_tokens = largest_slice(config, longest_sample);
+        let n_layers = source.config().n_layers;
+        let activations = slice_activation_bytes(source.config(), n_tokens, n_layers);
+        self.total_bytes() - self.activation_bytes + activations.min(self.activation_bytes)
+    }
+}
+
+fn n_values(tensor: &TensorInfo) -> u64 {
+    tensor.shape.iter().map(|n| *n as u64).product()
+}
+
+/// The blocks' weights have the block's number in their names; embedding and head have none.
+fn is_in_block(tensor: &TensorInfo) -> bool {
+    tensor.name.split('.').any(|part| part.parse::<usize>().is_ok())
+}
+
+/// Values of an adapter on this tensor, if it is a matrix.
+fn adapter_values(tensor: &TensorInfo, rank: u64) -> u64 {
+    match tensor.shape.as_slice() {
+        [n_rows, n_columns] => rank * (*n_rows as u64 + *n_columns as u64),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn forecast(changes: &[(&str, &str)]) -> MemoryForecast {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/llama-mha");
+        let mut config = ExperimentConfig::default();
+        for (field, value) in [("architecture.backbone_dtype", "float32")].iter().chain(changes) {
+            config.set(field, value).unwrap();
+        }
+        MemoryForecast::of(&ModelSource::open(&path).unwrap(), &config, 100)
+    }
+
+    #[test]
+    fn every_choice_takes_what_it_should() {
+        let lora = forecast(&[("training.lora", "true"), ("architecture.gradient_checkpointing", "false")]);
+        let int8 = forecast(&[
+            ("training.lora", "true"),
+            ("architecture.gradient_checkpointing", "false"),
+            ("architecture.backbone_dtype", "int8"),
+        ]);
+        assert!(int8.weight_bytes < lora.weight_bytes && int8.training_bytes == lora.training_bytes);
+        let full = forecast(&[("training.lora", "false"), ("architecture.gradient_checkpointing", "false")]);
+        assert!(2 * full.weight_bytes < full.training_bytes, "gradients and two moments: {full:?}");
+        let sgd = forecast(&[
+            ("training.lora", "false"),
+            ("training.optimizer", "SGD"),
+            ("architecture.gradient_checkpointing", "false"),
+        ]);
+        assert_eq!(full.training_bytes - sgd.training_bytes, full.weight_bytes, "one state less");
+        let again = forecast(&[("training.lora", "true"), ("architecture.gradient_checkpointing", "true")]);
+        assert!(again.activation_bytes < lora.activation_bytes);
+        assert_eq!(
+            lora.total_bytes(),
+            lora.weight_bytes + lora.training_bytes + lora.activation_bytes + lora.program_bytes
+        );
+    }
+}
