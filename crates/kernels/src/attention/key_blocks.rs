@@ -55,6 +55,23 @@ impl KeyBlocks {
         })
     }
 
+    /// Lets `work` fill each block's part of `values`, which lie end to end, `length` long each.
+    fn fill<V: Send>(
+        &self,
+        values: &mut [V],
+        length: impl Fn(&KeyBlock) -> usize,
+        work: impl Fn(&KeyBlock, &mut [V]) + Send + Sync,
+    ) {
+        let mut tasks = Vec::with_capacity(self.blocks.len());
+        let mut rest = values;
+        for block in &self.blocks {
+            let (of_block, after) = rest.split_at_mut(length(block));
+            rest = after;
+            tasks.push((block, of_block));
+        }
+        run(tasks, |(block, of_block)| work(block, of_block));
+    }
+
     fn n_columns<M: Micro>(&self) -> usize {
         self.blocks.last().map_or(0, |block| block.first_column + columns::<M>(block.keys.len()))
     }
@@ -83,22 +100,19 @@ impl<V: Element> Rows<V> {
         let (n_heads, width) = (heads.n_kv_heads, heads.width);
         let stride = width.next_multiple_of(M::PER_STEP);
         let mut values = unfilled(source.len() / width * stride);
-        let mut tasks = Vec::new();
-        let mut rest = values.as_mut_slice();
-        for block in &blocks.blocks {
-            let (of_block, after) = rest.split_at_mut(block.keys.len() * n_heads * stride);
-            rest = after;
-            tasks.push((block, of_block));
-        }
-        run(tasks, |(block, of_block)| {
-            for (head, out) in of_block.chunks_exact_mut(block.keys.len() * stride).enumerate() {
-                for (key, out) in out.chunks_exact_mut(stride).enumerate() {
-                    let at = ((block.first_token + key) * n_heads + head) * width;
-                    engine.convert(&source[at..at + width], &mut out[..width]);
-                    out[width..].fill(V::default());
+        blocks.fill(
+            &mut values,
+            |block| block.keys.len() * n_heads * stride,
+            |block, of_block| {
+                for (head, out) in of_block.chunks_exact_mut(block.keys.len() * stride).enumerate() {
+                    for (key, out) in out.chunks_exact_mut(stride).enumerate() {
+                        let at = ((block.first_token + key) * n_heads + head) * width;
+                        engine.convert(&source[at..at + width], &mut out[..width]);
+                        out[width..].fill(V::default());
+                    }
                 }
-            }
-        });
+            },
+        );
         Self { values, n_heads, stride }
     }
 
@@ -128,14 +142,8 @@ impl<V: Element> Columns<V> {
     ) -> Self {
         let (n_heads, width) = (heads.n_kv_heads, heads.width);
         let mut values = unfilled(blocks.n_columns::<M>() * n_heads * width);
-        let mut tasks = Vec::new();
-        let mut rest = values.as_mut_slice();
-        for block in &blocks.blocks {
-            let (of_block, after) = rest.split_at_mut(columns::<M>(block.keys.len()) * n_heads * width);
-            rest = after;
-            tasks.push((block, of_block));
-        }
-        run(tasks, |(block, of_block)| {
+        let length = |block: &KeyBlock| columns::<M>(block.keys.len()) * n_heads * width;
+        blocks.fill(&mut values, length, |block, of_block| {
             let (n_keys, stride) = (block.keys.len(), columns::<M>(block.keys.len()));
             let mut turned = vec![0.0; width * stride];
             for (head, out) in of_block.chunks_exact_mut(width * stride).enumerate() {
