@@ -48,7 +48,7 @@ pub(crate) fn least_bytes(source: &ModelSource, config: &ExperimentConfig) -> u6
         Packing::Samples => config.tokenizer.max_length / 4,
         Packing::Rows | Packing::Wrapped => config.tokenizer.max_length,
     };
-    MemoryForecast::of(source, config, longest_sample).least_bytes(source, config, longest_sample)
+    MemoryForecast::least_bytes(source, config, longest_sample)
 }
 
 /// What would take less memory than this experiment, in the words of its settings.

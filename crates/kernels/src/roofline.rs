@@ -54,7 +54,7 @@ fn baseline<S: Isa>(n_rounds: usize) -> f32 {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        _mm256_fmadd_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm512_cvtne2ps_pbh,
+        __m512, _mm256_fmadd_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm512_cvtne2ps_pbh,
         _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_setzero_ps,
     };
     use std::hint::black_box;
@@ -70,11 +70,7 @@ mod x86 {
                 *chain = _mm512_fmadd_ps(*chain, factor, term);
             }
         }
-        let mut sum = 0.0;
-        for chain in chains {
-            sum += _mm512_reduce_add_ps(chain);
-        }
-        sum
+        sum_of(chains)
     }
 
     /// Each sum grows by the products of a pair, together `TERM`, a round; half a value of the width counts one sum.
@@ -91,6 +87,11 @@ mod x86 {
                 *chain = _mm512_dpbf16_ps(*chain, factor, term);
             }
         }
+        sum_of(chains)
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn sum_of(chains: [__m512; N_CHAINS]) -> f32 {
         let mut sum = 0.0;
         for chain in chains {
             sum += _mm512_reduce_add_ps(chain);

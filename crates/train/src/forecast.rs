@@ -98,13 +98,13 @@ impl MemoryForecast {
         )
     }
 
-    /// All of it when every block is run again instead of keeping its activations, which a run does by itself where
-    /// memory is short.
-    pub fn least_bytes(&self, source: &ModelSource, config: &ExperimentConfig, longest_sample: usize) -> u64 {
+    /// What the run takes at least: every block is run again instead of keeping its activations, which a run does by itself
+    /// where memory is short.
+    pub fn least_bytes(source: &ModelSource, config: &ExperimentConfig, longest_sample: usize) -> u64 {
+        let forecast = Self::of(source, config, longest_sample);
         let n_tokens = largest_slice(config, longest_sample);
-        let n_layers = source.config().n_layers;
-        let activations = slice_activation_bytes(source.config(), n_tokens, n_layers);
-        self.total_bytes() - self.activation_bytes + activations.min(self.activation_bytes)
+        let recomputed = slice_activation_bytes(source.config(), n_tokens, source.config().n_layers);
+        forecast.total_bytes() - forecast.activation_bytes + recomputed.min(forecast.activation_bytes)
     }
 }
 

@@ -169,17 +169,17 @@ fn plan_of_run(args: &TrainArgs, run_dir: &Path, terminal: &Terminal) -> Result<
 fn warn_about_memory(model: &Path, config: &ExperimentConfig, terminal: &Terminal) -> Result<(), Failure> {
     let source = ModelSource::open(model)?;
     let needed = memory::least_bytes(&source, config);
-    out_of_memory::set_remedy(memory::remedy(&source, config));
+    let remedy = memory::remedy(&source, config);
     if let Some(available) = available_memory_bytes()
         && available < needed
     {
         terminal.warning(format_args!(
-            "this will take at least about {} of memory and {} are free; {}",
+            "this will take at least about {} of memory and {} are free; {remedy}",
             human_bytes(needed),
-            human_bytes(available),
-            memory::remedy(&source, config)
+            human_bytes(available)
         ));
     }
+    out_of_memory::set_remedy(remedy);
     Ok(())
 }
 
