@@ -32,12 +32,12 @@ test-vulkan: toolchain nextest ## the tests of a Vulkan device, a software one w
 	@scripts/test-vulkan
 
 test-cuda: toolchain nextest ## the tests of a CUDA device, which has to be there
-	TUNESMITH_REQUIRE_DEVICE=cuda $(CARGO) nextest run --locked --package tunesmith-ops --package tunesmith-train \
-		--features tunesmith-ops/cuda -E 'test(/arm64_cuda::/)'
+	TUNESMITH_REQUIRE_DEVICE=cuda $(CARGO) nextest run --locked --package tunesmith-ops --package tunesmith-models \
+		--package tunesmith-generate --package tunesmith-train --features tunesmith-ops/cuda -E 'test(/arm64_cuda::/)'
 
 test-mps: toolchain nextest ## the tests of Apple's Metal
-	TUNESMITH_REQUIRE_DEVICE=metal $(CARGO) nextest run --locked --package tunesmith-ops --package tunesmith-train \
-		--features tunesmith-ops/metal -E 'test(/arm64_mps::/)'
+	TUNESMITH_REQUIRE_DEVICE=metal $(CARGO) nextest run --locked --package tunesmith-ops --package tunesmith-models \
+		--package tunesmith-generate --package tunesmith-train --features tunesmith-ops/metal -E 'test(/arm64_mps::/)'
 
 wave llmstudio: ## start the studio
 	@echo "there is no studio yet: use the command line, \`tunesmith --help\`, or see it work with \`make demo\`" >&2; exit 1

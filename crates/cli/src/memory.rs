@@ -4,6 +4,7 @@ use serde::Serialize;
 use tunesmith_config::{BackboneDtype, ExperimentConfig, Packing};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_models::slice_activation_bytes;
+use tunesmith_ops::Device;
 use tunesmith_train::MemoryForecast;
 
 /// Bytes that training takes, all numbers in float32.
@@ -27,7 +28,7 @@ impl MemoryEstimate {
             config.training.lora = lora;
             config.training.lora_r = lora_r;
             config.architecture.backbone_dtype = BackboneDtype::Float32;
-            let forecast = MemoryForecast::of(source, &config, 1);
+            let forecast = MemoryForecast::of(source, &config, 1, &Device::flex());
             forecast.weight_bytes + forecast.training_bytes
         };
         let config = source.config();
@@ -42,13 +43,13 @@ impl MemoryEstimate {
 
 /// The least that an experiment takes, before its data are read: a run that does not store all activations for want of
 /// memory computes them again, whether it is asked to or not.
-pub(crate) fn least_bytes(source: &ModelSource, config: &ExperimentConfig) -> u64 {
+pub(crate) fn least_bytes(source: &ModelSource, config: &ExperimentConfig, device: &Device) -> u64 {
     // Samples are usually much shorter than the longest allowed; rows are as long.
     let longest_sample = match config.training.packing {
         Packing::Samples => config.tokenizer.max_length / 4,
         Packing::Rows | Packing::Wrapped => config.tokenizer.max_length,
     };
-    MemoryForecast::least_bytes(source, config, longest_sample)
+    MemoryForecast::least_bytes(source, config, longest_sample, device)
 }
 
 /// What would take less memory than this experiment, in the words of its settings.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use burn::tensor::Device;
+use burn::tensor::{DType, Device};
 use serde_json::Value;
 use tunesmith_formats::gguf_quants::BlockLayout;
 use tunesmith_formats::model_source::ModelSource;
-use tunesmith_ops::{Compute, Format, StoredWeight, is_cpu};
+use tunesmith_ops::{Compute, Format, StoredWeight, frozen_format, is_cpu};
 
 use crate::error::{ModelError, Result};
 use crate::family::ParameterSpec;
@@ -20,7 +20,7 @@ pub struct LoadOptions<'a> {
     pub compute: Compute,
     /// Format of the matrices that are not trained. 8- and 4-bit matrices of a GGUF file are used as they are when that
     /// is asked for; a matrix whose rows are no whole number of blocks is kept in bfloat16 instead. On a device other
-    /// than the CPU all weights are float32.
+    /// than the CPU it is what [`tunesmith_ops::frozen_format`] makes of this.
     pub frozen: Format,
     /// Whether the parameter of this name will be trained: it is kept in float32.
     pub is_trained: &'a dyn Fn(&str) -> bool,
@@ -84,7 +84,16 @@ fn load_parameter(
     options: &LoadOptions<'_>,
 ) -> Result<Parameter> {
     let name = spec.name.clone();
-    let is_kept = options.frozen == Format::F32 || (options.is_trained)(&name) || !is_cpu(device);
+    let is_kept = options.frozen == Format::F32 || (options.is_trained)(&name) || spec.shape.len() != 2;
+    if !is_kept && !is_cpu(device) {
+        let dtype = match frozen_format(device, options.frozen) {
+            Format::Bf16 => DType::BF16,
+            Format::F16 => DType::F16,
+            _ => DType::F32,
+        };
+        let (shape, values) = source.read_f32(&name)?;
+        return Ok(Parameter::new(name, shape, to_device(values, device, dtype), false));
+    }
     if let (false, [n_rows, n_columns]) = (is_kept, spec.shape.as_slice()) {
         let as_in_file = source.read_blocks(&name)?.and_then(|(layout, bytes)| {
             let format = format_of(layout).filter(|format| is_as_wanted(*format, options.frozen))?;
@@ -100,7 +109,7 @@ fn load_parameter(
         return Ok(Parameter::from_stored(name, weight));
     }
     let (shape, values) = source.read_f32(&name)?;
-    Ok(Parameter::new(name, shape, to_device(values, device), true))
+    Ok(Parameter::new(name, shape, to_device(values, device, DType::F32), true))
 }
 
 fn format_of(layout: BlockLayout) -> Option<Format> {

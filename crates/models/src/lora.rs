@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn::tensor::Device;
+use burn::tensor::{DType, Device};
 use tunesmith_formats::peft::{AdapterConfig, TargetModules};
 use tunesmith_formats::safetensors_io::NamedTensor;
 use tunesmith_ops::Orientation;
@@ -192,7 +192,7 @@ fn push_branch(
     let (rank, scale) = config.rank_and_scale(&linear.path);
     let mut push = |side: &str, shape: [usize; 2], values| {
         let name = format!("{}.lora_{side}.weight", linear.path);
-        parameters.push(Parameter::new(name, shape.to_vec(), to_device(values, device), true))
+        parameters.push(Parameter::new(name, shape.to_vec(), to_device(values, device, DType::F32), true))
     };
     let a = push("A", [rank, linear.in_features], a);
     let b = push("B", [linear.out_features, rank], b);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor};
-use tunesmith_ops::{Compute, Format, StoredWeight, stored_weight, unpacked};
+use burn::tensor::{DType, Device, Tensor};
+use tunesmith_ops::{Compute, Format, StoredWeight, Weight, stored_weight, unpacked};
 
 use crate::error::{ModelError, Result};
 
@@ -22,14 +22,14 @@ pub struct Parameter {
 /// The values of a parameter, in row-major order and outside of any graph.
 #[derive(Debug, Clone)]
 enum Value {
-    /// Float32, flat, on the model's device.
+    /// Flat, on the model's device: float32, or of 16 bits for a frozen matrix on a graphics processor.
     Tensor(Box<Tensor<1>>),
     /// A frozen matrix in a format of its own, in the CPU's memory.
     Stored(StoredWeight),
 }
 
 impl Parameter {
-    /// A parameter of float32 values (flat).
+    /// A parameter of flat values.
     pub(crate) fn new(name: String, shape: Vec<usize>, value: Tensor<1>, trainable: bool) -> Self {
         Self { name, shape, value: Value::Tensor(Box::new(value)), trainable }
     }
@@ -39,15 +39,35 @@ impl Parameter {
         Self { name, shape: weight.dims().to_vec(), value: Value::Stored(weight), trainable: false }
     }
 
-    /// The values as float32, flat; a stored matrix is unpacked for it.
+    /// The values as float32, flat; a matrix in another format is unpacked for it.
     pub fn tensor(&self) -> Tensor<1> {
         match &self.value {
-            Value::Tensor(tensor) => (**tensor).clone(),
+            Value::Tensor(tensor) if tensor.dtype() == DType::F32 => (**tensor).clone(),
+            Value::Tensor(tensor) => tensor.clone().cast(DType::F32),
             Value::Stored(weight) => unpacked(weight, &Device::flex()).flatten(0, 1),
         }
     }
 
-    /// The matrix in its own format, unless it is plain float32.
+    /// The matrix as operations take it.
+    pub(crate) fn weight(&self) -> Weight {
+        match &self.value {
+            Value::Tensor(tensor) => {
+                let shape: [usize; 2] = std::array::from_fn(|i| self.shape.get(i).copied().unwrap_or(1));
+                Weight::from(tensor.clone().reshape(shape))
+            }
+            Value::Stored(weight) => Weight::from(weight.clone()),
+        }
+    }
+
+    /// The device of the values.
+    pub fn device(&self) -> Device {
+        match &self.value {
+            Value::Tensor(tensor) => tensor.device(),
+            Value::Stored(_) => Device::flex(),
+        }
+    }
+
+    /// The matrix in the CPU's memory, where its format is other than float32.
     pub fn stored(&self) -> Option<&StoredWeight> {
         match &self.value {
             Value::Tensor(_) => None,
@@ -138,7 +158,7 @@ impl ParameterStore {
             });
         }
         parameter.value = match &parameter.value {
-            Value::Tensor(_) => Value::Tensor(Box::new(value.inner())),
+            Value::Tensor(kept) => Value::Tensor(Box::new(value.inner().cast(kept.dtype()))),
             Value::Stored(weight) => {
                 let ([n_rows, n_columns], format) = (weight.dims(), weight.format());
                 let values = read_back(value, &parameter.name)?;
@@ -159,7 +179,7 @@ impl ParameterStore {
         let value = parameter.tensor();
         let value = match &mut parameter.value {
             Value::Tensor(kept) => {
-                **kept = Tensor::empty([0], &value.device());
+                **kept = Tensor::empty([0], (&value.device(), kept.dtype()));
                 update(value)
             }
             Value::Stored(_) => update(value),
@@ -167,11 +187,11 @@ impl ParameterStore {
         self.set_value(parameter_idx, value)
     }
 
-    /// Sets which parameters are trained. A stored matrix that is to be trained becomes float32.
+    /// Sets which parameters are trained. A matrix in another format becomes float32 for it.
     pub fn set_trainable(&mut self, is_trainable: impl Fn(&str) -> bool) {
         for parameter in &mut self.items {
             parameter.trainable = is_trainable(&parameter.name);
-            if parameter.trainable && parameter.stored().is_some() {
+            if parameter.trainable {
                 parameter.value = Value::Tensor(Box::new(parameter.tensor()));
             }
         }
@@ -207,10 +227,10 @@ pub(crate) fn converted(
     })
 }
 
-/// A flat tensor of the values on the device.
-pub(crate) fn to_device(values: Vec<f32>, device: &Device) -> Tensor<1> {
+/// A flat tensor of the values on the device, as numbers of that type.
+pub(crate) fn to_device(values: Vec<f32>, device: &Device, dtype: DType) -> Tensor<1> {
     let n_values = values.len();
-    Tensor::from_data(burn::tensor::TensorData::new(values, [n_values]), device)
+    Tensor::from_data(burn::tensor::TensorData::new(values, [n_values]), (device, dtype))
 }
 
 /// The values of a tensor on the host.

@@ -113,10 +113,8 @@ impl<'a> Pass<'a> {
 
     /// A matrix to multiply with, in the number format of the model's products.
     pub(crate) fn weight(&mut self, parameter_idx: usize) -> Weight {
-        let weight = match self.parameter(parameter_idx).stored() {
-            Some(stored) => Weight::from(stored.clone()),
-            None => Weight::from(self.matrix(parameter_idx)),
-        };
+        let parameter = self.parameter(parameter_idx);
+        let weight = if parameter.trainable { self.matrix(parameter_idx).into() } else { parameter.weight() };
         weight.computed_in(self.compute)
     }
 

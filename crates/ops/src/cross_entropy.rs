@@ -14,7 +14,7 @@ use tunesmith_kernels::{Level, cross_entropy as kernel, embedding, linear::Weigh
 use crate::check::{read, require, require_equal, upload, upload_rows};
 use crate::cpu::{self, CpuOp, Pass, Shapes, Values, n_elements};
 use crate::profile::{self, Work};
-use crate::weight::{Weight, rounded};
+use crate::weight::{Weight, rounded, widened};
 
 /// Vocabulary entries whose logits exist at the same time in the composed version.
 const CHUNK: usize = 8192;
@@ -178,12 +178,12 @@ pub fn cross_entropy_from_hidden_composed(
 
     let h = hidden.clone().inner().select(0, upload_rows(rows.iter().copied(), &device));
     let h = rounded(h, compute);
-    let w = rounded(head.clone().inner(), compute);
+    let kept = head.clone().inner();
+    let factor = |rows: Tensor<2>| rounded(widened(rows), compute);
     let chunks: Vec<_> =
         (0..vocabulary).step_by(CHUNK).map(|start| start..vocabulary.min(start + CHUNK)).collect();
-    let logits = |chunk: &std::ops::Range<usize>| {
-        h.clone().matmul(w.clone().slice([chunk.clone(), 0..width]).transpose())
-    };
+    let head_rows = |chunk: &std::ops::Range<usize>| factor(kept.clone().slice([chunk.clone(), 0..width]));
+    let logits = |chunk: &std::ops::Range<usize>| h.clone().matmul(head_rows(chunk).transpose());
 
     let mut maximum = Tensor::<2>::full([n_rows, 1], f32::NEG_INFINITY, (&device, h.dtype()));
     let mut sum = Tensor::<2>::zeros([n_rows, 1], (&device, h.dtype()));
@@ -194,7 +194,7 @@ pub fn cross_entropy_from_hidden_composed(
         maximum = larger;
     }
     let log_sum_exp = maximum + sum.log();
-    let label_rows = w.clone().select(0, upload_rows(targets.iter().copied(), &device));
+    let label_rows = factor(kept.clone().select(0, upload_rows(targets.iter().copied(), &device)));
     let losses = log_sum_exp.clone() - (h.clone() * label_rows.clone()).sum_dim(1);
     let row_weights = upload(row_weights, [n_rows, 1], &h);
     let value = (losses.clone() * row_weights.clone()).sum();
@@ -213,7 +213,7 @@ pub fn cross_entropy_from_hidden_composed(
         if head_tracked {
             d_head_chunks.push(d_logits.clone().transpose().matmul(h.clone()));
         }
-        d_hidden = d_hidden + d_logits.matmul(w.clone().slice([chunk.clone(), 0..width]));
+        d_hidden = d_hidden + d_logits.matmul(head_rows(chunk));
     }
     let mut weighted_sum = value.autodiff();
     if hidden_tracked {

@@ -4,7 +4,7 @@ use burn::tensor::DType;
 use tunesmith_kernels::Level;
 use tunesmith_platform::gpu::{Backend, Chosen, Detection, DeviceRequest, SystemProbe};
 
-use crate::{Device, OpsError, cpu};
+use crate::{Device, Format, OpsError, cpu};
 
 /// The backends that this build contains.
 pub const COMPILED_BACKENDS: &[Backend] = &[
@@ -46,7 +46,7 @@ pub fn open_device(name: &str) -> Result<Device, OpsError> {
 /// # Errors
 /// As [`open_device`], and when there is none with that number.
 pub fn open_device_preferring(name: &str, preferred: Option<usize>) -> Result<Device, OpsError> {
-    Ok(open(choose_device(name, preferred)?))
+    Ok(open_chosen(choose_device(name, preferred)?))
 }
 
 /// Which device `name` means on this machine, without opening it.
@@ -63,7 +63,8 @@ pub fn choose_device(name: &str, preferred: Option<usize>) -> Result<Chosen, Ops
     Ok(request.choose(&Detection::of(&SystemProbe, COMPILED_BACKENDS), preferred)?)
 }
 
-fn open(chosen: Chosen) -> Device {
+/// Opens a device that was chosen by [`choose_device`].
+pub fn open_chosen(chosen: Chosen) -> Device {
     match chosen.backend {
         #[cfg(feature = "cuda")]
         Backend::Cuda => Device::cuda(chosen.index.unwrap_or(0)),
@@ -100,9 +101,25 @@ mod wgpu {
     }
 }
 
-/// Whether `device` is the CPU, on which weights may be stored in other formats than float32.
+/// Whether `device` is the CPU.
 pub fn is_cpu(device: &Device) -> bool {
     cpu::is_flex(device.as_dispatch())
+}
+
+/// Whether `device` multiplies matrices of bfloat16: the CPU always, a graphics processor if it has such numbers.
+pub fn multiplies_bf16(device: &Device) -> bool {
+    is_cpu(device) || device.supports_dtype(DType::BF16)
+}
+
+/// The format in which `device` keeps a frozen matrix that was asked to be kept in `wanted`: `wanted` itself on the CPU;
+/// elsewhere, unless that is float32, the first of bfloat16, float16 and float32 that the device has.
+pub fn frozen_format(device: &Device, wanted: Format) -> Format {
+    if is_cpu(device) || wanted == Format::F32 {
+        return wanted;
+    }
+    let order = [(Format::Bf16, DType::BF16), (Format::F16, DType::F16)];
+    let has = |(format, dtype)| device.supports_dtype(dtype).then_some(format);
+    order.into_iter().find_map(has).unwrap_or(Format::F32)
 }
 
 /// What `device` is.

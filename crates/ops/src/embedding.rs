@@ -10,7 +10,7 @@ use crate::Device;
 use crate::check::{require, upload_rows};
 use crate::cpu::{self, CpuOp, Pass, Shapes, Values};
 use crate::profile::Work;
-use crate::weight::{Operand, Weight};
+use crate::weight::{Operand, Weight, widened};
 
 /// The rows `ids` of weight [V, C], as [N, C].
 pub fn embedding(weight: impl Into<Weight>, ids: &[u32]) -> Tensor<2> {
@@ -69,7 +69,7 @@ impl CpuOp<1> for Embedding {
 
 /// [`embedding`] from Burn's operations.
 pub fn embedding_composed(weight: impl Into<Weight>, ids: &[u32]) -> Tensor<2> {
-    let weight = weight.into().into_tensor(&Device::default());
+    let weight = weight.into().into_tensor(&Device::flex());
     let rows = upload_rows(ids.iter().map(|&id| id as usize), &weight.device());
-    weight.select(0, rows)
+    widened(weight.select(0, rows))
 }

@@ -28,6 +28,7 @@ mod rotary;
 mod seed;
 mod segments;
 mod self_test;
+pub mod testing;
 mod weight;
 
 pub use accumulate::{accumulate, accumulate_composed};
@@ -35,8 +36,8 @@ pub use activation::{Activation, activation, activation_composed, gated, gated_c
 pub use attention::{AttentionOptions, attention, attention_composed};
 pub use cross_entropy::{CrossEntropy, cross_entropy_from_hidden, cross_entropy_from_hidden_composed};
 pub use device::{
-    COMPILED_BACKENDS, DeviceInfo, choose_device, describe, is_cpu, open_device, open_device_preferring,
-    set_threads,
+    COMPILED_BACKENDS, DeviceInfo, choose_device, describe, frozen_format, is_cpu, multiplies_bf16,
+    open_chosen, open_device, open_device_preferring, set_threads,
 };
 pub use dropout::{Dropout, dropout, dropout_composed};
 pub use embedding::{embedding, embedding_composed};
@@ -54,5 +55,6 @@ pub use self_test::SelfTest;
 pub use weight::{Bytes, Format, Orientation, StoredWeight, Weight, stored_weight, unpacked};
 
 pub use tunesmith_kernels::Compute;
+pub use tunesmith_platform::gpu::Chosen as ChosenDevice;
 
 pub use burn::tensor::{Device, Tensor, TensorData};

@@ -12,7 +12,7 @@ use crate::check::require_equal;
 use crate::cpu::{self, CpuOp, Pass, Shapes, Values};
 use crate::dropout::{Dropout, dropout_composed};
 use crate::profile::Work;
-use crate::weight::{Operand, Weight, rounded};
+use crate::weight::{Operand, Weight, product};
 
 /// The low-rank branch `scale · (dropout(x) Aᵀ) Bᵀ` of a linear layer (LoRA, Hu et al. 2021).
 #[derive(Clone, Debug)]
@@ -126,7 +126,7 @@ pub fn linear_composed(x: Tensor<2>, weight: impl Into<Weight>, bias: Option<Ten
     let weight = weight.into();
     let compute = weight.compute();
     let weight = weight.into_tensor(&x.device().inner());
-    let y = rounded(x, compute).matmul(rounded(weight, compute).transpose());
+    let y = product(x, weight, compute);
     match bias {
         Some(bias) => y + bias.unsqueeze::<2>(),
         None => y,

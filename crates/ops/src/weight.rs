@@ -6,6 +6,7 @@ pub use tunesmith_kernels::weight::{Bytes, Format, Weight as StoredWeight};
 use tunesmith_kernels::{Compute, Level, linear::Weights};
 
 use crate::cpu::{self, Input, Values};
+use crate::device::is_cpu;
 
 /// A matrix [O, I] to multiply with. A tensor becomes one with float32 products.
 #[derive(Clone, Debug)]
@@ -17,7 +18,7 @@ pub struct Weight {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    /// Float32 values on any device, which may be trained.
+    /// Values on any device: float32, which may be trained, or frozen ones of 16 bits.
     Tensor(Box<Tensor<2>>),
     /// Values in the format they are stored in, never trained; the CPU multiplies with them as they are.
     Stored(StoredWeight),
@@ -65,7 +66,8 @@ impl Weight {
         }
     }
 
-    /// The matrix [O, I] as a float32 tensor: this one's, or a stored weight's unpacked on `device`.
+    /// The matrix [O, I] as a tensor: this one's, in the type of numbers it is kept in, or a stored weight's, unpacked to
+    /// float32 on `device`.
     pub fn into_tensor(self, device: &Device) -> Tensor<2> {
         let tensor = match self.kind {
             Kind::Tensor(tensor) => *tensor,
@@ -149,6 +151,24 @@ pub fn stored_weight(
 /// The values of a stored weight as a float32 tensor, in the shape they lie in.
 pub fn unpacked(stored: &StoredWeight, device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(stored.to_vec(Level::best()), stored.dims()), device)
+}
+
+/// x wᵀ with both rounded to `compute`, for operations composed of Burn's. A graphics processor multiplies bfloat16 as such
+/// and rounds the result as well; on the CPU, where this is the oracle of the kernels, the sum stays float32.
+pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>, compute: Compute) -> Tensor<2> {
+    if compute == Compute::F32 || is_cpu(&x.device()) {
+        return rounded(x, compute).matmul(rounded(widened(weight), compute).transpose());
+    }
+    let dtype = x.dtype();
+    x.cast(DType::BF16).matmul(weight.cast(DType::BF16).transpose()).cast(dtype)
+}
+
+/// Frozen values of 16 bits as float32; others as they are.
+pub(crate) fn widened<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match x.dtype() {
+        DType::BF16 | DType::F16 => x.cast(DType::F32),
+        _ => x,
+    }
 }
 
 /// `x` rounded to the number format of a product, for operations composed of Burn's.

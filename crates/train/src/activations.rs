@@ -4,7 +4,6 @@
 
 use tunesmith_config::{ExperimentConfig, Packing};
 use tunesmith_models::{CausalLm, Recompute, SLICE_TOKENS, slice_activation_bytes};
-use tunesmith_platform::available_memory_bytes;
 
 /// What is done with the activations of a run.
 #[derive(Debug)]
@@ -16,12 +15,17 @@ pub(crate) struct ActivationPlan {
 
 impl ActivationPlan {
     /// The plan for a model that is loaded, its optimizer made, and samples of at most `longest_sample` tokens:
-    /// `architecture.gradient_checkpointing` if it is on, else as much as fits into the memory that is available now.
-    pub(crate) fn of(config: &ExperimentConfig, model: &CausalLm, longest_sample: usize) -> Self {
+    /// `architecture.gradient_checkpointing` if it is on, else as much as fits into the memory that is free on the device.
+    pub(crate) fn of(
+        config: &ExperimentConfig,
+        model: &CausalLm,
+        longest_sample: usize,
+        free_bytes: Option<u64>,
+    ) -> Self {
         if config.architecture.gradient_checkpointing {
             return Self { recompute: Recompute::EveryBlock, note: None };
         }
-        match available_memory_bytes() {
+        match free_bytes {
             Some(available) => {
                 let n_tokens = largest_slice(config, longest_sample);
                 Self::to_fit(budget_bytes(available, model.parameters().n_trainable()), model, n_tokens)

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tunesmith_config::ExperimentConfig;
 use tunesmith_formats::model_source::{ModelSource, TensorInfo};
 use tunesmith_models::{Recompute, slice_activation_bytes};
-use tunesmith_ops::Format;
+use tunesmith_ops::{Device, Format};
 
 use crate::activations::largest_slice;
 use crate::number_formats::NumberFormats;
@@ -31,10 +31,15 @@ pub struct MemoryForecast {
 }
 
 impl MemoryForecast {
-    /// The forecast for a run on the CPU whose longest sample has `longest_sample` tokens.
-    pub fn of(source: &ModelSource, config: &ExperimentConfig, longest_sample: usize) -> Self {
+    /// The forecast for a run on `device` whose longest sample has `longest_sample` tokens.
+    pub fn of(
+        source: &ModelSource,
+        config: &ExperimentConfig,
+        longest_sample: usize,
+        device: &Device,
+    ) -> Self {
         let trainability = Trainability::of(&config.training);
-        let frozen = NumberFormats::of(config).frozen;
+        let frozen = NumberFormats::of(config, device).frozen;
         let tensors = source.tensors();
         let trained: u64 =
             tensors.iter().filter(|tensor| trainability.trains(&tensor.name)).map(n_values).sum();
@@ -100,8 +105,13 @@ impl MemoryForecast {
 
     /// What the run takes at least: every block is run again instead of keeping its activations, which a run does by itself
     /// where memory is short.
-    pub fn least_bytes(source: &ModelSource, config: &ExperimentConfig, longest_sample: usize) -> u64 {
-        let forecast = Self::of(source, config, longest_sample);
+    pub fn least_bytes(
+        source: &ModelSource,
+        config: &ExperimentConfig,
+        longest_sample: usize,
+        device: &Device,
+    ) -> u64 {
+        let forecast = Self::of(source, config, longest_sample, device);
         let n_tokens = largest_slice(config, longest_sample);
         let recomputed = slice_activation_bytes(source.config(), n_tokens, source.config().n_layers);
         forecast.total_bytes() - forecast.activation_bytes + recomputed.min(forecast.activation_bytes)
@@ -137,7 +147,7 @@ mod tests {
         for (field, value) in [("architecture.backbone_dtype", "float32")].iter().chain(changes) {
             config.set(field, value).unwrap();
         }
-        MemoryForecast::of(&ModelSource::open(&path).unwrap(), &config, 100)
+        MemoryForecast::of(&ModelSource::open(&path).unwrap(), &config, 100, &Device::flex())
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use tunesmith_config::{Architecture, BackboneDtype, Environment, ExperimentConfig};
 use tunesmith_models::LoadOptions;
-use tunesmith_ops::{Compute, Format};
+use tunesmith_ops::{Compute, Device, Format, frozen_format, multiplies_bf16};
 
 use crate::record::Dtypes;
 use crate::trainability::Trainability;
@@ -17,9 +17,32 @@ pub(crate) struct NumberFormats {
 }
 
 impl NumberFormats {
-    /// The formats that `config` asks for.
-    pub(crate) fn of(config: &ExperimentConfig) -> Self {
-        Self { compute: compute_of(&config.environment), frozen: frozen_of(&config.architecture) }
+    /// The formats that `config` asks for, or what `device` has in their place.
+    pub(crate) fn of(config: &ExperimentConfig, device: &Device) -> Self {
+        let compute = match compute_of(&config.environment) {
+            Compute::Bf16 if !multiplies_bf16(device) => Compute::F32,
+            wanted => wanted,
+        };
+        Self { compute, frozen: frozen_format(device, frozen_of(&config.architecture)) }
+    }
+
+    /// What is otherwise than `config` asks for, in sentences.
+    pub(crate) fn substitutions(self, config: &ExperimentConfig) -> Vec<String> {
+        let mut sentences = Vec::new();
+        if compute_of(&config.environment) != self.compute {
+            sentences.push(format!(
+                "environment.mixed_precision: this device does not multiply bfloat16; products are computed in {}",
+                name_of_compute(self.compute)
+            ));
+        }
+        if frozen_of(&config.architecture) != self.frozen {
+            sentences.push(format!(
+                "architecture.backbone_dtype: on this device frozen matrices are kept as {}, not as {}",
+                self.frozen_name(config),
+                config.architecture.backbone_dtype
+            ));
+        }
+        sentences
     }
 
     /// How to load a model that is trained as `is_trained` says.
@@ -36,13 +59,31 @@ impl NumberFormats {
         let storage = if is_all_trained || self.frozen == Format::F32 {
             "float32".to_owned()
         } else {
-            format!("{} (frozen matrices), float32 (all else)", config.architecture.backbone_dtype)
+            format!("{} (frozen matrices), float32 (all else)", self.frozen_name(config))
         };
         let compute = match self.compute {
-            Compute::F32 => "float32",
-            Compute::Bf16 => "bfloat16 (matrix products), float32 (all else)",
+            Compute::F32 => "float32".to_owned(),
+            narrow => format!("{} (matrix products), float32 (all else)", name_of_compute(narrow)),
         };
-        Dtypes { storage, compute: compute.to_owned(), accumulation: "float32".to_owned() }
+        Dtypes { storage, compute, accumulation: "float32".to_owned() }
+    }
+
+    /// In the configuration's words.
+    fn frozen_name(self, config: &ExperimentConfig) -> String {
+        let dtype = match self.frozen {
+            Format::F32 => BackboneDtype::Float32,
+            Format::Bf16 => BackboneDtype::Bfloat16,
+            Format::F16 => BackboneDtype::Float16,
+            Format::Q8_0 | Format::Q4_0 | Format::Q4_1 => config.architecture.backbone_dtype,
+        };
+        dtype.to_string()
+    }
+}
+
+fn name_of_compute(compute: Compute) -> &'static str {
+    match compute {
+        Compute::F32 => "float32",
+        Compute::Bf16 => "bfloat16",
     }
 }
 

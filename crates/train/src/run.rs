@@ -17,7 +17,6 @@ use crate::export::{ExportReport, ModelFolderOptions, write_adapter_folder, writ
 use crate::export_template::exported_tokenizer;
 use crate::forecast::MemoryForecast;
 use crate::journal::Journal;
-use crate::number_formats::NumberFormats;
 use crate::optimizer::Optimizer;
 use crate::plan::RunPlan;
 use crate::profile::Profiler;
@@ -110,7 +109,7 @@ fn work(
 
     let plan = plan(config, seed, &prepared);
     journal.set_status(|status| status.n_steps = plan.n_steps())?;
-    let Prepared { mut model, tokenizer, source, trainability, train, validation, record } = prepared;
+    let Prepared { mut model, tokenizer, source, trainability, train, validation, record, device } = prepared;
     let mut optimizer = Optimizer::new(&config.training, model.parameters());
     let saved = found.as_ref().map(|found| found.state.progress());
     let started = run_started(config, &record, &plan, [&train, &validation]);
@@ -137,12 +136,14 @@ fn work(
     };
 
     let longest_sample = train.samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
-    let forecast = MemoryForecast::of(&source, config, longest_sample);
-    journal.note(NoteLevel::Info, &forecast.describe(tunesmith_platform::available_memory_bytes()))?;
-    let activations = ActivationPlan::of(config, &model, longest_sample);
+    let forecast = MemoryForecast::of(&source, config, longest_sample, model.device());
+    let free_bytes = device.free_memory_bytes();
+    journal.note(NoteLevel::Info, &forecast.describe(free_bytes))?;
+    let activations = ActivationPlan::of(config, &model, longest_sample, free_bytes);
     if let Some(note) = &activations.note {
         journal.note(NoteLevel::Info, note)?;
     }
+    let compute = model.parameters().compute();
     let mut trainer = Trainer {
         config,
         folder,
@@ -158,7 +159,7 @@ fn work(
         collective: &SingleProcess,
         stop,
         pace: Pace::start(saved),
-        profiler: request.profile.then(|| Profiler::new(NumberFormats::of(config).compute)),
+        profiler: request.profile.then(|| Profiler::new(compute)),
     };
     let outcome = trainer.train()?;
     if let Some(profiler) = trainer.profiler.take() {

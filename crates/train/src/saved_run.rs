@@ -123,7 +123,7 @@ impl SavedRun {
         match weights {
             RunWeights::Result if self.folder.adapter().is_dir() => {
                 let replaced = self.replaced_base()?;
-                let options = NumberFormats::of(&self.config).load_options(&|_| false);
+                let options = NumberFormats::of(&self.config, device).load_options(&|_| false);
                 let source = replaced.as_ref().unwrap_or(&self.source);
                 let mut model = CausalLm::load_with(source, device, &options)?;
                 let (config, tensors) = read_adapter(&self.folder.adapter())?;

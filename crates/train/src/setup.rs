@@ -8,7 +8,7 @@ use tunesmith_data::{SampleSet, load_splits, tokenize};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::tokenizer::Tokenizer;
 use tunesmith_models::{CausalLm, LoraSpec, ModelError};
-use tunesmith_ops::{Device, describe, open_device_preferring, set_threads};
+use tunesmith_ops::{ChosenDevice, Device, choose_device, describe, open_chosen, set_threads};
 
 use crate::error::TrainError;
 use crate::events::NoteLevel;
@@ -30,6 +30,7 @@ pub(crate) struct Prepared {
     pub(crate) train: SampleSet,
     pub(crate) validation: SampleSet,
     pub(crate) record: RunRecord,
+    pub(crate) device: ChosenDevice,
 }
 
 /// Checks the configuration and loads model and data. `seed` is the one in use, never -1.
@@ -39,9 +40,15 @@ pub(crate) fn prepare(
     journal: &mut Journal<'_>,
 ) -> Result<Prepared, TrainError> {
     let config = &request.config;
-    let substitutions = check_config(config, journal)?;
     set_threads(config.environment.threads)?;
-    let device = open_device_preferring(&config.environment.device, config.environment.first_gpu())?;
+    let chosen = choose_device(&config.environment.device, config.environment.first_gpu())?;
+    let device = open_chosen(chosen);
+    let formats = NumberFormats::of(config, &device);
+    let mut substitutions = check_config(config, journal)?;
+    for text in formats.substitutions(config) {
+        journal.note(NoteLevel::Warning, &text)?;
+        substitutions.push(text);
+    }
 
     let base = ModelSource::open(&request.model_path)?;
     let starting = StartingWeights::of(&config.architecture)?;
@@ -77,7 +84,7 @@ pub(crate) fn prepare(
     }
     check_lengths(&model, config, &train, &validation)?;
     let record = record(request, seed, &device, substitutions, fingerprints, &model);
-    Ok(Prepared { model, tokenizer, source, trainability, train, validation, record })
+    Ok(Prepared { model, tokenizer, source, trainability, train, validation, record, device: chosen })
 }
 
 /// The seed to use: the configured one, the one drawn when the run began, or a new one in [0, 1000000).
@@ -119,7 +126,7 @@ pub(crate) fn load_model(
         Some(StartingWeights::Parameters(file)) => (base, None, Some(file)),
     };
     let is_trained = |name: &str| trainability.trains(name);
-    let options = NumberFormats::of(config).load_options(&is_trained);
+    let options = NumberFormats::of(config, device).load_options(&is_trained);
     let mut model = CausalLm::load_with(&source, device, &options)?;
     if let Some((dir, adapter_config, tensors)) = adapter {
         attach_stored_adapter(&mut model, &dir, adapter_config, tensors, training, &targets)?;
@@ -271,7 +278,7 @@ fn record(
             n_threads: info.n_threads,
             platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
         },
-        dtypes: NumberFormats::of(&request.config).describe(&request.config),
+        dtypes: NumberFormats::of(&request.config, device).describe(&request.config),
         substitutions,
         fingerprints,
         n_parameters: model.parameters().n_values() as u64,

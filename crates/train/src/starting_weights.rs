@@ -156,7 +156,7 @@ pub(crate) fn set_parameters(model: &mut CausalLm, file: &SafetensorsFile) -> Re
         }
         let values = file.read_f32(&info.name)?;
         let n_values = values.len();
-        let value = Tensor::from_data(TensorData::new(values, [n_values]), &parameter.tensor().device());
+        let value = Tensor::from_data(TensorData::new(values, [n_values]), &parameter.device());
         model.parameters_mut().set_value(parameter_idx, value)?;
         n_set += 1;
     }

@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn an_idle_device_is_noticed_where_it_can_be_read() {
-        let cuda = Chosen { backend: Backend::Cuda, index: Some(0), kind: None };
+        let cuda = Chosen { backend: Backend::Cuda, index: Some(0), ..Chosen::CPU };
         let seen = |cpu_cores, gpu| Utilization { cpu_cores, gpu };
         assert_eq!(is_busy(Chosen::CPU, seen(Some(1.9), None)), Some(true));
         assert_eq!(is_busy(Chosen::CPU, seen(Some(0.01), None)), Some(false));

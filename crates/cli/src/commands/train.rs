@@ -6,8 +6,7 @@ use clap::Args;
 use serde_json::json;
 use tunesmith_config::ExperimentConfig;
 use tunesmith_formats::model_source::ModelSource;
-use tunesmith_ops::choose_device;
-use tunesmith_platform::available_memory_bytes;
+use tunesmith_ops::{choose_device, open_chosen};
 use tunesmith_train::{Profile, RunFolder, RunRequest, RunStatus, RunSummary, Status, run as train};
 
 use crate::experiment::{self, Overrides};
@@ -168,9 +167,10 @@ fn plan_of_run(args: &TrainArgs, run_dir: &Path, terminal: &Terminal) -> Result<
 /// A run that will not fit is better not started; but the figure is rough, so the user decides.
 fn warn_about_memory(model: &Path, config: &ExperimentConfig, terminal: &Terminal) -> Result<(), Failure> {
     let source = ModelSource::open(model)?;
-    let needed = memory::least_bytes(&source, config);
+    let chosen = choose_device(&config.environment.device, config.environment.first_gpu())?;
+    let needed = memory::least_bytes(&source, config, &open_chosen(chosen));
     let remedy = memory::remedy(&source, config);
-    if let Some(available) = available_memory_bytes()
+    if let Some(available) = chosen.free_memory_bytes()
         && available < needed
     {
         terminal.warning(format_args!(

@@ -1,6 +1,8 @@
 //! Greedy continuations as transformers makes them, with and without a repetition penalty.
 
 use tunesmith_generate::{FinishReason, GenerationSettings};
+use tunesmith_models::CausalLm;
+use tunesmith_ops::{Device, on_each_device};
 
 use crate::support::*;
 
@@ -9,7 +11,19 @@ type Cases = Vec<(Vec<u32>, Vec<u32>)>;
 
 #[track_caller]
 fn check(name: &str) {
-    let model = load_golden(name);
+    check_model(name, &load_golden(name));
+}
+
+on_each_device!(continuations_are_those_of_the_reference);
+
+fn continuations_are_those_of_the_reference(_: &str, device: &Device) {
+    for name in ["llama3-rope", "gpt2"] {
+        check_model(name, &load_golden_on(name, device));
+    }
+}
+
+#[track_caller]
+fn check_model(name: &str, model: &CausalLm) {
     let tokenizer = any_tokenizer();
     let golden = golden_json(name);
     let mut by_penalty: Vec<(GenerationSettings, Cases)> = Vec::new();
@@ -24,7 +38,7 @@ fn check(name: &str) {
         let mut expected = ids(&case["new_ids"]);
         let end = expected.iter().position(|id| *id == 2);
         expected.truncate(end.map_or(20, |at| at + 1));
-        let found = run(&model, &tokenizer, std::slice::from_ref(&prompt), &settings);
+        let found = run(model, &tokenizer, std::slice::from_ref(&prompt), &settings);
         assert_eq!(found[0].ids, expected, "{name}: {case}");
         let finish = if end.is_some() { FinishReason::EndOfText } else { FinishReason::MaxNewTokens };
         assert_eq!(found[0].finish, finish, "{name}: {case}");
@@ -38,7 +52,7 @@ fn check(name: &str) {
     assert_eq!(by_penalty.len(), 2);
     for (settings, cases) in by_penalty {
         let (prompts, expected): (Vec<_>, Vec<_>) = cases.into_iter().unzip();
-        let found = run(&model, &tokenizer, &prompts, &settings);
+        let found = run(model, &tokenizer, &prompts, &settings);
         assert_eq!(found.into_iter().map(|g| g.ids).collect::<Vec<_>>(), expected, "{name}");
     }
 }

@@ -11,7 +11,7 @@ use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::tokenizer::Tokenizer;
 use tunesmith_generate::{FinishReason, GenerationSettings};
 use tunesmith_models::{CausalLm, TokenBatch, read_back};
-use tunesmith_ops::Segments;
+use tunesmith_ops::{Device, Segments, on_each_device};
 
 use crate::support::*;
 
@@ -21,7 +21,9 @@ struct Real {
     golden: serde_json::Value,
 }
 
-static REAL: LazyLock<Option<Real>> = LazyLock::new(|| {
+static REAL: LazyLock<Option<Real>> = LazyLock::new(|| real_on(&cpu()));
+
+fn real_on(device: &Device) -> Option<Real> {
     let path = |variable: &str, default: PathBuf| std::env::var_os(variable).map_or(default, PathBuf::from);
     let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
     let cache = path("TUNESMITH_CACHE", home.join(".cache/tunesmith"));
@@ -35,8 +37,9 @@ static REAL: LazyLock<Option<Real>> = LazyLock::new(|| {
         }
     }
     let source = ModelSource::open(&model).unwrap();
-    Some(Real { model: load(&model), tokenizer: source.tokenizer().unwrap(), golden: read_json(&golden) })
-});
+    let model = CausalLm::load(&source, device).unwrap();
+    Some(Real { model, tokenizer: source.tokenizer().unwrap(), golden: read_json(&golden) })
+}
 
 fn positions(ids: &[u32]) -> Vec<u32> {
     (0..ids.len() as u32).collect()
@@ -45,6 +48,18 @@ fn positions(ids: &[u32]) -> Vec<u32> {
 #[test]
 fn scores_are_those_of_the_reference() {
     let Some(real) = REAL.as_ref() else { return };
+    check_scores(real);
+}
+
+on_each_device!(scores_of_a_device_are_those_of_the_reference);
+
+fn scores_of_a_device_are_those_of_the_reference(_: &str, device: &Device) {
+    let Some(real) = real_on(device) else { return };
+    check_scores(&real);
+    check_losses(&real);
+}
+
+fn check_scores(real: &Real) {
     let (mut worst, mut worst_sum) = (0.0f64, 0.0f64);
     for case in real.golden["logits"].as_array().unwrap() {
         let ids = ids(&case["ids"]);
@@ -73,6 +88,10 @@ fn scores_are_those_of_the_reference() {
 #[test]
 fn losses_over_answers_are_those_of_the_reference() {
     let Some(real) = REAL.as_ref() else { return };
+    check_losses(real);
+}
+
+fn check_losses(real: &Real) {
     let mut worst = 0.0f64;
     for case in real.golden["losses"].as_array().unwrap() {
         let ids = ids(&case["ids"]);

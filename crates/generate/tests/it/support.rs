@@ -7,18 +7,22 @@ use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::tokenizer::Tokenizer;
 use tunesmith_generate::{Generated, GenerationSettings, generate};
 use tunesmith_models::CausalLm;
-use tunesmith_ops::open_device;
+use tunesmith_ops::{Device, open_device};
 
 pub(crate) fn golden_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden")
 }
 
-pub(crate) fn load(path: &Path) -> CausalLm {
-    CausalLm::load(&ModelSource::open(path).unwrap(), &open_device("cpu").unwrap()).unwrap()
+pub(crate) fn cpu() -> Device {
+    open_device("cpu").unwrap()
 }
 
 pub(crate) fn load_golden(name: &str) -> CausalLm {
-    load(&golden_dir().join(name))
+    load_golden_on(name, &cpu())
+}
+
+pub(crate) fn load_golden_on(name: &str, device: &Device) -> CausalLm {
+    CausalLm::load(&ModelSource::open(&golden_dir().join(name)).unwrap(), device).unwrap()
 }
 
 /// For models of the goldens that have none: its end of text is beyond their vocabulary of 96.
@@ -31,7 +35,7 @@ pub(crate) fn any_tokenizer() -> Tokenizer {
 /// A model with its own tokenizer.
 pub(crate) fn load_gguf(name: &str) -> (CausalLm, Tokenizer) {
     let source = ModelSource::open(&golden_dir().join("gguf").join(name)).unwrap();
-    (CausalLm::load(&source, &open_device("cpu").unwrap()).unwrap(), source.tokenizer().unwrap())
+    (CausalLm::load(&source, &cpu()).unwrap(), source.tokenizer().unwrap())
 }
 
 pub(crate) fn golden_json(name: &str) -> serde_json::Value {

@@ -115,7 +115,7 @@ fn rank_stabilised_scale_differs_by_the_root_of_the_rank() {
 fn adapters_are_written_as_peft_writes_them() {
     for name in ["llama-mha-lora", "llama3-rope-lora", "gpt2-lora"] {
         let (config, tensors) = read_adapter(&golden_dir().join(name)).unwrap();
-        let loaded = load_with_adapter(name);
+        let loaded = load(name);
         let by_name = |tensors: Vec<NamedTensor>| -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
             tensors.into_iter().map(|t| (t.name, (t.shape, t.data))).collect()
         };
@@ -166,7 +166,7 @@ fn adapters_that_do_not_fit_are_refused() {
 fn a_merged_model_gives_what_the_adapter_gives() {
     for name in ["llama-mha-lora", "llama3-rope-lora", "gpt2-lora"] {
         let packed = Packed::of_golden(&golden_json(name));
-        let model = load_with_adapter(name);
+        let model = load(name);
         let merged = reload_merged(name.strip_suffix("-lora").unwrap(), &model);
         let found = logits(&merged, &packed);
         let to_adapter = worst_difference(&found, &logits(&model, &packed));

@@ -22,7 +22,7 @@ fn load_in(name: &str, frozen: Format, compute: Compute) -> CausalLm {
 
 /// The same values in float32.
 fn unpacked(model: &CausalLm, name: &str) -> CausalLm {
-    let mut plain = load_with_adapter(name);
+    let mut plain = load(name);
     for parameter_idx in 0..plain.parameters().len() {
         let values = model.parameters().get(parameter_idx).unwrap().tensor();
         plain.parameters_mut().set_value(parameter_idx, values).unwrap();

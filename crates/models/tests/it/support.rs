@@ -18,20 +18,25 @@ pub(crate) fn device() -> Device {
     open_device("cpu").unwrap()
 }
 
+/// A golden model, with its adapter where it is one of those that have one.
 pub(crate) fn load(name: &str) -> CausalLm {
-    load_path(&golden_dir().join(name))
+    load_on(name, &device())
+}
+
+/// As [`load`] on another device.
+pub(crate) fn load_on(name: &str, device: &Device) -> CausalLm {
+    let base = name.strip_suffix("-lora");
+    let source = ModelSource::open(&golden_dir().join(base.unwrap_or(name))).unwrap();
+    let mut model = CausalLm::load(&source, device).unwrap();
+    if base.is_some() {
+        let (config, tensors) = read_adapter(&golden_dir().join(name)).unwrap();
+        model.load_adapter(&config, tensors).unwrap();
+    }
+    model
 }
 
 pub(crate) fn load_path(path: &Path) -> CausalLm {
     CausalLm::load(&ModelSource::open(path).unwrap(), &device()).unwrap()
-}
-
-/// The base model with the golden adapter of that name.
-pub(crate) fn load_with_adapter(name: &str) -> CausalLm {
-    let mut model = load(name.strip_suffix("-lora").unwrap());
-    let (config, tensors) = read_adapter(&golden_dir().join(name)).unwrap();
-    model.load_adapter(&config, tensors).unwrap();
-    model
 }
 
 pub(crate) fn golden_json(name: &str) -> serde_json::Value {

@@ -1,53 +1,26 @@
 //! Every operation on a graphics processor against the CPU's kernels, values and gradients.
 //!
-//! One test for each backend, so that a device is opened and its shaders are compiled once. Without the device a test says
-//! why and passes; with the backend's name in `TUNESMITH_REQUIRE_DEVICE` it fails.
+//! One test for each backend, so that a device is opened and its shaders are compiled once.
 
 use burn::tensor::DType;
 use tunesmith_ops::{
-    Activation, AttentionOptions, Device, Dropout, LowRank, RotaryTable, Rule, Segments, SelfTest, Tensor,
-    TensorData, activation, attention, cross_entropy_from_hidden, dropout, embedding, gated, layer_norm,
-    linear, linear_low_rank, open_device, rms_norm, rotary, sum_of_squares, update,
+    Activation, AttentionOptions, Compute, Device, Dropout, LowRank, RotaryTable, Rule, Segments, SelfTest,
+    Tensor, TensorData, Weight, activation, attention, cross_entropy_from_hidden, dropout, embedding, gated,
+    layer_norm, linear, linear_low_rank, on_each_device, rms_norm, rotary, sum_of_squares, update,
 };
 
 use crate::compare::{
     Argument, Leaf, compare, frozen, random, run, run_on, to_vec, tracked, worst_difference,
 };
 
-macro_rules! on_device {
-    ($backend:ident, $name:literal) => {
-        mod $backend {
-            #[test]
-            fn operations_agree_with_the_cpu() {
-                super::operations_agree_with_the_cpu($name);
-            }
-        }
-    };
-}
-
-on_device!(arm64_cuda, "cuda");
-on_device!(arm64_mps, "metal");
-on_device!(vulkan, "vulkan");
+on_each_device!(operations_agree_with_the_cpu);
 
 /// Sums are taken in another order, and drivers may fuse and approximate.
 const TOLERANCE: f32 = 2e-5;
 
-fn open(name: &str) -> Option<Device> {
-    match open_device(name) {
-        Ok(device) => Some(device),
-        Err(error) => {
-            let required = std::env::var("TUNESMITH_REQUIRE_DEVICE").unwrap_or_default();
-            assert!(!required.split(',').any(|required| required == name), "{error}");
-            println!("skipped: {error}");
-            None
-        }
-    }
-}
-
-fn operations_agree_with_the_cpu(name: &str) {
-    let Some(device) = open(name) else { return };
+fn operations_agree_with_the_cpu(name: &str, device: &Device) {
     let check = |name: &str, arguments: &[Argument], f: &dyn Fn(&[Leaf]) -> Tensor<2>| {
-        compare(name, TOLERANCE, arguments, &run_on(&device, DType::F32, arguments, f), &run(arguments, f));
+        compare(name, TOLERANCE, arguments, &run_on(device, DType::F32, arguments, f), &run(arguments, f));
     };
     let [n, n_in, n_out] = [19, 24, 17];
     let x = tracked(&[n, n_in], 1);
@@ -97,11 +70,42 @@ fn operations_agree_with_the_cpu(name: &str) {
     check("cross-entropy", &[x, tracked(&[13, n_in], 16)], &|l| {
         cross_entropy_from_hidden(l[0].get(), l[1].get::<2>(), &labels, &weights).weighted_sum.unsqueeze()
     });
-    optimizers_agree(&device);
+    narrow_weights_agree(device);
+    optimizers_agree(device);
 
-    let test = SelfTest::run(&device);
+    let test = SelfTest::run(device);
     println!("{name}: {test:?}");
     assert!(test.is_right(), "{test:?}");
+}
+
+/// Frozen matrices of 16 bits, in those types that the device has, against the same values in float32.
+fn narrow_weights_agree(device: &Device) {
+    let [n, n_in, n_out] = [19, 24, 17];
+    let labels: Vec<i64> = (0..n as i64).map(|i| if i % 3 == 0 { -100 } else { i % 13 }).collect();
+    let weights = random(n, 15);
+    let ids: Vec<u32> = (0..n as u32).map(|i| i * 5 % 17).collect();
+    for dtype in [DType::BF16, DType::F16] {
+        if !device.supports_dtype(dtype) {
+            println!("{dtype:?}: this device has no such numbers");
+            continue;
+        }
+        let check = |name: &str, tolerance, f: &dyn Fn(&[Leaf], Tensor<2>) -> Tensor<2>| {
+            let arguments = [tracked(&[n, n_in], 1), frozen(&[n_out, n_in], 2)];
+            let there = run_on(device, DType::F32, &arguments, |l| f(l, l[1].get::<2>().cast(dtype)));
+            let here = run(&arguments, |l| f(l, l[1].get::<2>().cast(dtype).cast(DType::F32)));
+            compare(&format!("{name}, {dtype:?}"), tolerance, &arguments, &there, &here);
+        };
+        check("linear", TOLERANCE, &|l, weight| linear(l[0].get(), weight, None));
+        check("embedding", TOLERANCE, &|l, weight| l[0].get::<2>() * 0.5 + embedding(weight, &ids));
+        check("cross-entropy", TOLERANCE, &|l, weight| {
+            cross_entropy_from_hidden(l[0].get(), weight, &labels, &weights).weighted_sum.unsqueeze()
+        });
+        if dtype == DType::BF16 {
+            check("linear, computed in it", 0.02, &|l, weight| {
+                linear(l[0].get(), Weight::from(weight).computed_in(Compute::Bf16), None)
+            });
+        }
+    }
 }
 
 fn optimizers_agree(device: &Device) {

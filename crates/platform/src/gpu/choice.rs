@@ -24,6 +24,8 @@ pub struct Chosen {
     pub index: Option<usize>,
     /// What it is, and its number among the backend's devices that are the same; `None` for the CPU.
     pub kind: Option<(GpuKind, usize)>,
+    /// Its memory, unless it computes in the machine's.
+    pub own_memory_bytes: Option<u64>,
 }
 
 /// Why a device cannot be used.
@@ -90,13 +92,19 @@ impl DeviceRequest {
         };
         let n_before =
             devices.iter().filter(|other| other.kind == device.kind && other.index < index).count();
-        Ok(Chosen { backend, index: Some(index), kind: Some((device.kind, n_before)) })
+        let shares_memory = device.is_unified_memory == Some(true) || device.is_software();
+        Ok(Chosen {
+            backend,
+            index: Some(index),
+            kind: Some((device.kind, n_before)),
+            own_memory_bytes: device.memory_bytes.filter(|_| !shares_memory),
+        })
     }
 }
 
 impl Chosen {
     /// The processor itself.
-    pub const CPU: Self = Self { backend: Backend::Cpu, index: None, kind: None };
+    pub const CPU: Self = Self { backend: Backend::Cpu, index: None, kind: None, own_memory_bytes: None };
 }
 
 impl FromStr for DeviceRequest {
@@ -218,6 +226,7 @@ mod tests {
             let chosen = text.parse::<DeviceRequest>().unwrap().choose(&detection, None).unwrap();
             assert_eq!((chosen.backend, chosen.index), (Backend::Cuda, Some(index)));
             assert_eq!(chosen.kind, Some((GpuKind::Discrete, index)));
+            assert_eq!(chosen.own_memory_bytes, Some(85_000_000_000));
         }
         let chosen = DeviceRequest::Auto.choose(&detection, Some(1)).unwrap();
         assert_eq!(chosen.to_string(), "cuda:1");

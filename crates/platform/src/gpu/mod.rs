@@ -6,6 +6,7 @@
 mod choice;
 mod cuda;
 mod detection;
+mod memory;
 #[cfg(target_os = "macos")]
 mod metal;
 mod probe;

@@ -1,34 +1,16 @@
 //! A run on a graphics processor against the same run on the CPU: losses, and the result loaded on the CPU.
 //!
-//! One test for each backend, as for the operations; the rules for skipping are the same.
+//! One test for each backend, so that its shaders are compiled once.
 
-use tunesmith_ops::open_device;
+use tunesmith_models::{CausalLm, TokenBatch, read_back};
+use tunesmith_ops::{Device, Segments, on_each_device, open_device};
 use tunesmith_train::{RunWeights, SavedRun};
 
 use crate::support::{Bench, losses};
 
-macro_rules! on_device {
-    ($backend:ident, $name:literal) => {
-        mod $backend {
-            #[test]
-            fn a_run_follows_that_on_the_cpu() {
-                super::a_run_follows_that_on_the_cpu($name);
-            }
-        }
-    };
-}
+on_each_device!(a_run_follows_that_on_the_cpu);
 
-on_device!(arm64_cuda, "cuda");
-on_device!(arm64_mps, "metal");
-on_device!(vulkan, "vulkan");
-
-fn a_run_follows_that_on_the_cpu(name: &str) {
-    if let Err(error) = open_device(name) {
-        let required = std::env::var("TUNESMITH_REQUIRE_DEVICE").unwrap_or_default();
-        assert!(!required.split(',').any(|required| required == name), "{error}");
-        println!("skipped: {error}");
-        return;
-    }
+fn a_run_follows_that_on_the_cpu(name: &str, _: &Device) {
     let bench = Bench::new();
     let mut curves = Vec::new();
     for (device, is_lora) in [("cpu", "true"), (name, "true"), ("cpu", "false"), (name, "false")] {
@@ -45,20 +27,59 @@ fn a_run_follows_that_on_the_cpu(name: &str) {
             )
             .unwrap();
         curves.push(losses(&bench.events(&run)));
-        // What was trained there loads here.
+        // What was trained there loads here, and the other way round.
         let saved = SavedRun::open(&bench.path(&run), None).unwrap();
-        saved.model(&RunWeights::Result, &open_device("cpu").unwrap()).unwrap();
+        let [here, there] =
+            ["cpu", name].map(|on| saved.model(&RunWeights::Result, &open_device(on).unwrap()).unwrap());
+        let worst = worst_logit_difference(&here, &there);
+        println!("{run}: logits on the CPU and on {name} differ by {worst:.1e} at most");
+        assert!(worst < 1e-4, "{worst}");
     }
+    let worst = worst_in_default_formats(name, &bench);
+    println!(
+        "{name}: narrow formats where the device has them, worst relative difference of a loss {worst:.1e}"
+    );
+    assert!(worst < 0.02, "{worst}");
     for curves in curves.chunks(2) {
-        let worst = curves[0]
-            .iter()
-            .zip(&curves[1])
-            .map(|(cpu, device)| (cpu - device).abs() / cpu.abs())
-            .fold(0.0, f64::max);
+        let worst = worst_relative_difference(&curves[0], &curves[1]);
         println!(
             "{name}: {:?} on the CPU, {:?} there, worst relative difference {worst:.1e}",
             curves[0], curves[1]
         );
         assert!(3 <= curves[0].len() && curves[0].len() == curves[1].len() && worst < 1e-3);
     }
+}
+
+/// The formats that a configuration asks for when it says nothing: what the device lacks of them is replaced, and told.
+fn worst_in_default_formats(name: &str, bench: &Bench) -> f64 {
+    let [cpu, device] = ["cpu", name].map(|device| {
+        let run = format!("{device}-narrow");
+        let changes = [
+            ("environment.device", device),
+            ("architecture.backbone_dtype", "bfloat16"),
+            ("environment.mixed_precision", "true"),
+            ("training.epochs", "1"),
+        ];
+        bench.run(&run, &changes).unwrap();
+        let record = SavedRun::open(&bench.path(&run), None).unwrap().record().clone();
+        println!("{device}: {:?}; {:?}", record.dtypes, record.substitutions);
+        losses(&bench.events(&run))
+    });
+    assert_eq!(cpu.len(), device.len());
+    worst_relative_difference(&cpu, &device)
+}
+
+fn worst_relative_difference(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs() / a.abs()).fold(0.0, f64::max)
+}
+
+fn worst_logit_difference(a: &CausalLm, b: &CausalLm) -> f32 {
+    let ids: Vec<u32> = (0..20).map(|i| 3 + i * 7 % 90).collect();
+    let positions: Vec<u32> = (0..20).collect();
+    let segments = Segments::new(&[ids.len()]);
+    let [a, b] = [a, b].map(|model| {
+        let tokens = TokenBatch { ids: &ids, positions: &positions, segments: &segments };
+        read_back(model.logits(model.hidden(&tokens, None).unwrap()), "logits").unwrap()
+    });
+    a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
