@@ -10,8 +10,8 @@
 use std::time::Instant;
 
 use tunesmith_ops::{
-    Activation, AttentionOptions, CrossEntropy, Device, KvCache, LowRank, RotaryTable, Segments, Tensor,
-    TensorData, attention, attention_cached, attention_composed, cross_entropy_from_hidden,
+    Activation, AttentionOptions, ChosenDevice, CrossEntropy, Device, KvCache, LowRank, RotaryTable,
+    Segments, Tensor, TensorData, attention, attention_cached, attention_composed, cross_entropy_from_hidden,
     cross_entropy_from_hidden_composed, describe, gated, gated_composed, linear, linear_composed,
     linear_low_rank, linear_low_rank_composed, rms_norm, rms_norm_composed, rotary, rotary_composed,
 };
@@ -66,7 +66,7 @@ const OPTIONS: AttentionOptions =
 
 fn main() {
     let n_repeats = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(3);
-    println!("{:?}, N {N}, C {C}, H {H}, K {K}, D {D}, I {I}, R {R}, V {V}", describe(&Device::flex()));
+    println!("{:?}, N {N}, C {C}, H {H}, K {K}, D {D}, I {I}, R {R}, V {V}", describe(ChosenDevice::CPU));
     println!("{:44} {:>9} {:>11} {:>11} {:>9} {:>10}", "", "", "wall ms", "computing", "GFLOP/s", "tokens/s");
     let bench = Bench { n_repeats };
     bench.operations();

@@ -22,10 +22,8 @@ pub const COMPILED_BACKENDS: &[Backend] = &[
 pub struct DeviceInfo {
     /// Short name, as [`open_device`] takes it.
     pub name: String,
-    /// The widest instruction set in use.
+    /// The widest instruction set that the processor's part of the work uses.
     pub instruction_set: String,
-    /// The type of numbers stored and computed with.
-    pub dtype: String,
     /// Threads that compute.
     pub n_threads: usize,
 }
@@ -122,25 +120,13 @@ pub fn frozen_format(device: &Device, wanted: Format) -> Format {
     order.into_iter().find_map(has).unwrap_or(Format::F32)
 }
 
-/// What `device` is.
-pub fn describe(device: &Device) -> DeviceInfo {
-    let dtype = match burn::tensor::Tensor::<1>::zeros([1], device).dtype() {
-        DType::F32 => "float32".to_owned(),
-        other => format!("{other:?}").to_lowercase(),
-    };
+/// What a chosen device is.
+pub fn describe(chosen: Chosen) -> DeviceInfo {
     DeviceInfo {
-        name: name_of(device),
+        name: chosen.to_string(),
         instruction_set: Level::best().name().to_owned(),
-        dtype,
         n_threads: rayon::current_num_threads(),
     }
-}
-
-fn name_of(device: &Device) -> String {
-    if is_cpu(device) {
-        return Backend::Cpu.device_name().to_owned();
-    }
-    format!("{:?}", device.as_dispatch())
 }
 
 /// Sets the number of computing threads of this process; 0 means one per core.
@@ -177,10 +163,12 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_computes_in_single_precision() {
-        let info = describe(&Device::flex());
+    fn the_cpu_is_told_by_the_name_it_is_asked_for_by() {
+        let info = describe(Chosen::CPU);
         assert_eq!(info.name, "cpu");
-        assert_eq!(info.dtype, "float32");
-        assert!(0 < info.n_threads);
+        assert!(is_cpu(&open_device(&info.name).unwrap()) && 0 < info.n_threads);
+        for wanted in [Format::F32, Format::Bf16, Format::Q4_1] {
+            assert_eq!(frozen_format(&Device::flex(), wanted), wanted);
+        }
     }
 }

@@ -83,7 +83,7 @@ pub(crate) fn prepare(
         journal.note(level, &text)?;
     }
     check_lengths(&model, config, &train, &validation)?;
-    let record = record(request, seed, &device, substitutions, fingerprints, &model);
+    let record = record(request, seed, chosen, substitutions, fingerprints, &model);
     Ok(Prepared { model, tokenizer, source, trainability, train, validation, record, device: chosen })
 }
 
@@ -262,7 +262,7 @@ fn check_lengths(
 fn record(
     request: &RunRequest,
     seed: u64,
-    device: &Device,
+    device: ChosenDevice,
     substitutions: Vec<String>,
     fingerprints: Fingerprints,
     model: &CausalLm,
@@ -278,7 +278,7 @@ fn record(
             n_threads: info.n_threads,
             platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
         },
-        dtypes: NumberFormats::of(&request.config, device).describe(&request.config),
+        dtypes: NumberFormats::of(&request.config, model.device()).describe(&request.config),
         substitutions,
         fingerprints,
         n_parameters: model.parameters().n_values() as u64,

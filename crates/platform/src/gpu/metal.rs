@@ -7,7 +7,8 @@ use super::{Absence, Backend, GpuDevice, GpuKind};
 /// All devices, at least one.
 pub(super) fn devices() -> Result<Vec<GpuDevice>, Absence> {
     let devices: Vec<_> = MTLCopyAllDevices()
-        .iter()
+        .to_vec()
+        .into_iter()
         .enumerate()
         .map(|(index, device)| GpuDevice {
             backend: Backend::Mps,
