@@ -12,7 +12,7 @@ use std::time::Instant;
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_generate::{GenerationSettings, generate};
 use tunesmith_models::CausalLm;
-use tunesmith_ops::{describe, open_device};
+use tunesmith_ops::{ChosenDevice, describe, open_device};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let source = ModelSource::open(Path::new(path))?;
     let model = CausalLm::load(&source, &device)?;
-    println!("{:?}, loaded in {:.1} s", describe(&device), start.elapsed().as_secs_f64());
+    println!("{:?}, loaded in {:.1} s", describe(ChosenDevice::CPU), start.elapsed().as_secs_f64());
 
     let tokenizer = source.tokenizer()?;
     let vocab_size = model.config().vocab_size;
