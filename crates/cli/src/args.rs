@@ -3,8 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    chat::ChatArgs, completions::CompletionsArgs, config::ConfigCommand, data::DataCommand, demo::DemoArgs,
-    doctor::DoctorArgs, export::ExportArgs, model::ModelCommand, smoke::SmokeArgs, train::TrainArgs,
+    chat::ChatArgs, chat_worker::ChatWorkerArgs, completions::CompletionsArgs, config::ConfigCommand,
+    data::DataCommand, demo::DemoArgs, doctor::DoctorArgs, export::ExportArgs, forecast::ForecastArgs,
+    model::ModelCommand, smoke::SmokeArgs, train::TrainArgs,
 };
 use crate::reference::ReferenceArgs;
 
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     Train(TrainArgs),
     Chat(ChatArgs),
+    Forecast(ForecastArgs),
     Export(ExportArgs),
     Doctor(DoctorArgs),
     Smoke(SmokeArgs),
@@ -40,6 +42,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Config(ConfigCommand),
     Completions(CompletionsArgs),
+    #[command(hide = true)]
+    ChatWorker(ChatWorkerArgs),
     #[command(hide = true)]
     Reference(ReferenceArgs),
 }

@@ -1,12 +1,14 @@
 //! One file per command: its arguments with their help, and what it does.
 
 pub(crate) mod chat;
+pub(crate) mod chat_worker;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod data;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod export;
+pub(crate) mod forecast;
 pub(crate) mod model;
 mod model_inspect;
 mod model_pull;
@@ -25,6 +27,8 @@ pub(crate) fn run(command: Command, terminal: &Terminal) -> Result<(), Failure> 
         Command::Train(args) => train::run(&args, terminal),
         Command::Chat(args) => chat::run(&args, terminal),
         Command::Doctor(args) => doctor::run(&args, terminal),
+        Command::Forecast(args) => forecast::run(&args, terminal),
+        Command::ChatWorker(args) => chat_worker::run(&args, terminal),
         Command::Export(args) => export::run(&args, terminal),
         Command::Model(command) => model::run(&command, terminal),
         Command::Data(command) => data::run(&command, terminal),

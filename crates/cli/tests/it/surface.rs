@@ -10,6 +10,7 @@ const COMMANDS: &[&[&str]] = &[
     &["demo"],
     &["train"],
     &["chat"],
+    &["forecast"],
     &["export"],
     &["model"],
     &["model", "pull"],
