@@ -39,8 +39,9 @@ test-mps: toolchain nextest ## the tests of Apple's Metal
 	TUNESMITH_REQUIRE_DEVICE=metal $(CARGO) nextest run --locked --package tunesmith-ops --package tunesmith-train \
 		--features tunesmith-ops/metal -E 'test(/arm64_mps::/)'
 
-wave llmstudio: ## start the studio
-	@echo "there is no studio yet: use the command line, \`tunesmith --help\`, or see it work with \`make demo\`" >&2; exit 1
+wave llmstudio: toolchain ## start the studio: the web app at http://localhost:10101
+	$(CARGO) build --release --locked --package tunesmith
+	@$(CARGO) run --quiet --release --locked --package tunesmith -- studio $(STUDIO_OPTIONS)
 
 check: toolchain ## what CI checks besides the tests: format, lints
 	$(CARGO) fmt --all --check

@@ -13,6 +13,7 @@ pub(crate) mod model;
 mod model_inspect;
 mod model_pull;
 pub(crate) mod smoke;
+pub(crate) mod studio;
 pub(crate) mod train;
 
 use crate::args::Command;
@@ -24,6 +25,7 @@ use crate::terminal::Terminal;
 pub(crate) fn run(command: Command, terminal: &Terminal) -> Result<(), Failure> {
     match command {
         Command::Demo(args) => demo::run(&args, terminal),
+        Command::Studio(args) => studio::run(&args, terminal),
         Command::Train(args) => train::run(&args, terminal),
         Command::Chat(args) => chat::run(&args, terminal),
         Command::Doctor(args) => doctor::run(&args, terminal),

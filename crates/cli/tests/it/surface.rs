@@ -8,6 +8,7 @@ use crate::harness::{Sandbox, experiment, outcome};
 const COMMANDS: &[&[&str]] = &[
     &[],
     &["demo"],
+    &["studio"],
     &["train"],
     &["chat"],
     &["forecast"],
