@@ -1,0 +1,141 @@
+// The logic of the experiment form: which fields show, which differ from their defaults, which grid runs come out.
+import type { Dependency, Field, Schema, Value, Values } from "../api/types";
+
+export function fieldsOf(schema: Schema): Field[] {
+  return schema.sections.flatMap((section) => section.fields);
+}
+
+/** Values are compared as the config file writes them: `None` and empty mean "not set", lists in order. */
+export function isSame(a: Value | undefined, b: Value | undefined): boolean {
+  if (Array.isArray(a) || Array.isArray(b)) return JSON.stringify(a ?? []) === JSON.stringify(b ?? []);
+  if (typeof a === "number" || typeof b === "number") return Number(a) === Number(b) && a !== null && b !== null;
+  return normal(a) === normal(b);
+}
+
+function normal(value: Value | undefined): string {
+  return value === null || value === undefined || value === "None" ? "" : String(value);
+}
+
+/** The value a field has: what was set, or its default. */
+export function valueOf(field: Field, values: Values): Value {
+  const set = values[field.path];
+  return set === undefined ? (field.default ?? null) : set;
+}
+
+function isEmpty(value: Value): boolean {
+  return value === null || value === "" || value === "None" || (Array.isArray(value) && value.length === 0);
+}
+
+function holds(dependency: Dependency, byPath: Map<string, Field>, values: Values): boolean {
+  const field = byPath.get(dependency.field);
+  if (!field) return true;
+  const value = valueOf(field, values);
+  // Without a value to compare with, what counts is whether anything is set.
+  const wanted = dependency.value === null || dependency.value === "None" ? isEmpty(value) !== (dependency.value === null) : sameText(value, dependency.value);
+  return wanted === dependency.is_set;
+}
+
+function sameText(value: Value, text: string): boolean {
+  if (typeof value === "number") return value === Number(text);
+  return String(value).toLowerCase() === text.toLowerCase();
+}
+
+/** Whether a field matters under these values: its own conditions, and those of the fields it depends on. */
+export function applies(field: Field, byPath: Map<string, Field>, values: Values, depth = 0): boolean {
+  if (depth > 8) return true;
+  return field.depends_on.every((dependency) => {
+    const parent = byPath.get(dependency.field);
+    return holds(dependency, byPath, values) && (!parent || applies(parent, byPath, values, depth + 1));
+  });
+}
+
+/** Fields most people look at; the others come with "All settings". */
+export const BASIC = new Set([
+  "experiment_name",
+  "llm_backbone",
+  "tokenizer.max_length",
+  "architecture.backbone_dtype",
+  "architecture.gradient_checkpointing",
+  "dataset.text_format",
+  "dataset.data_sample",
+  "dataset.validation_size",
+  "training.lora",
+  "training.lora_r",
+  "training.lora_alpha",
+  "training.learning_rate",
+  "training.epochs",
+  "training.batch_size",
+  "training.grad_accumulation",
+  "training.schedule",
+  "training.save_checkpoint",
+  "training.evaluation_epochs",
+  "prediction.max_length_inference",
+  "environment.device",
+  "environment.seed",
+]);
+
+/** Fields that the data set or the page itself decides. */
+const ELSEWHERE = new Set([
+  "experiment_name",
+  "output_directory",
+  "problem_type",
+  "dataset.train_dataframe",
+  "dataset.validation_dataframe",
+]);
+
+export type View = { all: boolean; search: string; problemType: string };
+
+export function isShown(field: Field, byPath: Map<string, Field>, values: Values, view: View): boolean {
+  if (field.is_hidden || ELSEWHERE.has(field.path) || field.hidden_for.includes(view.problemType)) return false;
+  const words = view.search.trim().toLowerCase().split(/\s+/).filter(Boolean);
+  if (words.length > 0) {
+    const text = `${field.label} ${field.path} ${field.help} ${(field.choices ?? []).join(" ")}`.toLowerCase();
+    return words.every((word) => text.includes(word)) && applies(field, byPath, values);
+  }
+  if (!view.all && !BASIC.has(field.path) && !isChanged(field, values)) return false;
+  if (!view.all && !field.is_built) return false;
+  return applies(field, byPath, values);
+}
+
+export function isChanged(field: Field, values: Values): boolean {
+  return values[field.path] !== undefined && !isSame(values[field.path], field.default);
+}
+
+/** Only what differs from the defaults: what is sent and stored. */
+export function changedOnly(schema: Schema, values: Values): Values {
+  const byPath = new Map(fieldsOf(schema).map((field) => [field.path, field]));
+  return Object.fromEntries(
+    Object.entries(values).filter(([path, value]) => {
+      const field = byPath.get(path);
+      return !field || !isSame(value, field.default);
+    }),
+  );
+}
+
+/** What is typed into a number field, or why it is not one. */
+export function parseNumber(field: Field, text: string): { value: number } | { problem: string } {
+  const value = Number(text.trim().replace(",", "."));
+  if (text.trim() === "" || !Number.isFinite(value)) return { problem: "A number is needed here." };
+  if (field.kind === "int" && !Number.isInteger(value)) return { problem: "A whole number is needed here." };
+  const limit = field.limit;
+  if (limit) {
+    if (limit.min !== null && (limit.is_min_excluded ? value <= limit.min : value < limit.min))
+      return { problem: `It has to be ${limit.is_min_excluded ? "above" : "at least"} ${limit.min}.` };
+    if (limit.max !== null && (limit.is_max_excluded ? value >= limit.max : value > limit.max))
+      return { problem: `It has to be ${limit.is_max_excluded ? "below" : "at most"} ${limit.max}.` };
+  }
+  return { value };
+}
+
+/** How many runs a grid gives. */
+export function gridSize(grid: Record<string, unknown[]>): number {
+  return Object.values(grid).reduce((product, list) => product * Math.max(1, list.length), 1);
+}
+
+/** The next free name: `demo` → `demo.1` → `demo.2`. */
+export function nextName(name: string, taken: Iterable<string>): string {
+  const used = new Set(taken);
+  const base = name.replace(/\.\d+$/, "");
+  if (!used.has(base)) return base;
+  for (let i = 1; ; i++) if (!used.has(`${base}.${i}`)) return `${base}.${i}`;
+}
