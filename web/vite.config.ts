@@ -14,5 +14,5 @@ export default defineConfig({
     reportCompressedSize: true,
   },
   server: { proxy: { "/api": server, "/v1": server } },
-  test: { include: ["tests/unit/**/*.test.ts"], environment: "jsdom" },
+  test: { include: ["tests/unit/**/*.test.ts"], environment: "jsdom", setupFiles: ["tests/unit/setup.ts"] },
 });

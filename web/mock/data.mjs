@@ -147,10 +147,14 @@ export function check(made, settings) {
 export function datasetFromImport(made, body, now) {
   const t = made.answer.tables[0];
   const held = Math.ceil(t.n_rows * (body.settings.validation_size ?? 0.05));
-  return { id: `${body.name.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`, name: body.name, problem_type: TYPE, settings: body.settings, n_rows: t.n_rows - held, n_validation_rows: held, n_bytes: t.n_bytes, tables: [{ path: t.path, n_rows: t.n_rows, n_bytes: t.n_bytes }], created_unix_secs: now, source: { kind: "upload", name: made.name } };
+  return { id: `${body.name.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`, name: body.name, problem_type: TYPE, settings: body.settings, n_rows: t.n_rows - held, n_validation_rows: held, n_bytes: t.n_bytes, tables: [{ path: t.path, n_rows: t.n_rows, n_bytes: t.n_bytes }], created_unix_secs: now, source: { kind: "upload", name: made.name }, imported: check(made, body.settings).conversations.map((c) => c.turns) };
 }
 
 export function rowsOf(d, query) {
+  if (d.imported) {
+    const said = (turns, role) => turns.find((t) => t.role === role)?.content ?? null;
+    return { columns: ["system", "prompt", "answer"], n_rows: d.imported.length, rows: d.imported.map((turns) => ["system", "user", "assistant"].map((role) => said(turns, role))) };
+  }
   const offset = Number(query.get("offset") ?? 0);
   const limit = Number(query.get("limit") ?? 50);
   const n = Math.min(d.n_rows, 900);
@@ -159,7 +163,7 @@ export function rowsOf(d, query) {
 export function conversationsOf(d, query) {
   const { rows, n_rows } = rowsOf(d, query);
   const offset = Number(query.get("offset") ?? 0);
-  return { n: n_rows, conversations: rows.map(([system, prompt, answer], i) => ({ row: offset + i, note: null, turns: [{ role: "system", content: system }, { role: "user", content: prompt }, { role: "assistant", content: answer }] })) };
+  return { n: n_rows, conversations: rows.map(([system, prompt, answer], i) => ({ row: offset + i, note: null, turns: [["system", system], ["user", prompt], ["assistant", answer]].filter(([, content]) => content).map(([role, content]) => ({ role, content })) })) };
 }
 const histogram = (from, step, counts) => {
   const bins = counts.map((count, i) => ({ from: from + i * step, to: from + (i + 1) * step - 1, count }));

@@ -133,7 +133,7 @@ const on = (method, path, handler) => {
   routes.push({ method, pattern, names, handler });
 };
 const dataset = (id) => found(state.datasets.find((d) => d.id === id), "data set");
-const withCount = (d) => ({ ...d, n_experiments: state.experiments.filter((e) => e.dataset_id === d.id).length });
+const withCount = ({ imported: _rows, ...d }) => ({ ...d, n_experiments: state.experiments.filter((e) => e.dataset_id === d.id).length });
 const experiment = (id) => found(state.experiments.find((e) => e.id === id), "experiment");
 
 on("GET", "/session", ({ request }) => ({
@@ -158,7 +158,7 @@ on("GET", "/events", ({ request, response }) => {
   const { load, memory, disk } = machine();
   send("machine", { load, memory, disk });
   listeners.add(send);
-  request.on("close", () => listeners.delete(send));
+  response.on("close", () => listeners.delete(send));
 });
 on("GET", "/jobs", () => [...jobs.values()].reverse());
 on("GET", "/jobs/:id", ({ id }) => found(jobs.get(id), "job"));
@@ -309,7 +309,7 @@ on("GET", "/experiments/:id/events", async ({ id, request, response, query }) =>
   const send = openStream(response);
   let after = Number(request.headers["last-event-id"] ?? query.get("after") ?? 0);
   let open = true;
-  request.on("close", () => (open = false));
+  response.on("close", () => (open = false));
   while (open) {
     const s = summary(e);
     for (const line of eventsOf(e, s, after)) send(line.event, line, (after = line.id));

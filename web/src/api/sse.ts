@@ -78,25 +78,47 @@ export class EventStream {
   private timer: ReturnType<typeof setTimeout> | undefined;
   private attempt = 0;
   private closed = false;
+  private suspended = false;
+  private hiddenTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(private readonly options: StreamOptions) {
     this.lastId = options.lastId ?? null;
+    // A browser opens six connections to one server, for all tabs together. A tab that nobody looks at, and a page that
+    // is only kept for going back, give theirs away and go on where they were.
+    document.addEventListener("visibilitychange", this.visibility);
+    addEventListener("pagehide", this.suspend);
+    addEventListener("pageshow", this.resume);
     void this.connect();
   }
+
+  private readonly visibility = () => {
+    clearTimeout(this.hiddenTimer);
+    if (document.hidden) this.hiddenTimer = setTimeout(this.suspend, 20_000);
+    else this.resume();
+  };
+
+  private readonly suspend = () => {
+    this.suspended = true;
+    clearTimeout(this.timer);
+    this.controller?.abort();
+  };
+
+  private readonly resume = () => {
+    if (!this.suspended || this.closed) return;
+    this.suspended = false;
+    this.attempt = 0;
+    if (!this.controller) void this.connect();
+  };
 
   /** Ends the connection for good. */
   close(): void {
     this.closed = true;
     clearTimeout(this.timer);
+    clearTimeout(this.hiddenTimer);
+    document.removeEventListener("visibilitychange", this.visibility);
+    removeEventListener("pagehide", this.suspend);
+    removeEventListener("pageshow", this.resume);
     this.controller?.abort();
-  }
-
-  /** Forgets the waiting time: connect now. */
-  retryNow(): void {
-    if (this.closed || this.controller) return;
-    clearTimeout(this.timer);
-    this.attempt = 0;
-    void this.connect();
   }
 
   private async connect(): Promise<void> {
@@ -111,7 +133,7 @@ export class EventStream {
       const response = await (this.options.fetch ?? fetch)(full, { headers, signal: controller.signal, cache: "no-store" });
       if (!response.ok) {
         if (response.status >= 400 && response.status < 500 && response.status !== 429) {
-          this.closed = true;
+          this.close();
           onRefused?.(response.status);
           return;
         }
@@ -128,7 +150,7 @@ export class EventStream {
       // Lost or never there: both are answered by trying again.
     }
     this.controller = null;
-    if (this.closed) return;
+    if (this.closed || this.suspended) return;
     onConnected?.(false);
     this.timer = setTimeout(() => void this.connect(), (this.options.delay ?? backoff)(this.attempt++));
   }

@@ -30,9 +30,9 @@ function holds(dependency: Dependency, byPath: Map<string, Field>, values: Value
   const field = byPath.get(dependency.field);
   if (!field) return true;
   const value = valueOf(field, values);
-  // Without a value to compare with, what counts is whether anything is set.
-  const wanted = dependency.value === null || dependency.value === "None" ? isEmpty(value) !== (dependency.value === null) : sameText(value, dependency.value);
-  return wanted === dependency.is_set;
+  // No value to compare with, and `None`, both ask whether the field is empty.
+  const isThere = dependency.value === null || dependency.value === "None" ? isEmpty(value) : sameText(value, dependency.value);
+  return isThere === dependency.is_set;
 }
 
 function sameText(value: Value, text: string): boolean {

@@ -65,7 +65,7 @@ export function number(n: number | null | undefined, digits = 4): string {
   if (n === null || n === undefined || !Number.isFinite(n)) return "–";
   if (n === 0) return "0";
   const size = Math.abs(n);
-  if (size >= 1e6 || size < 1e-3) return n.toExponential(digits > 2 ? 2 : digits).replace(/\.?0+e/, "e");
+  if (size >= 1e6 || size < 1e-3) return n.toExponential(digits > 2 ? 2 : digits).replace(/\.?0*e\+?/, "e");
   if (size >= 1000) return plain.format(Math.round(n));
   return String(Number(n.toPrecision(digits)));
 }

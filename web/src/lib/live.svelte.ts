@@ -19,21 +19,11 @@ class Live {
   settings = $state<Record<string, unknown>>({});
   private stream: EventStream | null = null;
   private bannerTimer: ReturnType<typeof setTimeout> | undefined;
-  private hiddenTimer: ReturnType<typeof setTimeout> | undefined;
   private waiting = new Map<string, (job: Job) => void>();
   private wasConnected = false;
 
   constructor() {
     setUnauthorizedHandler(() => this.loggedOut());
-    // A browser opens few connections to one server: tabs that nobody looks at give theirs back.
-    document.addEventListener("visibilitychange", () => {
-      clearTimeout(this.hiddenTimer);
-      if (document.hidden) this.hiddenTimer = setTimeout(() => this.disconnect(), 20_000);
-      else if (this.session && !this.needsLogin && !this.stream) {
-        void this.refresh();
-        this.connect();
-      }
-    });
   }
 
   async start(): Promise<void> {
