@@ -156,9 +156,7 @@ async fn listen(
     let events = stream::unfold(receiver, |mut receiver| async move {
         let event = match receiver.recv().await {
             Ok((id, event)) => event.into_sse(id),
-            Err(RecvError::Lagged(n)) => {
-                Event::default().event("missed").data(json!({ "n": n }).to_string())
-            }
+            Err(RecvError::Lagged(n)) => Event::default().event("missed").data(json!({ "n": n }).to_string()),
             Err(RecvError::Closed) => return None,
         };
         Some((Ok(event), receiver))

@@ -4,15 +4,26 @@ use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::state::AppState;
-use crate::{chat, events, jobs, runs};
+use crate::{
+    access, chat, datasets, events, files, jobs, machine, models, runs, schema, secrets, settings, storage,
+};
 
 /// All routes below `/api/v1` with their description.
 pub(crate) fn api() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(description())
+        .merge(access::router())
+        .merge(machine::router())
         .merge(events::router())
         .merge(jobs::router())
+        .merge(files::router())
+        .merge(datasets::router())
+        .merge(schema::router())
+        .merge(models::router())
         .merge(runs::router())
         .merge(chat::router())
+        .merge(settings::router())
+        .merge(secrets::router())
+        .merge(storage::router())
 }
 
 /// The description as JSON text, for tools that make clients from it.

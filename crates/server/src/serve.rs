@@ -4,20 +4,26 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use axum::Router;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Router, middleware};
 use tokio::net::TcpListener;
 use tunesmith_platform::gpu::Backend;
 use tunesmith_store::{Store, StoreError};
 
+use crate::access::{self, Guard};
 use crate::chat::{self, Chat};
 use crate::error::ApiError;
 use crate::events::EventBus;
 use crate::jobs::Jobs;
+use crate::machine::{self, MachineWatch};
 use crate::runs::{self, Runs};
+use crate::secrets::Secrets;
 use crate::state::{AppState, Inner, Shutdown};
 use crate::workdir::Workdir;
-use crate::{openai, openapi};
+use crate::{datasets, openai, openapi, web};
 
 /// How the studio is started.
 #[derive(Debug, Clone)]
@@ -131,6 +137,7 @@ pub async fn serve(
     let listener =
         TcpListener::bind(&address).await.map_err(|source| ServerError::Listen { address, source })?;
     let local = listener.local_addr()?;
+    machine::start(&state);
     runs::start(&state).await;
     chat::start(&state).await;
     on_ready(local);
@@ -155,8 +162,11 @@ pub fn state(options: &ServeOptions) -> Result<AppState, ServerError> {
     let workdir = Workdir::open(&options.workdir)
         .map_err(|source| ServerError::Workdir { path: options.workdir.clone(), source })?;
     let events = EventBus::default();
-    Ok(AppState::new(Inner {
+    let state = AppState::new(Inner {
         store: open_store(&workdir.database())?,
+        guard: Guard::new(options.access.password.as_deref())?,
+        secrets: Secrets::new(workdir.root()),
+        machine: MachineWatch::default(),
         workdir,
         jobs: Jobs::new(events.clone()),
         events,
@@ -166,11 +176,27 @@ pub fn state(options: &ServeOptions) -> Result<AppState, ServerError> {
         shutdown: Shutdown::default(),
         runs: Runs::default(),
         chat: Chat::default(),
-    }))
+    });
+    // What the folders hold counts; the database may be older, or new because the old one was lost.
+    datasets::reindex(&state)?;
+    Ok(state)
 }
 
+/// Opens the database. One that is damaged is put aside: all but settings is found again from the files.
 fn open_store(path: &Path) -> Result<Store, ServerError> {
-    Ok(Store::open(path)?)
+    match Store::open(path) {
+        Err(error) if error.is_damaged() => {
+            for ending in ["", "-wal", "-shm"] {
+                let part = PathBuf::from(format!("{}{ending}", path.display()));
+                if part.exists() {
+                    let aside = PathBuf::from(format!("{}.damaged{ending}", path.display()));
+                    std::fs::rename(&part, &aside)?;
+                }
+            }
+            Ok(Store::open(path)?)
+        }
+        opened => Ok(opened?),
+    }
 }
 
 /// Everything the server answers to.
@@ -178,13 +204,36 @@ pub fn router(state: AppState) -> Router {
     let (api, description) = openapi::api().split_for_parts();
     let description = description.to_json().unwrap_or_default();
     let api = api
-        .route(
-            "/openapi.json",
-            get(|| async move { ([("content-type", "application/json")], description) }),
-        )
+        .route("/openapi.json", get(|| async move { ([("content-type", "application/json")], description) }))
         .fallback(|| async { ApiError::not_found("there is no such address below /api/v1") });
     let (openai, _) = openai::router().split_for_parts();
-    Router::new().nest("/api/v1", api).nest("/v1", openai).with_state(state)
+    let api = api.layer(middleware::map_response(in_one_shape));
+    Router::new()
+        .nest("/api/v1", api)
+        .nest("/v1", openai)
+        .fallback(web::page)
+        .layer(middleware::from_fn_with_state(state.clone(), access::guard))
+        .layer(middleware::map_response(web::security_headers))
+        .with_state(state)
+}
+
+/// Refusals that the framework words itself, such as a body that is no JSON, in the shape of all others.
+async fn in_one_shape(response: Response) -> Response {
+    const MAX_BYTES: usize = 10_000;
+    let status = response.status();
+    let is_json = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    if !(status.is_client_error() || status.is_server_error()) || is_json {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), MAX_BYTES).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let reason = status.canonical_reason().unwrap_or("refused");
+    let (code, message) = match status {
+        StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "this address does not take that method"),
+        StatusCode::PAYLOAD_TOO_LARGE => ("too_large", "the request is too large"),
+        _ => ("bad_request", if text.is_empty() { reason } else { text.as_ref() }),
+    };
+    ApiError::new(status, code, message).into_response()
 }
 
 /// Whether only this machine can reach the address.

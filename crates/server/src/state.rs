@@ -8,10 +8,13 @@ use tokio::sync::watch;
 use tunesmith_platform::gpu::Backend;
 use tunesmith_store::Store;
 
+use crate::access::Guard;
 use crate::chat::Chat;
 use crate::events::EventBus;
 use crate::jobs::Jobs;
+use crate::machine::MachineWatch;
 use crate::runs::Runs;
+use crate::secrets::Secrets;
 use crate::workdir::Workdir;
 
 /// The shared state; cheap to clone.
@@ -34,6 +37,12 @@ pub struct Inner {
     pub cache_dir: PathBuf,
     /// What this program can compute with.
     pub compiled_backends: Vec<Backend>,
+    /// Who may come in.
+    pub guard: Guard,
+    /// Tokens for other services.
+    pub secrets: Secrets,
+    /// What was found out about the machine.
+    pub machine: MachineWatch,
     /// Tells when the server ends.
     pub shutdown: Shutdown,
     /// Training runs.

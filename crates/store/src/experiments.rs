@@ -42,7 +42,10 @@ impl Store {
     /// # Errors
     /// As SQLite says.
     pub fn queue(&self) -> Result<Vec<ExperimentRecord>> {
-        self.experiments_where("queue_position IS NOT NULL ORDER BY queue_position, created_unix_secs, id", &[])
+        self.experiments_where(
+            "queue_position IS NOT NULL ORDER BY queue_position, created_unix_secs, id",
+            &[],
+        )
     }
 
     /// The experiments that learn from a data set.
@@ -114,7 +117,8 @@ impl Store {
         let transaction = connection.transaction()?;
         for (position, id) in named.chain(rest).enumerate() {
             // Only who still waits: one may have been started since.
-            let sql = "UPDATE experiments SET queue_position = ?1 WHERE id = ?2 AND queue_position IS NOT NULL";
+            let sql =
+                "UPDATE experiments SET queue_position = ?1 WHERE id = ?2 AND queue_position IS NOT NULL";
             transaction.execute(sql, params![position as i64, id])?;
         }
         Ok(transaction.commit()?)
