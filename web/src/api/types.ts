@@ -126,7 +126,7 @@ export type Field = {
   choices: string[] | null;
   default: Value | undefined;
   limit: { min: number | null; max: number | null; is_min_excluded: boolean; is_max_excluded: boolean } | null;
-  slider: { min: number; max: number; step: number } | null;
+  slider: { min: number; max: number | null; step: number } | null;
   suggestions: string[];
   grid: { values: (string | number)[]; is_custom_allowed: boolean } | null;
   is_choice_grid: boolean;

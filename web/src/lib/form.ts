@@ -26,8 +26,13 @@ function isEmpty(value: Value): boolean {
   return value === null || value === "" || value === "None" || (Array.isArray(value) && value.length === 0);
 }
 
-function holds(dependency: Dependency, byPath: Map<string, Field>, values: Values): boolean {
-  const field = byPath.get(dependency.field);
+/** A condition names a field of its own section, or any by its path. */
+function parentOf(child: Field, dependency: Dependency, byPath: Map<string, Field>): Field | undefined {
+  return byPath.get(dependency.field) ?? byPath.get(`${child.section}.${dependency.field}`);
+}
+
+function holds(child: Field, dependency: Dependency, byPath: Map<string, Field>, values: Values): boolean {
+  const field = parentOf(child, dependency, byPath);
   if (!field) return true;
   const value = valueOf(field, values);
   // No value to compare with, and `None`, both ask whether the field is empty.
@@ -44,8 +49,8 @@ function sameText(value: Value, text: string): boolean {
 export function applies(field: Field, byPath: Map<string, Field>, values: Values, depth = 0): boolean {
   if (depth > 8) return true;
   return field.depends_on.every((dependency) => {
-    const parent = byPath.get(dependency.field);
-    return holds(dependency, byPath, values) && (!parent || applies(parent, byPath, values, depth + 1));
+    const parent = parentOf(field, dependency, byPath);
+    return holds(field, dependency, byPath, values) && (!parent || applies(parent, byPath, values, depth + 1));
   });
 }
 
@@ -58,7 +63,6 @@ export const BASIC = new Set([
   "architecture.gradient_checkpointing",
   "dataset.text_format",
   "dataset.data_sample",
-  "dataset.validation_size",
   "training.lora",
   "training.lora_r",
   "training.lora_alpha",
@@ -80,8 +84,21 @@ const ELSEWHERE = new Set([
   "output_directory",
   "problem_type",
   "dataset.train_dataframe",
+  "dataset.validation_strategy",
   "dataset.validation_dataframe",
+  "dataset.validation_size",
+  "dataset.layout",
+  "dataset.system_column",
+  "dataset.prompt_column",
+  "dataset.answer_column",
+  "dataset.parent_id_column",
+  "dataset.id_column",
 ]);
+
+/** Values of another experiment or a file without those that the chosen data set and the page decide. */
+export function withoutElsewhere(values: Values): Values {
+  return Object.fromEntries(Object.entries(values).filter(([path]) => !ELSEWHERE.has(path)));
+}
 
 export type View = { all: boolean; search: string; problemType: string };
 
@@ -101,7 +118,15 @@ export function isChanged(field: Field, values: Values): boolean {
   return values[field.path] !== undefined && !isSame(values[field.path], field.default);
 }
 
-/** Only what differs from the defaults: what is sent and stored. */
+/** What is sent: what differs from the defaults, and what the studio's own defaults say. */
+export function payload(schema: Schema, values: Values, settings: Record<string, unknown>): Values {
+  const own = Object.entries(settings).filter(([key]) => key.startsWith("default."));
+  const all = Object.fromEntries(own.map(([key, value]) => [key.slice("default.".length), value as Value]));
+  for (const path of Object.keys(all)) if (values[path] !== undefined) all[path] = values[path];
+  return withoutElsewhere({ ...all, ...changedOnly(schema, values) });
+}
+
+/** Only what differs from the defaults. */
 export function changedOnly(schema: Schema, values: Values): Values {
   const byPath = new Map(fieldsOf(schema).map((field) => [field.path, field]));
   return Object.fromEntries(
