@@ -5,8 +5,8 @@ export type Question = {
   text: string;
   action: string;
   danger?: boolean;
-  /** A text to enter; its present value. */
-  input?: { label: string; value: string };
+  /** A text to enter, or one of some to choose; its present value. */
+  input?: { label: string; value: string; options?: { value: string; label: string }[] };
 };
 
 class Dialogs {
