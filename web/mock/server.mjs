@@ -283,6 +283,7 @@ on("DELETE", "/experiments/:id", ({ id }) => {
   experiment(id);
   state.experiments = state.experiments.filter((e) => e.id !== id);
   save();
+  tell("experiment_deleted", { id });
   return {};
 });
 for (const action of ["stop", "kill", "resume", "requeue"]) {

@@ -181,7 +181,7 @@ export type TokenPreview = {
 };
 export type Forecast = {
   device: string;
-  memory: { parts: { name: string; n_bytes: number }[]; total_bytes: number; free_bytes: number; fits: boolean };
+  memory: { parts: { name: string; n_bytes: number }[]; total_bytes: number; free_bytes: number | null; fits: boolean | null };
   time: { steps: number; secs: number | null; secs_per_step: number | null; based_on: string };
   suggestions: { text: string; changes: Values }[];
 };

@@ -110,6 +110,7 @@ class Live {
       if (this.machine) this.machine = { ...this.machine, load: tick.load, memory: tick.memory, disk: tick.disk };
       this.cpuHistory = [...this.cpuHistory.slice(-59), tick.load.cpu_share];
     } else if (message.event === "experiment") this.takeExperiment(data as Experiment);
+    else if (message.event === "experiment_deleted") this.forgetExperiment((data as { id: string }).id);
     else if (message.event === "job") this.takeJobs([data as Job]);
     else if (message.event === "dataset") {
       const { id, change } = data as { id: string; change: string };
@@ -118,10 +119,9 @@ class Live {
     }
   }
 
-  takeExperiment(one: Experiment & { deleted?: boolean }): void {
+  takeExperiment(one: Experiment): void {
     if (!this.experiments) return;
-    if (one.deleted) this.experiments = this.experiments.filter((e) => e.id !== one.id);
-    else if (this.experiments.some((e) => e.id === one.id))
+    if (this.experiments.some((e) => e.id === one.id))
       this.experiments = this.experiments.map((e) => (e.id === one.id ? { ...e, ...one } : e));
     else this.experiments = [one, ...this.experiments];
   }
