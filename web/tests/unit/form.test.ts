@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Field, Schema, Values } from "../../src/api/types";
-import { applies, changedOnly, fieldsOf, gridSize, isSame, isShown, nextName, parseNumber } from "../../src/lib/form";
+import { applies, changedOnly, fieldsOf, gridSize, isSame, isShown, nextName, parseNumber, payload } from "../../src/lib/form";
 import fixture from "../../mock/fixtures/schema.json";
 
 const schema = fixture as unknown as Schema;
@@ -81,6 +81,12 @@ describe("values", () => {
 
   it("are sent only where they differ from the default", () => {
     expect(changedOnly(schema, { "training.epochs": 1, "training.lora_r": 8 })).toEqual({ "training.lora_r": 8 });
+  });
+
+  it("bring the studio's own defaults along, and nothing that the data set decides", () => {
+    const own = { "default.training.lora_r": 16, "default.environment.device": "cpu", theme: "dark" };
+    const values = { "training.lora_r": 8, "training.epochs": 3, "dataset.prompt_column": ["q"], "dataset.train_dataframe": "/x.csv" };
+    expect(payload(schema, values, own)).toEqual({ "training.lora_r": 8, "environment.device": "cpu", "training.epochs": 3 });
   });
 
   it("are refused out of their limits, with the reason", () => {
