@@ -107,7 +107,7 @@ fn the_interface_of_openai() {
 
     let request = |more: Value| {
         let mut body =
-            json!({"model": "talker", "messages": [{"role": "user", "content": "say 3"}], "temperature": 0});
+            json!({"model": "tiny", "messages": [{"role": "user", "content": "say 3"}], "temperature": 0});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         body
     };

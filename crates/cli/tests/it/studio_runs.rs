@@ -66,7 +66,11 @@ fn an_experiment_from_creation_to_its_files() {
         "{shown}"
     );
     assert_eq!(shown["values"]["training.lora_r"], 4);
-    assert!(shown["changed"].as_array().unwrap().contains(&json!("training.lora_r")), "{}", shown["changed"]);
+    assert!(
+        shown["changed"].as_array().unwrap().contains(&json!("training.learning_rate")),
+        "{}",
+        shown["changed"]
+    );
     assert!(shown["record"]["fingerprints"].is_object());
     assert!(shown["yaml"].as_str().unwrap().contains("lora_r: 4"));
     let command = shown["command"].as_str().unwrap();

@@ -32,6 +32,7 @@ pub(crate) use supervisor::Supervisor;
 use self::supervisor::{Notice, RunsOptions, RunsPolicy, name_of};
 use crate::error::{ApiError, ApiResult};
 use crate::events::GlobalEvent;
+use crate::secrets::HUGGING_FACE_TOKEN;
 use crate::state::AppState;
 
 /// How often it is looked what the runs do.
@@ -101,7 +102,10 @@ fn open(state: &AppState) -> ApiResult<Supervisor> {
 
 fn tick(state: &AppState) {
     let Ok(supervisor) = state.runs.supervisor() else { return };
-    supervisor.set_policy(policy(state));
+    // Only who waits needs the rules and the secrets.
+    if supervisor.has_waiting() {
+        supervisor.set_policy(policy(state));
+    }
     supervisor.tick();
     publish(state, supervisor);
 }
@@ -119,7 +123,12 @@ fn policy(state: &AppState) -> RunsPolicy {
 
 /// Variables for child processes besides the server's own.
 pub(crate) fn environment(state: &AppState) -> Vec<(String, String)> {
-    vec![("TUNESMITH_CACHE".to_owned(), state.cache_dir.display().to_string())]
+    let mut variables = vec![("TUNESMITH_CACHE".to_owned(), state.cache_dir.display().to_string())];
+    // A secret that cannot be read is missed where it is needed, with a message of its own.
+    if let Ok(Some(token)) = state.secrets.get(HUGGING_FACE_TOKEN) {
+        variables.push(("HF_TOKEN".to_owned(), token));
+    }
+    variables
 }
 
 /// Tells the database and the listeners what has changed.

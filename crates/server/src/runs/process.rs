@@ -30,7 +30,10 @@ pub(crate) struct Identity {
 impl Identity {
     /// The process with this number now, if its command line has the marker.
     pub(crate) fn of(pid: u32, marker: &str) -> Option<Self> {
-        let start = system::start_of(pid)?;
+        let (start, is_over) = system::start_of(pid)?;
+        if is_over {
+            return None;
+        }
         let identity = Self { pid, start, boot: system::boot(), marker: marker.to_owned() };
         system::command_line(pid)?.contains(marker).then_some(identity)
     }
@@ -83,10 +86,10 @@ pub(crate) fn start_detached(launch: &Launch<'_>, marker: &str) -> io::Result<Id
     command.wrap(ProcessSession);
     let mut child = command.spawn()?;
     let pid = child.id();
-    // Between fork and exec the command line is the server's; the start is that of the process all the time.
-    let start = system::start_of(pid);
+    // It may have ended already, but its number is its own until somebody waits for it.
+    let start = system::start_of(pid).map(|(start, _)| start);
     thread::spawn(move || child.wait());
-    let start = start.ok_or_else(|| io::Error::other("the process ended before it could be looked at"))?;
+    let start = start.ok_or_else(|| io::Error::other("the system does not tell when the process began"))?;
     Ok(Identity { pid, start, boot: system::boot(), marker: marker.to_owned() })
 }
 
@@ -99,17 +102,15 @@ fn append_to(path: &Path) -> io::Result<File> {
 mod system {
     use std::fs;
 
-    /// Clock ticks from the start of the machine to the start of the process; `None` when it has ended.
-    pub(super) fn start_of(pid: u32) -> Option<u64> {
+    /// Clock ticks from the start of the machine to the start of the process, and whether it has ended and only waits for
+    /// somebody to ask how.
+    pub(super) fn start_of(pid: u32) -> Option<(u64, bool)> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The second field is the program's name in parentheses and may hold anything; what follows does not.
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
         let state = fields.next()?;
-        // Zombies and the dead keep their number until somebody asks how they ended.
-        if matches!(state, "Z" | "X" | "x") {
-            return None;
-        }
-        fields.nth(18)?.parse().ok()
+        let is_over = matches!(state, "Z" | "X" | "x");
+        Some((fields.nth(18)?.parse().ok()?, is_over))
     }
 
     pub(super) fn command_line(pid: u32) -> Option<String> {
@@ -135,10 +136,10 @@ mod system {
         look(system.process(pid)?)
     }
 
-    pub(super) fn start_of(pid: u32) -> Option<u64> {
+    pub(super) fn start_of(pid: u32) -> Option<(u64, bool)> {
         with_process(pid, |process| {
-            let is_dead = matches!(process.status(), ProcessStatus::Zombie | ProcessStatus::Dead);
-            (!is_dead).then(|| process.start_time())
+            let is_over = matches!(process.status(), ProcessStatus::Zombie | ProcessStatus::Dead);
+            Some((process.start_time(), is_over))
         })
     }
 
@@ -201,6 +202,23 @@ mod tests {
         assert!(real.is_alive(), "no signal reached it");
         assert!(real.signal(Signal::SIGKILL));
         wait_for("it ends, and is no zombie", || !real.is_alive());
+    }
+
+    #[test]
+    fn one_that_ends_at_once_was_started_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..20 {
+            let launch = Launch {
+                program: Path::new("/bin/true"),
+                args: &[],
+                environment: &[],
+                folder: folder.path(),
+                stdout: folder.path().join("out"),
+                stderr: folder.path().join("err"),
+            };
+            let process = start_detached(&launch, "marker").unwrap();
+            wait_for("it ends", || !process.is_alive());
+        }
     }
 
     #[test]

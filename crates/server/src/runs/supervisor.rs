@@ -39,7 +39,7 @@ pub(crate) struct RunsOptions {
 }
 
 /// What may change while the server runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct RunsPolicy {
     /// How many runs share a device.
     pub(crate) runs_per_device: usize,
@@ -47,6 +47,16 @@ pub(crate) struct RunsPolicy {
     pub(crate) is_queue_paused: bool,
     /// Variables for training processes besides the server's own.
     pub(crate) environment: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for RunsPolicy {
+    /// Without the variables, which may hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunsPolicy")
+            .field("runs_per_device", &self.runs_per_device)
+            .field("is_queue_paused", &self.is_queue_paused)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for RunsPolicy {
@@ -157,6 +167,11 @@ impl Supervisor {
     /// What has changed since this was last asked.
     pub(crate) fn take_notices(&self) -> Vec<Notice> {
         std::mem::take(&mut self.lock().notices)
+    }
+
+    /// Whether an experiment waits for its turn.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.lock().queue.is_empty()
     }
 
     /// Takes new rules; they hold from the next look on.
@@ -537,7 +552,7 @@ impl Entry {
         self.is_settled = false;
         // What went wrong before is not this start's.
         let _ = fs::write(self.folder.stderr(), "");
-        let process = start_detached(&launch, &text(&self.folder.0))
+        let process = start_detached(&launch, &text(&run))
             .map_err(|error| ApiError::io(&options.program, "start", &error))?;
         write_json(&self.folder.process(), &process)
             .map_err(|error| ApiError::io(&self.folder.process(), "write", &error))?;
@@ -615,7 +630,7 @@ impl Entry {
 /// by hand.
 fn adopt(folder: &ExperimentFolder) -> Option<Identity> {
     let flags: Flags = read_json(&folder.flags())?;
-    let process = Identity::of(flags.process_id, &folder.0.display().to_string())?;
+    let process = Identity::of(flags.process_id, &folder.run().display().to_string())?;
     write_json(&folder.process(), &process).ok()?;
     Some(process)
 }
