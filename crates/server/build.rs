@@ -34,7 +34,9 @@ fn main() -> std::io::Result<()> {
             fs::write(&small, packed)?;
         }
         let packed = if is_smaller { format!("Some(include_bytes!({small:?}))") } else { "None".to_owned() };
-        let path = path.canonicalize()?;
+        // A copy: the web app may be built anew while this program is compiled.
+        let path = out.join(format!("{number}.whole"));
+        fs::write(&path, &bytes)?;
         list.push_str(&format!(
             "    File {{ name: {name:?}, bytes: include_bytes!({path:?}), packed: {packed} }},\n"
         ));
