@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build install setup-dev test test-unit test-arm64 test-cuda test-mps test-vulkan check fmt docs wave llmstudio bench-train bench-curves \
+.PHONY: help web test-web screenshots demo build install setup-dev test test-unit test-arm64 test-cuda test-mps test-vulkan check fmt docs wave llmstudio bench-train bench-curves \
 	toolchain nextest
 
 help: ## show this list
@@ -39,8 +39,21 @@ test-mps: toolchain nextest ## the tests of Apple's Metal
 	TUNESMITH_REQUIRE_DEVICE=metal $(CARGO) nextest run --locked --package tunesmith-ops --package tunesmith-models \
 		--package tunesmith-generate --package tunesmith-train --features tunesmith-ops/metal -E 'test(/arm64_mps::/)'
 
-wave llmstudio: ## start the studio
-	@echo "there is no studio yet: use the command line, \`tunesmith --help\`, or see it work with \`make demo\`" >&2; exit 1
+wave llmstudio: toolchain ## start the studio: the web app at http://localhost:10101
+	$(CARGO) build --release --locked --package tunesmith
+	@$(CARGO) run --quiet --release --locked --package tunesmith -- studio $(STUDIO_OPTIONS)
+
+web: web/node_modules ## build the studio's web app (Node 20): web/dist
+	cd web && npm run build
+
+test-web: web ## check, unit tests and browser flows of the web app; STUDIO_URL=… for flows on a running studio
+	cd web && npm run check && npm test && npm run test:flows
+
+screenshots: web ## pictures of every page of the web app: web/screenshots
+	cd web && npm run screenshots
+
+web/node_modules: web/package-lock.json
+	cd web && npm ci --no-fund --no-audit && touch node_modules
 
 check: toolchain ## what CI checks besides the tests: format, lints
 	$(CARGO) fmt --all --check

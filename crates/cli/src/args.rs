@@ -3,8 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    chat::ChatArgs, completions::CompletionsArgs, config::ConfigCommand, data::DataCommand, demo::DemoArgs,
-    doctor::DoctorArgs, export::ExportArgs, model::ModelCommand, smoke::SmokeArgs, train::TrainArgs,
+    chat::ChatArgs, chat_worker::ChatWorkerArgs, completions::CompletionsArgs, config::ConfigCommand,
+    data::DataCommand, demo::DemoArgs, doctor::DoctorArgs, export::ExportArgs, forecast::ForecastArgs,
+    model::ModelCommand, smoke::SmokeArgs, studio::StudioArgs, train::TrainArgs,
 };
 use crate::reference::ReferenceArgs;
 
@@ -28,8 +29,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Demo(DemoArgs),
+    Studio(StudioArgs),
     Train(TrainArgs),
     Chat(ChatArgs),
+    Forecast(ForecastArgs),
     Export(ExportArgs),
     Doctor(DoctorArgs),
     Smoke(SmokeArgs),
@@ -40,6 +43,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Config(ConfigCommand),
     Completions(CompletionsArgs),
+    #[command(hide = true)]
+    ChatWorker(ChatWorkerArgs),
     #[command(hide = true)]
     Reference(ReferenceArgs),
 }
@@ -52,6 +57,8 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
         "TUNESMITH_CACHE",
         "folder for models and tokenised data [default: $XDG_CACHE_HOME/tunesmith or ~/.cache/tunesmith]",
     ),
+    ("TUNESMITH_STUDIO", "work folder of the studio [default: ~/tunesmith]"),
+    ("TUNESMITH_PASSWORD", "password of the studio"),
     ("HF_TOKEN", "access token for private or gated models of the Hugging Face hub"),
     ("HF_ENDPOINT", "address of the hub or of a mirror [default: https://huggingface.co]"),
     ("NO_COLOR", "set to anything: no colour"),
@@ -72,7 +79,7 @@ fn after_long_help() -> String {
         Environment variables:\n"
         .to_owned();
     for (name, meaning) in ENVIRONMENT {
-        let _ = writeln!(text, "  {name:<16} {meaning}");
+        let _ = writeln!(text, "  {name:<18} {meaning}");
     }
     text.push_str("\nExit codes:\n    0  success\n");
     for exit in Exit::ALL {

@@ -20,7 +20,7 @@ pub use out_of_memory::{
     OutOfMemory, is_cpu_out_of_memory, is_cuda_out_of_memory, is_mps_out_of_memory, is_vulkan_out_of_memory,
 };
 use serde::Serialize;
-pub use utilization::{Utilization, Watch};
+pub use utilization::{CpuLoad, GpuLoad, Utilization, Watch, gpu_loads};
 
 /// The machine as far as training cares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -101,6 +101,21 @@ pub fn free_disk_bytes(path: &std::path::Path) -> Option<u64> {
     let (n_blocks, block_bytes) =
         (u64::from(statistics.blocks_available()), u64::from(statistics.fragment_size()));
     n_blocks.checked_mul(block_bytes)
+}
+
+/// Size of the file system of `path`, which exists.
+#[cfg(unix)]
+pub fn total_disk_bytes(path: &std::path::Path) -> Option<u64> {
+    let statistics = nix::sys::statvfs::statvfs(path).ok()?;
+    #[expect(clippy::useless_conversion, reason = "64 bits on this one")]
+    let (n_blocks, block_bytes) = (u64::from(statistics.blocks()), u64::from(statistics.fragment_size()));
+    n_blocks.checked_mul(block_bytes)
+}
+
+/// Size of the file system of `path`: not asked for on this system.
+#[cfg(not(unix))]
+pub fn total_disk_bytes(_: &std::path::Path) -> Option<u64> {
+    None
 }
 
 /// Bytes that this user can still write in the file system of `path`: not asked for on this system.

@@ -53,6 +53,17 @@ fn minor_faults(stat: &str) -> Option<u64> {
     from_third.split(' ').nth(7)?.parse().ok()
 }
 
+/// Ticks in which all cores together were busy, and all their ticks, since the start.
+pub(crate) fn cpu_ticks() -> Option<(u64, u64)> {
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    // user, nice, system, idle, waiting for disks, interrupts, soft interrupts, stolen; guests are in user already.
+    let ticks: Vec<u64> =
+        text.lines().next()?.split_whitespace().skip(1).take(8).map_while(|text| text.parse().ok()).collect();
+    let all: u64 = ticks.iter().sum();
+    let idle: u64 = ticks.iter().skip(3).take(2).sum();
+    (ticks.len() == 8).then_some((all - idle, all))
+}
+
 /// The number of a line such as `VmHWM:    5120 kB`.
 fn field_bytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;

@@ -57,3 +57,8 @@ pub(crate) fn n_page_faults() -> Option<u64> {
 pub(crate) fn n_page_faults() -> Option<u64> {
     None
 }
+
+/// Not asked for here.
+pub(crate) fn cpu_ticks() -> Option<(u64, u64)> {
+    None
+}

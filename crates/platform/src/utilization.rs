@@ -59,6 +59,54 @@ impl Watch {
     }
 }
 
+/// How busy a graphics processor is at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct GpuLoad {
+    /// Its number among NVIDIA's.
+    pub index: usize,
+    /// Part of the last moments in which it computed, 0 to 1.
+    pub share: f64,
+    /// Memory in use, by all programs.
+    pub memory_used_bytes: u64,
+}
+
+/// How busy NVIDIA's graphics processors are; empty where no management library tells.
+pub fn gpu_loads() -> Vec<GpuLoad> {
+    let Ok(library) = nvml_wrapper::Nvml::init() else { return Vec::new() };
+    let n_devices = library.device_count().unwrap_or(0);
+    let load = |index: u32| {
+        let device = library.device_by_index(index).ok()?;
+        let share = f64::from(device.utilization_rates().ok()?.gpu) / 100.0;
+        Some(GpuLoad { index: index as usize, share, memory_used_bytes: device.memory_info().ok()?.used })
+    };
+    (0..n_devices).filter_map(load).collect()
+}
+
+/// How busy all cores are between two looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuLoad {
+    /// Clock ticks of all cores so far: busy, and all.
+    ticks: Option<(u64, u64)>,
+    /// What came out, in thousandths.
+    share: Option<u64>,
+}
+
+impl CpuLoad {
+    /// Part of the cores' time since the last look in which they were busy, 0 to 1; at the first look, since the machine
+    /// was started. `None` where the system does not tell.
+    pub fn share(&mut self) -> Option<f64> {
+        let now = crate::system::cpu_ticks()?;
+        let (busy, all) =
+            self.ticks.map_or(now, |(busy, all)| (now.0.saturating_sub(busy), now.1.saturating_sub(all)));
+        // Two looks within a tick see the same.
+        if all > 0 {
+            self.ticks = Some(now);
+            self.share = Some(busy.saturating_mul(1000) / all);
+        }
+        self.share.map(|share| share.min(1000) as f64 / 1000.0)
+    }
+}
+
 /// Asks NVIDIA's management library again and again; `None` where there is none, as on older Jetsons.
 fn watch_cuda(index: usize) -> Option<GpuWatch> {
     let library = nvml_wrapper::Nvml::init().ok()?;

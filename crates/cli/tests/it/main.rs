@@ -2,11 +2,15 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails is a test that fails")]
 
+mod chat_worker;
 mod devices;
 mod docs;
 mod files;
 mod harness;
 mod layers;
+mod studio_chat;
+mod studio_client;
+mod studio_runs;
 mod surface;
 mod tidy;
 mod training;

@@ -8,8 +8,10 @@ use crate::harness::{Sandbox, experiment, outcome};
 const COMMANDS: &[&[&str]] = &[
     &[],
     &["demo"],
+    &["studio"],
     &["train"],
     &["chat"],
+    &["forecast"],
     &["export"],
     &["model"],
     &["model", "pull"],

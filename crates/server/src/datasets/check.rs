@@ -1,0 +1,194 @@
+//! What would become of the rows under some settings: conversations, and what is wrong with them.
+
+use std::path::Path;
+
+use serde::Serialize;
+use tunesmith_config::ValidationStrategy;
+use tunesmith_data::{Conversation as Rounds, DataError, load_splits};
+use utoipa::ToSchema;
+
+use super::settings::DataSettings;
+use super::tables::{Problem, ProblemLevel, problem_of};
+use crate::error::ApiResult;
+
+/// Rows that a problem names at most.
+const MAX_ROWS: usize = 100;
+/// Conversations that a check shows.
+const N_SHOWN: usize = 20;
+
+/// A conversation for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Conversation {
+    /// Row of its last answer, counted from 0: the id of the sample.
+    pub row: u64,
+    /// What is said, in order.
+    pub turns: Vec<Turn>,
+    /// What is odd about it.
+    #[schema(required)]
+    pub note: Option<String>,
+}
+
+/// One thing that is said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Turn {
+    /// `system`, `user`, `assistant`, or `text` where there are no prompts.
+    pub role: String,
+    /// The text.
+    pub content: String,
+}
+
+/// What a check finds.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Checked {
+    /// Errors first.
+    pub problems: Vec<Problem>,
+    /// The first conversations.
+    pub conversations: Vec<Conversation>,
+}
+
+/// All conversations of the training table, in the order of its rows, and what the reader noticed.
+///
+/// # Errors
+/// What keeps the rows from being conversations.
+pub(crate) fn conversations(
+    settings: &DataSettings,
+    folder: &Path,
+) -> ApiResult<Result<(Vec<Rounds>, Vec<String>), Problem>> {
+    let mut config = settings.config(folder)?;
+    config.dataset.validation_strategy = ValidationStrategy::Automatic;
+    // Everything, without a share put aside; forms and files cannot set this.
+    config.dataset.validation_size = 0.0;
+    Ok(match load_splits(&config) {
+        Ok(mut splits) => {
+            splits.train.sort_by_key(|conversation| conversation.row);
+            Ok((splits.train, splits.notes))
+        }
+        Err(error) => Err(problem_of(&error, folder)),
+    })
+}
+
+/// The number of validation rows of a table of its own.
+///
+/// # Errors
+/// As [`conversations`].
+pub(crate) fn check_validation(settings: &DataSettings, folder: &Path) -> ApiResult<Option<Problem>> {
+    let config = settings.config(folder)?;
+    let problem = |error: DataError| problem_of(&error, folder);
+    Ok(load_splits(&config).err().map(problem))
+}
+
+/// Everything that can be said before a data set is made of the rows.
+///
+/// # Errors
+/// Settings that name no table of the folder, or that their fields do not take.
+pub(crate) fn check(settings: &DataSettings, folder: &Path) -> ApiResult<Checked> {
+    let (all, notes) = match conversations(settings, folder)? {
+        Ok(found) => found,
+        Err(problem) => return Ok(Checked { problems: vec![problem], conversations: Vec::new() }),
+    };
+    let mut problems: Vec<Problem> = check_validation(settings, folder)?.into_iter().collect();
+    let last = |rounds: &Rounds| rounds.rounds.last().cloned();
+    let rows_where = |is_hit: &dyn Fn(&Rounds) -> bool| -> Vec<u64> {
+        all.iter().filter(|rounds| is_hit(rounds)).map(|rounds| rounds.row as u64 + 1).collect()
+    };
+    let empty_answers =
+        rows_where(&|rounds| last(rounds).is_some_and(|round| round.answer.trim().is_empty()));
+    let n_all = all.len();
+    if empty_answers.len() == n_all {
+        problems.push(Problem {
+            level: ProblemLevel::Error,
+            message: "no row has an answer, so there is nothing to learn".to_owned(),
+            hint: Some("choose another answer column".to_owned()),
+            rows: None,
+            field: Some("answer_column".to_owned()),
+        });
+    } else if !empty_answers.is_empty() {
+        problems.push(warning(
+            format!("{} of {n_all} rows have an empty answer", empty_answers.len()),
+            "the model learns to say nothing there; leave these rows out if that is not meant",
+            empty_answers,
+            "answer_column",
+        ));
+    }
+    let has_prompts = !settings.prompt_columns.is_empty() || settings.layout != "columns";
+    let empty_prompts =
+        rows_where(&|rounds| last(rounds).is_some_and(|round| round.prompt.trim().is_empty()));
+    if has_prompts && !empty_prompts.is_empty() {
+        problems.push(warning(
+            format!("{} of {n_all} rows have an empty prompt", empty_prompts.len()),
+            "the model learns to answer nothing in particular there",
+            empty_prompts,
+            "prompt_columns",
+        ));
+    }
+    let mut seen = std::collections::HashSet::new();
+    let repeats = rows_where_mut(&all, |rounds| {
+        let key: Vec<(&str, &str)> =
+            rounds.rounds.iter().map(|round| (round.prompt.as_str(), round.answer.as_str())).collect();
+        !seen.insert(key)
+    });
+    if !repeats.is_empty() {
+        problems.push(warning(
+            format!("{} of {n_all} rows repeat an earlier one word for word", repeats.len()),
+            "repeated rows weigh more, and may stand in training and validation data at once",
+            repeats,
+            "train_table",
+        ));
+    }
+    if n_all < 10 {
+        let message = format!("there are only {n_all} conversations");
+        problems.push(Problem {
+            level: ProblemLevel::Warning,
+            message,
+            hint: Some("some hundred good examples are a fair beginning".to_owned()),
+            rows: None,
+            field: Some("train_table".to_owned()),
+        });
+    }
+    let prefix = format!("{}{}", folder.display(), std::path::MAIN_SEPARATOR);
+    let is_worth_telling = |note: &&String| note.contains("a word such as") || note.contains("line ends");
+    problems.extend(notes.iter().filter(is_worth_telling).map(|note| Problem {
+        level: ProblemLevel::Warning,
+        message: note.replace(&prefix, ""),
+        hint: None,
+        rows: None,
+        field: None,
+    }));
+    problems.sort_by_key(|problem| problem.level != ProblemLevel::Error);
+    let conversations = all.iter().take(N_SHOWN).map(|rounds| readable(rounds, has_prompts)).collect();
+    Ok(Checked { problems, conversations })
+}
+
+fn rows_where_mut<'a>(all: &'a [Rounds], mut is_hit: impl FnMut(&'a Rounds) -> bool) -> Vec<u64> {
+    all.iter().filter(|rounds| is_hit(rounds)).map(|rounds| rounds.row as u64 + 1).collect()
+}
+
+fn warning(message: String, hint: &str, mut rows: Vec<u64>, field: &str) -> Problem {
+    rows.truncate(MAX_ROWS);
+    Problem {
+        level: ProblemLevel::Warning,
+        message,
+        hint: Some(hint.to_owned()),
+        rows: Some(rows),
+        field: Some(field.to_owned()),
+    }
+}
+
+/// A conversation for people.
+pub(crate) fn readable(rounds: &Rounds, has_prompts: bool) -> Conversation {
+    let turn = |role: &str, content: &str| Turn { role: role.to_owned(), content: content.to_owned() };
+    let mut turns = Vec::new();
+    if !rounds.system().is_empty() {
+        turns.push(turn("system", rounds.system()));
+    }
+    for round in &rounds.rounds {
+        if has_prompts {
+            turns.push(turn("user", &round.prompt));
+            turns.push(turn("assistant", &round.answer));
+        } else {
+            turns.push(turn("text", &round.answer));
+        }
+    }
+    let is_empty = rounds.rounds.last().is_none_or(|round| round.answer.trim().is_empty());
+    Conversation { row: rounds.row as u64, turns, note: is_empty.then(|| "the answer is empty".to_owned()) }
+}

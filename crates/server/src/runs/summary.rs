@@ -1,0 +1,58 @@
+//! An experiment as lists and event streams show it.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::status::{ExperimentStatus, RunFailure};
+
+/// One experiment, in short.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct ExperimentSummary {
+    /// The name of its folder; never changes.
+    pub(crate) id: String,
+    /// What people call it.
+    pub(crate) name: String,
+    /// The data set it learns from, if it is one of the studio's.
+    pub(crate) dataset_id: Option<String>,
+    pub(crate) dataset_name: Option<String>,
+    pub(crate) problem_type: String,
+    /// The base model.
+    pub(crate) model: String,
+    pub(crate) status: ExperimentStatus,
+    /// Share of the steps that are taken, 0 to 1.
+    pub(crate) progress: f64,
+    pub(crate) step: u64,
+    pub(crate) n_steps: u64,
+    pub(crate) eta_secs: Option<f64>,
+    pub(crate) run_secs: Option<f64>,
+    /// What `metric` is.
+    pub(crate) metric_name: String,
+    pub(crate) metric: Option<f64>,
+    pub(crate) train_loss: Option<f64>,
+    pub(crate) validation_loss: Option<f64>,
+    /// As it is configured: `auto`, `cpu`, `cuda:1`, ….
+    pub(crate) device: String,
+    pub(crate) failure: Option<RunFailure>,
+    /// 0 starts next.
+    pub(crate) queue_position: Option<usize>,
+    pub(crate) created_unix_secs: f64,
+    pub(crate) started_unix_secs: Option<f64>,
+    pub(crate) finished_unix_secs: Option<f64>,
+    pub(crate) peak_memory_bytes: Option<u64>,
+    pub(crate) tokens_per_sec: Option<f64>,
+    /// The search that it is one of.
+    pub(crate) grid_id: Option<String>,
+    /// What can be done with it now.
+    pub(crate) can: Can,
+}
+
+/// What can be done with an experiment now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Can {
+    pub(crate) stop: bool,
+    pub(crate) kill: bool,
+    pub(crate) resume: bool,
+    pub(crate) chat: bool,
+    pub(crate) export: bool,
+    pub(crate) delete: bool,
+}
