@@ -11,8 +11,7 @@ use serde_json::{Value, json};
 use tunesmith_config::{BackboneDtype, ExperimentConfig};
 use tunesmith_data::{BatchOptions, SampleSet, load_splits, plan_epoch, tokenize, training_tokenizer};
 use tunesmith_formats::model_source::ModelSource;
-use tunesmith_ops::{Compute, choose_device, measure_peaks, set_threads};
-use tunesmith_platform::available_memory_bytes;
+use tunesmith_ops::{ChosenDevice, Compute, choose_device, measure_peaks, open_chosen, set_threads};
 use tunesmith_platform::gpu::Backend;
 use tunesmith_train::{MemoryForecast, RunPlan, Trainability};
 
@@ -113,7 +112,7 @@ pub(crate) fn run(args: &ForecastArgs, terminal: &Terminal) -> Result<(), Failur
     experiment::refuse_errors(&config)?;
     let device = choose_device(&config.environment.device, config.environment.first_gpu())?;
     let source = ModelSource::open(&model_store::backbone(&config, terminal)?.path)?;
-    let report = Report::of(&config, &source, &device.to_string(), device.backend == Backend::Cpu)?;
+    let report = Report::of(&config, &source, device)?;
     if args.json {
         return terminal.json(&report);
     }
@@ -122,12 +121,7 @@ pub(crate) fn run(args: &ForecastArgs, terminal: &Terminal) -> Result<(), Failur
 }
 
 impl Report {
-    fn of(
-        config: &ExperimentConfig,
-        source: &ModelSource,
-        device: &str,
-        is_cpu: bool,
-    ) -> Result<Self, Failure> {
+    fn of(config: &ExperimentConfig, source: &ModelSource, device: ChosenDevice) -> Result<Self, Failure> {
         set_threads(config.environment.threads)?;
         let splits = load_splits(config)?;
         let tokenizer = training_tokenizer(config, &source.tokenizer()?)?;
@@ -139,10 +133,10 @@ impl Report {
                 .hint("look at the data with `tunesmith data preview`"));
         }
         let longest_sample = train.samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
-        let memory = MemoryReport::of(source, config, longest_sample, is_cpu);
-        let suggestions = suggestions(source, config, longest_sample, &memory);
+        let memory = MemoryReport::of(source, config, longest_sample, device);
+        let suggestions = suggestions(source, config, longest_sample, &memory, device);
         Ok(Self {
-            device: device.to_owned(),
+            device: device.to_string(),
             data: DataReport {
                 n_train_samples: train.samples.len(),
                 n_train_tokens: n_tokens(&train),
@@ -150,7 +144,7 @@ impl Report {
                 n_validation_tokens: n_tokens(&validation),
                 longest_sample,
             },
-            time: TimeReport::of(source, config, &train, &validation, is_cpu),
+            time: TimeReport::of(source, config, &train, &validation, device.backend == Backend::Cpu),
             memory,
             suggestions,
         })
@@ -191,10 +185,16 @@ impl Report {
 }
 
 impl MemoryReport {
-    fn of(source: &ModelSource, config: &ExperimentConfig, longest_sample: usize, is_cpu: bool) -> Self {
-        let forecast = MemoryForecast::of(source, config, longest_sample);
-        let least_bytes = MemoryForecast::least_bytes(source, config, longest_sample);
-        let free_bytes = if is_cpu { available_memory_bytes() } else { None };
+    fn of(
+        source: &ModelSource,
+        config: &ExperimentConfig,
+        longest_sample: usize,
+        device: ChosenDevice,
+    ) -> Self {
+        let opened = open_chosen(device);
+        let forecast = MemoryForecast::of(source, config, longest_sample, &opened);
+        let least_bytes = MemoryForecast::least_bytes(source, config, longest_sample, &opened);
+        let free_bytes = device.free_memory_bytes();
         Self {
             parts: vec![
                 Part { name: "weights", n_bytes: forecast.weight_bytes },
@@ -325,7 +325,9 @@ fn suggestions(
     config: &ExperimentConfig,
     longest_sample: usize,
     now: &MemoryReport,
+    device: ChosenDevice,
 ) -> Vec<Suggestion> {
+    let opened = open_chosen(device);
     let mut changes: Vec<(&str, String)> = Vec::new();
     if !config.training.lora {
         changes.push(("training.lora", "true".to_owned()));
@@ -345,7 +347,7 @@ fn suggestions(
             let mut changed = config.clone();
             changed.set(field, &value).ok()?;
             let longest = longest_sample.min(changed.tokenizer.max_length);
-            let total = MemoryForecast::of(source, &changed, longest).total_bytes();
+            let total = MemoryForecast::of(source, &changed, longest, &opened).total_bytes();
             let text = format!(
                 "{field}={value}: about {} instead of {}",
                 human_bytes(total),
