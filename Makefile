@@ -3,8 +3,8 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help web test-web screenshots demo build install setup-dev test test-unit test-arm64 test-cuda test-mps test-vulkan check fmt docs wave llmstudio bench-train bench-curves \
-	toolchain nextest
+.PHONY: help demo build install setup-dev test test-unit test-arm64 test-cuda test-mps test-vulkan test-web check fmt docs \
+	wave llmstudio web screenshots bench-train bench-curves toolchain nextest pages
 
 help: ## show this list
 	@grep -E '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9 -]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -13,10 +13,10 @@ demo: toolchain ## build the release binary, then fine-tune a real model on this
 	$(CARGO) build --release --locked --package tunesmith
 	@$(CARGO) run --quiet --release --locked --package tunesmith -- demo
 
-build: toolchain ## build the release binary
+build: toolchain pages ## build the release binary
 	$(CARGO) build --release --locked --package tunesmith
 
-install: toolchain ## build it and put it into cargo's bin folder
+install: toolchain pages ## build it and put it into cargo's bin folder
 	$(CARGO) install --locked --path crates/cli
 
 setup-dev: toolchain nextest ## install what development needs: the compiler, the test runner
@@ -39,7 +39,7 @@ test-mps: toolchain nextest ## the tests of Apple's Metal
 	TUNESMITH_REQUIRE_DEVICE=metal $(CARGO) nextest run --locked --package tunesmith-ops --package tunesmith-models \
 		--package tunesmith-generate --package tunesmith-train --features tunesmith-ops/metal -E 'test(/arm64_mps::/)'
 
-wave llmstudio: toolchain ## start the studio: the web app at http://localhost:10101
+wave llmstudio: toolchain pages ## start the studio: the web app at http://localhost:10101
 	$(CARGO) build --release --locked --package tunesmith
 	@$(CARGO) run --quiet --release --locked --package tunesmith -- studio $(STUDIO_OPTIONS)
 
@@ -47,10 +47,10 @@ web: web/node_modules ## build the studio's web app (Node 20): web/dist
 	cd web && npm run build
 
 test-web: web ## check, unit tests and browser flows of the web app; STUDIO_URL=… for flows on a running studio
-	cd web && npm run check && npm test && npm run test:flows
+	cd web && npm run check && npm test && CHROMIUM="$$(../scripts/chromium)" npm run test:flows
 
 screenshots: web ## pictures of every page of the web app: web/screenshots
-	cd web && npm run screenshots
+	cd web && CHROMIUM="$$(../scripts/chromium)" npm run screenshots
 
 web/node_modules: web/package-lock.json
 	cd web && npm ci --no-fund --no-audit && touch node_modules
@@ -81,6 +81,9 @@ BENCH = --binary $(or $(BINARY),$(or $(CARGO_TARGET_DIR),target)/release/tunesmi
 	--peer-python $(or $(PEER_PY),$(error PEER_PY is missing: see bench/README.md)) \
 	--peer-model $(or $(PEER_MODEL),$(error PEER_MODEL is missing: see bench/README.md)) \
 	--data $(DATA) $(if $(MODEL),--model $(MODEL)) $(if $(STEPS),--steps $(STEPS)) $(if $(JSON),--json) $(BENCH_OPTIONS)
+
+pages:
+	@scripts/web-pages
 
 toolchain:
 	@scripts/toolchain
