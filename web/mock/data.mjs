@@ -248,9 +248,9 @@ export function detail(e, s, state) {
   const values = { llm_backbone: e.model, experiment_name: e.name, ...e.values };
   const done = s.step > 0 && ["finished", "stopped"].includes(s.status);
   const folder = `/home/ada/tunesmith/experiments/${e.id}`;
-  const art = (name, label, n_bytes, path) => ({ name, label, n_bytes, path });
+  const art = (name, label, n_bytes, path) => ({ name, label, n_bytes, path, file_name: path.split("/").pop() });
   return {
-    ...s, values, changed: checkConfig(values).changed, dataset_settings: state.datasets.find((d) => d.id === e.dataset_id)?.settings ?? null,
+    ...s, values, changed: checkConfig(values).changed, dataset_settings: Object.fromEntries(Object.entries(values).filter(([path]) => path.startsWith("dataset."))), grid_changes: null,
     record: { version: "0.1.0", device: "cpu", instruction_set: "bf16", seed: 1 }, yaml: toYaml(values), command: `tunesmith train -Y ${folder}/request.yaml --output ${folder}/run`, folder,
     artifacts: [...(done ? [art("adapter", "Adapter (PEFT)", 9783112, "run/adapter_model")] : []), ...(e.merged ? [art("merged", "Merged model", 538e6, "exports/merged")] : []), ...(s.status === "queued" ? [] : [art("events", "Events", 81233, "run/events.jsonl"), art("log", "Log", 14022, "run/logs.log")]), art("config", "Experiment file", 812, "request.yaml"), ...(done ? [art("everything", "Everything, as zip", 21e6, "run")] : [])],
   };

@@ -172,7 +172,8 @@ pub fn router() -> OpenApiRouter<AppState> {
 }
 
 /// Whether a password is asked for, and was given
-#[utoipa::path(get, path = "/session", tag = "session", responses((status = 200, body = Session)))]
+#[utoipa::path(get, path = "/session",
+    operation_id = "show_session", tag = "session", responses((status = 200, body = Session)))]
 async fn show(State(state): State<AppState>, headers: HeaderMap) -> Json<Session> {
     let is_let_in = tokio::task::spawn_blocking({
         let state = state.clone();
@@ -184,7 +185,7 @@ async fn show(State(state): State<AppState>, headers: HeaderMap) -> Json<Session
 }
 
 /// Give the password; sets a cookie
-#[utoipa::path(post, path = "/session", tag = "session", request_body = Login,
+#[utoipa::path(post, path = "/session", operation_id = "log_in", tag = "session", request_body = Login,
     responses((status = 200, body = Session), (status = 401, body = crate::error::ErrorBody),
         (status = 429, description = "after 5 wrong ones in a minute", body = crate::error::ErrorBody)))]
 async fn log_in(State(state): State<AppState>, Json(login): Json<Login>) -> ApiResult<Response> {
@@ -201,7 +202,8 @@ async fn log_in(State(state): State<AppState>, Json(login): Json<Login>) -> ApiR
 }
 
 /// End the session
-#[utoipa::path(delete, path = "/session", tag = "session", responses((status = 204)))]
+#[utoipa::path(delete, path = "/session",
+    operation_id = "log_out", tag = "session", responses((status = 204)))]
 async fn log_out(State(state): State<AppState>, headers: HeaderMap) -> Response {
     state.guard.end_session(&headers);
     let cookie = format!("{COOKIE_NAME}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");

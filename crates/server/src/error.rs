@@ -48,7 +48,7 @@ pub struct ErrorContent {
     #[schema(required)]
     pub hint: Option<String>,
     /// Facts for programs.
-    #[schema(required)]
+    #[schema(required, value_type = Option<BTreeMap<String, Value>>)]
     pub details: Option<Value>,
 }
 

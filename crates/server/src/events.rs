@@ -130,7 +130,7 @@ pub fn router() -> OpenApiRouter<AppState> {
 /// client reads the lists anew.
 #[utoipa::path(
     get,
-    path = "/events",
+    path = "/events", operation_id = "follow_studio_events",
     tag = "machine",
     responses((status = 200, description = "a stream of server-sent events", content_type = "text/event-stream"))
 )]

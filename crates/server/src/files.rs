@@ -18,6 +18,7 @@ use crate::state::AppState;
 const MAX_ENTRIES: usize = 5_000;
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct FilesQuery {
     /// Absolute path of a folder; the user's own without one.
     path: Option<String>,
@@ -52,7 +53,9 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
 }
 
 /// What is in a folder
-#[utoipa::path(get, path = "/files", tag = "files", params(FilesQuery), responses((status = 200, body = FileList)))]
+#[utoipa::path(get, path = "/files",
+    operation_id = "list_files", tag = "files", params(FilesQuery),
+    responses((status = 200, body = FileList)))]
 async fn list(Query(query): Query<FilesQuery>) -> ApiResult<Json<FileList>> {
     let path = PathBuf::from(query.path.filter(|path| !path.is_empty()).unwrap_or_else(home_dir));
     if !path.is_absolute() {

@@ -87,7 +87,7 @@ pub struct Job {
     #[schema(required)]
     pub error: Option<ErrorContent>,
     /// What it made.
-    #[schema(required)]
+    #[schema(required, value_type = Option<BTreeMap<String, Value>>)]
     pub result: Option<Value>,
     /// When it began.
     pub started_unix_secs: f64,
@@ -282,19 +282,22 @@ pub fn router() -> OpenApiRouter<AppState> {
 }
 
 /// Running jobs and the last 50 that ended, newest first
-#[utoipa::path(get, path = "/jobs", tag = "jobs", responses((status = 200, body = Vec<Job>)))]
+#[utoipa::path(get, path = "/jobs",
+    operation_id = "list_jobs", tag = "jobs", responses((status = 200, body = Vec<Job>)))]
 async fn list(State(state): State<AppState>) -> Json<Vec<Job>> {
     Json(state.jobs.list())
 }
 
 /// One job
-#[utoipa::path(get, path = "/jobs/{id}", tag = "jobs", responses((status = 200, body = Job)))]
+#[utoipa::path(get, path = "/jobs/{id}",
+    operation_id = "show_job", tag = "jobs", params(("id" = String, Path)), responses((status = 200, body = Job)))]
 async fn show(State(state): State<AppState>, Path(id): Path<String>) -> ApiResult<Json<Job>> {
     state.jobs.get(&id).map(Json).ok_or_else(|| unknown(&id))
 }
 
 /// Ask a job to stop
-#[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs", responses((status = 202, body = Job)))]
+#[utoipa::path(post, path = "/jobs/{id}/cancel",
+    operation_id = "cancel_job", tag = "jobs", params(("id" = String, Path)), responses((status = 202, body = Job)))]
 async fn cancel(State(state): State<AppState>, Path(id): Path<String>) -> ApiResult<(StatusCode, Json<Job>)> {
     let job = state.jobs.cancel(&id).ok_or_else(|| unknown(&id))?;
     Ok((StatusCode::ACCEPTED, Json(job)))

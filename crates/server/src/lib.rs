@@ -9,6 +9,7 @@ pub mod chat;
 pub mod datasets;
 pub mod error;
 pub mod events;
+mod fields;
 mod files;
 pub mod jobs;
 pub mod machine;

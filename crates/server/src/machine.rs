@@ -115,7 +115,8 @@ pub fn router() -> OpenApiRouter<AppState> {
 }
 
 /// The machine that the studio runs on
-#[utoipa::path(get, path = "/machine", tag = "machine", responses((status = 200, body = MachineInfo)))]
+#[utoipa::path(get, path = "/machine",
+    operation_id = "show_machine", tag = "machine", responses((status = 200, body = MachineInfo)))]
 async fn show(State(state): State<AppState>) -> ApiResult<Json<MachineInfo>> {
     Ok(Json(tokio::task::spawn_blocking(move || look(&state)).await?))
 }

@@ -54,7 +54,8 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
 }
 
 /// Models in the cache
-#[utoipa::path(get, path = "/models", tag = "models", responses((status = 200, body = Vec<Model>)))]
+#[utoipa::path(get, path = "/models",
+    operation_id = "list_models", tag = "models", responses((status = 200, body = Vec<Model>)))]
 async fn list(State(state): State<AppState>) -> ApiResult<Json<Vec<Model>>> {
     let found = cached(&state).await?;
     let models = tokio::task::spawn_blocking(move || found.into_iter().map(describe).collect()).await?;
@@ -62,7 +63,8 @@ async fn list(State(state): State<AppState>) -> ApiResult<Json<Vec<Model>>> {
 }
 
 /// Fetch a model of the hub
-#[utoipa::path(post, path = "/models/download", tag = "models", request_body = DownloadRequest,
+#[utoipa::path(post, path = "/models/download",
+    operation_id = "download_model", tag = "models", request_body = DownloadRequest,
     responses((status = 202, description = "its result is {model, path, source}", body = Job)))]
 async fn download(
     State(state): State<AppState>,
@@ -113,7 +115,7 @@ async fn download(
 }
 
 /// Delete a model from the cache
-#[utoipa::path(delete, path = "/models/{name}", tag = "models",
+#[utoipa::path(delete, path = "/models/{name}", operation_id = "delete_model", tag = "models",
     params(("name" = String, Path, description = "with its slashes escaped as %2F")), responses((status = 204)))]
 async fn delete(State(state): State<AppState>, Path(name): Path<String>) -> ApiResult<StatusCode> {
     let found = cached(&state).await?;

@@ -1,4 +1,4 @@
-//! The fields of an experiment for forms, checks of settings, YAML in both directions, and tokens under some settings.
+//! The fields of an experiment, checks of settings, YAML in both directions, and tokens under some settings.
 
 use std::time::Duration;
 
@@ -7,14 +7,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use tunesmith_config::{
-    ConfigError, ExperimentConfig, FieldSpec, Finding, Kind, Level, OptionalText, not_built_note, schema,
-};
+use tunesmith_config::{ConfigError, ExperimentConfig, FieldSpec, Finding, Level, OptionalText, schema};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::datasets::DataSettings;
+use crate::datasets::{DataSettings, ProblemLevel};
 use crate::error::{ApiError, ApiResult};
+use crate::fields::{FieldSchema, FieldValue, all_fields};
 use crate::runs::run_json;
 use crate::state::AppState;
 
@@ -22,78 +21,10 @@ use crate::state::AppState;
 const PATIENCE: Duration = Duration::from_secs(600);
 const MAX_SAMPLES: usize = 100;
 
-/// Sections in the order of a form, with what they are about; fields outside any section come first.
-const SECTIONS: [(&str, &str, &str); 9] = [
-    ("", "General", "Name, model and kind of the experiment"),
-    ("dataset", "Data set", "Tables, columns and how their cells become text"),
-    ("tokenizer", "Tokenizer", "Token counts and tokenizer options"),
-    ("architecture", "Architecture", "Model weights and their number formats"),
-    ("training", "Training", "Loss, optimizer, schedule, adapters, checkpoints"),
-    ("augmentation", "Augmentation", "Random changes of the training data"),
-    ("prediction", "Prediction", "Validation metric and text generation"),
-    ("environment", "Environment", "Devices, threads, seeds"),
-    ("logging", "Logging", "Where the run's numbers go"),
-];
-
-#[derive(Debug, Serialize, ToSchema)]
-struct Schema {
-    sections: Vec<Section>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-struct Section {
-    /// Empty for the fields outside any section.
-    name: String,
-    title: String,
-    help: String,
-    fields: Vec<Field>,
-}
-
-/// A field of an experiment.
-#[derive(Debug, Serialize, ToSchema)]
-struct Field {
-    /// `section.name`.
-    path: String,
-    name: String,
-    section: String,
-    label: String,
-    /// A paragraph a line.
-    help: String,
-    /// `bool`, `int`, `float`, `text`, `optional_text`, `choice`, `choice_list` or `text_list`.
-    kind: String,
-    #[schema(required)]
-    choices: Option<Vec<String>>,
-    /// With the studio's own default where that was changed.
-    #[schema(value_type = Value)]
-    default: Value,
-    /// {min, max|null, is_min_excluded, is_max_excluded}: values beyond are refused.
-    #[schema(required, value_type = Option<Object>)]
-    limit: Option<Value>,
-    /// {min, max|null, step}: what a slider offers; without max a number box.
-    #[schema(required, value_type = Option<Object>)]
-    slider: Option<Value>,
-    suggestions: Vec<String>,
-    /// {values, is_custom_allowed}: what a grid search offers.
-    #[schema(required, value_type = Option<Object>)]
-    grid: Option<Value>,
-    /// Whether a grid search may try every choice.
-    is_choice_grid: bool,
-    /// [{field, value|null, is_set}]: all must hold for the field to matter; fields of the same section.
-    #[schema(value_type = Vec<Object>)]
-    depends_on: Value,
-    is_hidden: bool,
-    /// Problem types for which it has no meaning.
-    hidden_for: Vec<String>,
-    is_built: bool,
-    /// What happens instead where it is not built.
-    #[schema(required)]
-    not_built_note: Option<String>,
-}
-
 #[derive(Debug, Deserialize, ToSchema)]
-struct CheckRequest {
+struct ConfigCheck {
     /// Fields by path; what is left out has its default.
-    #[schema(value_type = Object)]
+    #[schema(value_type = BTreeMap<String, FieldValue>)]
     values: Map<String, Value>,
     /// The data set whose tables and columns are used.
     #[serde(default)]
@@ -113,8 +44,7 @@ struct ConfigChecked {
 /// Something to say about settings.
 #[derive(Debug, Serialize, ToSchema)]
 struct ConfigFinding {
-    /// `error` or `warning`.
-    level: String,
+    level: ProblemLevel,
     field: String,
     message: String,
     #[schema(required)]
@@ -129,14 +59,14 @@ struct ParseRequest {
 #[derive(Debug, Serialize, ToSchema)]
 struct Parsed {
     /// Every field by path.
-    #[schema(value_type = Object)]
+    #[schema(value_type = BTreeMap<String, FieldValue>)]
     values: Map<String, Value>,
     warnings: Vec<String>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
 struct TokensRequest {
-    #[schema(value_type = Object)]
+    #[schema(value_type = BTreeMap<String, FieldValue>)]
     values: Map<String, Value>,
     dataset_id: String,
     /// The samples of these rows, counted from 0.
@@ -164,75 +94,30 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
 }
 
 /// All fields of an experiment
-#[utoipa::path(get, path = "/schema", tag = "config", responses((status = 200, body = Schema)))]
-async fn show(State(state): State<AppState>) -> ApiResult<Json<Schema>> {
+#[utoipa::path(get, path = "/schema",
+    operation_id = "show_schema", tag = "config", responses((status = 200, body = FieldSchema)))]
+async fn show(State(state): State<AppState>) -> ApiResult<Json<FieldSchema>> {
     let settings = state.store.settings()?;
-    let sections = SECTIONS.iter().map(|(name, title, help)| Section {
-        name: (*name).to_owned(),
-        title: (*title).to_owned(),
-        help: (*help).to_owned(),
-        fields: schema()
-            .iter()
-            .filter(|spec| spec.section == *name)
-            .map(|spec| field(spec, settings.get(&format!("default.{}", spec.path()))))
-            .collect(),
-    });
-    Ok(Json(Schema { sections: sections.collect() }))
-}
-
-fn field(spec: &FieldSpec, own_default: Option<&Value>) -> Field {
-    let path = spec.path();
-    let (kind, choices) = match spec.kind {
-        Kind::Bool => ("bool", None),
-        Kind::Int => ("int", None),
-        Kind::Float => ("float", None),
-        Kind::Text => ("text", None),
-        Kind::OptionalText => ("optional_text", None),
-        Kind::Choice(names) => ("choice", Some(names)),
-        Kind::TextList => ("text_list", None),
-        Kind::ChoiceList(names) => ("choice_list", Some(names)),
-    };
-    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<String>>();
-    let facets = &spec.facets;
-    let note = not_built_note(&path);
-    Field {
-        name: spec.name.to_owned(),
-        section: spec.section.to_owned(),
-        label: spec.label(),
-        help: spec.help(),
-        kind: kind.to_owned(),
-        choices: choices.map(owned),
-        default: own_default.cloned().unwrap_or_else(|| json!((spec.default)())),
-        limit: facets.limit.map(|limit| json!(limit)),
-        slider: facets.slider.map(|slider| json!(slider)),
-        suggestions: owned(facets.suggestions),
-        grid: facets.grid.map(|grid| json!(grid)),
-        is_choice_grid: facets.is_choice_grid,
-        depends_on: json!(facets.depends_on),
-        is_hidden: facets.is_hidden,
-        hidden_for: facets.hidden_for.iter().map(|kind| kind.as_str().to_owned()).collect(),
-        is_built: note.is_none(),
-        not_built_note: note.map(str::to_owned),
-        path,
-    }
+    Ok(Json(all_fields(&settings)))
 }
 
 /// What is wrong with settings, and their YAML
-#[utoipa::path(post, path = "/config/check", tag = "config", request_body = CheckRequest,
+#[utoipa::path(post, path = "/config/check",
+    operation_id = "check_config", tag = "config", request_body = ConfigCheck,
     responses((status = 200, body = ConfigChecked)))]
 async fn check(
     State(state): State<AppState>,
-    Json(request): Json<CheckRequest>,
+    Json(request): Json<ConfigCheck>,
 ) -> ApiResult<Json<ConfigChecked>> {
     let mut refused = Vec::new();
     let config = config(&state, &request.values, request.dataset_id.as_deref(), &mut refused)?;
     let defaults = ExperimentConfig::for_problem_type(config.problem_type);
     let mut findings = refused;
     findings.extend(config.check().into_iter().map(|Finding { level, field, message, hint }| {
-        let level = if level == Level::Error { "error" } else { "warning" };
-        ConfigFinding { level: level.to_owned(), field, message, hint }
+        let level = if level == Level::Error { ProblemLevel::Error } else { ProblemLevel::Warning };
+        ConfigFinding { level, field, message, hint }
     }));
-    findings.sort_by_key(|finding| finding.level != "error");
+    findings.sort_by_key(|finding| finding.level != ProblemLevel::Error);
     let paths = schema().iter().map(FieldSpec::path);
     let changed = paths.filter(|path| config.get(path) != defaults.get(path)).collect();
     Ok(Json(ConfigChecked { findings, yaml: config.to_yaml(), changed }))
@@ -274,7 +159,7 @@ fn config(
                 }
                 error => (error.to_string(), error.hint()),
             };
-            let level = "error".to_owned();
+            let level = ProblemLevel::Error;
             refused.push(ConfigFinding { level, field: path.clone(), message, hint });
         }
     }
@@ -291,7 +176,8 @@ fn config(
 }
 
 /// Read an experiment file
-#[utoipa::path(post, path = "/config/parse", tag = "config", request_body = ParseRequest,
+#[utoipa::path(post, path = "/config/parse",
+    operation_id = "parse_config", tag = "config", request_body = ParseRequest,
     responses((status = 200, body = Parsed),
         (status = 422, description = "with {line, column, problems} in details", body = crate::error::ErrorBody)))]
 async fn parse(Json(request): Json<ParseRequest>) -> ApiResult<Json<Parsed>> {
@@ -326,7 +212,8 @@ async fn parse(Json(request): Json<ParseRequest>) -> ApiResult<Json<Parsed>> {
 }
 
 /// What a model would be trained on, token by token
-#[utoipa::path(post, path = "/tokens", tag = "config", request_body = TokensRequest,
+#[utoipa::path(post, path = "/tokens",
+    operation_id = "preview_tokens", tag = "config", request_body = TokensRequest,
     responses((status = 200, description = "what `tunesmith data preview --json` prints", body = Value),
         (status = 409, description = "model_missing: with {model} in details", body = crate::error::ErrorBody)))]
 async fn tokens(State(state): State<AppState>, Json(request): Json<TokensRequest>) -> ApiResult<Json<Value>> {
@@ -369,17 +256,5 @@ pub(crate) fn text_of(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Null => "None".to_owned(),
         other => other.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_field_is_in_a_section() {
-        for spec in schema() {
-            assert!(SECTIONS.iter().any(|(name, ..)| *name == spec.section), "{}", spec.path());
-        }
     }
 }

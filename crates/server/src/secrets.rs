@@ -174,7 +174,8 @@ pub fn router() -> OpenApiRouter<AppState> {
 }
 
 /// Which secrets there can be, and which are set
-#[utoipa::path(get, path = "/secrets", tag = "settings", responses((status = 200, body = Vec<Secret>)))]
+#[utoipa::path(get, path = "/secrets",
+    operation_id = "list_secrets", tag = "settings", responses((status = 200, body = Vec<Secret>)))]
 async fn list(State(state): State<AppState>) -> ApiResult<Json<Vec<Secret>>> {
     let all = state.secrets.read()?;
     let secrets = KNOWN.iter().map(|(name, label)| Secret {
@@ -187,7 +188,8 @@ async fn list(State(state): State<AppState>) -> ApiResult<Json<Vec<Secret>>> {
 }
 
 /// Keep a secret
-#[utoipa::path(put, path = "/secrets/{name}", tag = "settings", request_body = SecretValue, responses((status = 204)))]
+#[utoipa::path(put, path = "/secrets/{name}",
+    operation_id = "set_secret", tag = "settings", request_body = SecretValue, params(("name" = String, Path)), responses((status = 204)))]
 async fn put(
     State(state): State<AppState>,
     UrlPath(name): UrlPath<String>,
@@ -202,7 +204,8 @@ async fn put(
 }
 
 /// Forget a secret
-#[utoipa::path(delete, path = "/secrets/{name}", tag = "settings", responses((status = 204)))]
+#[utoipa::path(delete, path = "/secrets/{name}",
+    operation_id = "delete_secret", tag = "settings", params(("name" = String, Path)), responses((status = 204)))]
 async fn delete(State(state): State<AppState>, UrlPath(name): UrlPath<String>) -> ApiResult<StatusCode> {
     state.secrets.set(known(&name)?, None)?;
     Ok(StatusCode::NO_CONTENT)

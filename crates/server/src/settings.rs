@@ -75,7 +75,6 @@ const SETTINGS: &[Setting] = &[
 #[derive(Debug, Serialize, ToSchema)]
 struct SettingsAnswer {
     /// By name; `cache_dir` is only shown, `default.<field>` only there when changed.
-    #[schema(value_type = Object)]
     values: Map<String, Value>,
     /// The file they are kept in.
     #[serde(rename = "where")]
@@ -88,13 +87,15 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
 }
 
 /// All settings
-#[utoipa::path(get, path = "/settings", tag = "settings", responses((status = 200, body = SettingsAnswer)))]
+#[utoipa::path(get, path = "/settings",
+    operation_id = "show_settings", tag = "settings", responses((status = 200, body = SettingsAnswer)))]
 async fn show(State(state): State<AppState>) -> ApiResult<Json<SettingsAnswer>> {
     Ok(Json(answer(&state)?))
 }
 
 /// Change some; `null` takes one back to its default
-#[utoipa::path(patch, path = "/settings", tag = "settings", request_body(content = Object),
+#[utoipa::path(patch, path = "/settings",
+    operation_id = "change_settings", tag = "settings", request_body = BTreeMap<String, Value>,
     responses((status = 200, body = SettingsAnswer)))]
 async fn change(
     State(state): State<AppState>,

@@ -39,7 +39,8 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
 }
 
 /// What takes room on the disk
-#[utoipa::path(get, path = "/storage", tag = "settings", responses((status = 200, body = Vec<StorageItem>)))]
+#[utoipa::path(get, path = "/storage",
+    operation_id = "list_storage", tag = "settings", responses((status = 200, body = Vec<StorageItem>)))]
 async fn list(State(state): State<AppState>) -> ApiResult<Json<Vec<StorageItem>>> {
     let items = tokio::task::spawn_blocking(move || {
         places(&state)
@@ -62,8 +63,8 @@ async fn list(State(state): State<AppState>) -> ApiResult<Json<Vec<StorageItem>>
 }
 
 /// Delete what is made again when it is needed
-#[utoipa::path(post, path = "/storage/{what}/clean", tag = "settings",
-    responses((status = 202, description = "its result is {freed_bytes}", body = Job)))]
+#[utoipa::path(post, path = "/storage/{what}/clean", operation_id = "clean_storage", tag = "settings",
+    params(("what" = String, Path)), responses((status = 202, description = "its result is {freed_bytes}", body = Job)))]
 async fn clean(
     State(state): State<AppState>,
     Path(what): Path<String>,

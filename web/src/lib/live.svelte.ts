@@ -165,9 +165,7 @@ class Live {
     clearInterval(asking);
     if (end.state === "cancelled") throw new DOMException("cancelled", "AbortError");
     if (end.state === "failed") {
-      const error = end.error;
-      const message = typeof error === "string" ? error : (error?.message ?? end.message ?? "The job failed.");
-      throw new ApiError(500, "job_failed", message, typeof error === "object" ? (error?.hint ?? null) : null);
+      throw new ApiError(500, "job_failed", end.error?.message ?? "The job failed.", end.error?.hint ?? null);
     }
     return end;
   }

@@ -19,8 +19,10 @@ const N_SUGGESTIONS: usize = 4;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ChatDefaults {
     /// Fields of the `prediction` section by their bare names.
+    #[schema(value_type = BTreeMap<String, crate::fields::FieldValue>)]
     settings: Map<String, Value>,
     /// The system text of the training data, when all rows share it.
+    #[schema(required)]
     system: Option<String>,
     /// Questions of validation rows, or of training rows where there are none.
     suggestions: Vec<String>,

@@ -21,11 +21,14 @@ pub(crate) struct ChatModel {
     pub(crate) id: String,
     /// The experiment's or the model's name.
     pub(crate) label: String,
+    #[schema(required)]
     pub(crate) experiment_id: Option<String>,
     /// The model that the experiment began with, if it is in the cache.
+    #[schema(required)]
     pub(crate) base: Option<String>,
     pub(crate) is_loaded: bool,
     /// How many tokens it takes, once it is loaded.
+    #[schema(required)]
     pub(crate) context: Option<u64>,
     /// Of its files.
     pub(crate) n_bytes: u64,

@@ -49,12 +49,14 @@ struct Unloaded {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct ModelQuery {
     model: String,
 }
 
 /// What one can chat with
-#[utoipa::path(get, path = "/chat/models", tag = "chat", responses((status = 200, body = Vec<ChatModel>)))]
+#[utoipa::path(get, path = "/chat/models",
+    operation_id = "list_chat_models", tag = "chat", responses((status = 200, body = Vec<ChatModel>)))]
 async fn models(State(state): State<AppState>) -> ApiResult<Json<Vec<ChatModel>>> {
     chat_models(&state).await.map(Json)
 }
@@ -63,7 +65,7 @@ async fn models(State(state): State<AppState>) -> ApiResult<Json<Vec<ChatModel>>
 ///
 /// Server-sent events: `loading` ({message, share}) while the model is loaded, `text` ({text}), and at the end `done` or `error`
 /// ({message, hint}).
-#[utoipa::path(post, path = "/chat", tag = "chat", request_body = ChatRequest,
+#[utoipa::path(post, path = "/chat", operation_id = "chat", tag = "chat", request_body = ChatRequest,
     responses((status = 200, description = "a stream of server-sent events", content_type = "text/event-stream")))]
 async fn chat(
     State(state): State<AppState>,
@@ -127,7 +129,8 @@ fn without_absent(settings: Map<String, Value>) -> Map<String, Value> {
 }
 
 /// How a model answers unless it is told otherwise, and what to ask it
-#[utoipa::path(get, path = "/chat/defaults", tag = "chat", params(ModelQuery),
+#[utoipa::path(get, path = "/chat/defaults",
+    operation_id = "show_chat_defaults", tag = "chat", params(ModelQuery),
     responses((status = 200, body = ChatDefaults)))]
 async fn defaults(
     State(state): State<AppState>,
@@ -138,7 +141,8 @@ async fn defaults(
 }
 
 /// Lets a model go
-#[utoipa::path(post, path = "/chat/unload", tag = "chat", request_body = UnloadRequest,
+#[utoipa::path(post, path = "/chat/unload",
+    operation_id = "unload_chat_model", tag = "chat", request_body = UnloadRequest,
     responses((status = 200, body = Unloaded)))]
 async fn unload(State(state): State<AppState>, Json(request): Json<UnloadRequest>) -> Json<Unloaded> {
     Json(Unloaded { was_loaded: super::unload(&state, &request.model).await })

@@ -27,6 +27,7 @@ pub(crate) enum Question {
 
 /// One message of a conversation.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = ChatMessage)]
 pub(crate) struct Message {
     /// `system`, `user` or `assistant`.
     pub(crate) role: String,
@@ -46,19 +47,23 @@ pub(crate) enum Answer {
 
 /// How an answer ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ChatDone)]
 pub(crate) struct Done {
     /// `end_of_text`, `stop_text`, `max_new_tokens`, `time_limit` or `cancelled`.
     pub(crate) finish: String,
     pub(crate) n_prompt_tokens: u64,
     pub(crate) n_new_tokens: u64,
     pub(crate) secs: f64,
+    #[schema(required)]
     pub(crate) tokens_per_sec: Option<f64>,
 }
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ChatFailed)]
 pub(crate) struct Failed {
     pub(crate) message: String,
+    #[schema(required)]
     pub(crate) hint: Option<String>,
 }
 

@@ -53,7 +53,7 @@ struct ImportRequest {
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
-struct CheckRequest {
+struct ImportCheck {
     settings: DataSettings,
 }
 
@@ -70,7 +70,8 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 }
 
 /// Fetch tables and look into them
-#[utoipa::path(post, path = "/imports", tag = "datasets", request_body = ImportRequest,
+#[utoipa::path(post, path = "/imports",
+    operation_id = "begin_import", tag = "datasets", request_body = ImportRequest,
     responses((status = 202, description = "its result is {import_id}", body = Job)))]
 async fn begin(State(state): State<AppState>, Json(request): Json<ImportRequest>) -> (StatusCode, Json<Job>) {
     let of_job = state.clone();
@@ -83,13 +84,15 @@ async fn begin(State(state): State<AppState>, Json(request): Json<ImportRequest>
 }
 
 /// What was fetched
-#[utoipa::path(get, path = "/imports/{id}", tag = "datasets", responses((status = 200, body = Import)))]
+#[utoipa::path(get, path = "/imports/{id}",
+    operation_id = "show_import", tag = "datasets", params(("id" = String, Path)), responses((status = 200, body = Import)))]
 async fn show(State(state): State<AppState>, Path(id): Path<String>) -> ApiResult<Json<Import>> {
     Ok(Json(read(&state, &id)?.0))
 }
 
 /// Forget it
-#[utoipa::path(delete, path = "/imports/{id}", tag = "datasets", responses((status = 204)))]
+#[utoipa::path(delete, path = "/imports/{id}",
+    operation_id = "discard_import", tag = "datasets", params(("id" = String, Path)), responses((status = 204)))]
 async fn discard(State(state): State<AppState>, Path(id): Path<String>) -> ApiResult<StatusCode> {
     let folder = read(&state, &id)?.1;
     fs::remove_dir_all(&folder).map_err(|error| ApiError::io(&folder, "remove", &error))?;
@@ -97,19 +100,21 @@ async fn discard(State(state): State<AppState>, Path(id): Path<String>) -> ApiRe
 }
 
 /// What would become of it under these settings
-#[utoipa::path(post, path = "/imports/{id}/check", tag = "datasets", request_body = CheckRequest,
-    responses((status = 200, body = Checked)))]
+#[utoipa::path(post, path = "/imports/{id}/check",
+    operation_id = "check_import", tag = "datasets", request_body = ImportCheck,
+    params(("id" = String, Path)), responses((status = 200, body = Checked)))]
 async fn check_import(
     State(state): State<AppState>,
     Path(id): Path<String>,
-    Json(request): Json<CheckRequest>,
+    Json(request): Json<ImportCheck>,
 ) -> ApiResult<Json<Checked>> {
     let folder = read(&state, &id)?.1.join(FILES);
     Ok(Json(tokio::task::spawn_blocking(move || check(&request.settings, &folder)).await??))
 }
 
 /// Make a data set of an import
-#[utoipa::path(post, path = "/datasets", tag = "datasets", request_body = NewDataset,
+#[utoipa::path(post, path = "/datasets",
+    operation_id = "create_dataset", tag = "datasets", request_body = NewDataset,
     responses((status = 201, body = Dataset)))]
 pub(super) async fn create(
     State(state): State<AppState>,

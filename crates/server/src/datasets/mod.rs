@@ -30,12 +30,13 @@ use zip::write::SimpleFileOptions;
 
 pub use record::{Dataset, reindex};
 pub use settings::DataSettings;
+pub(crate) use tables::ProblemLevel;
 pub use tables::TableFile;
 
 use self::check::{Conversation, conversations, readable};
 use self::record::find;
 use self::statistics::{Statistics, statistics};
-use self::tables::{ProblemLevel, free_path, open_table, plain_name, shown, tables_of};
+use self::tables::{free_path, open_table, plain_name, shown, tables_of};
 use crate::error::{ApiError, ApiResult};
 use crate::events::Change;
 use crate::state::AppState;
@@ -59,6 +60,7 @@ struct MergeRequest {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct RowsQuery {
     /// Name of the table; the training table without one.
     table: Option<String>,
@@ -78,6 +80,7 @@ struct Rows {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct ConversationsQuery {
     /// The first, from 0.
     offset: Option<usize>,
@@ -109,7 +112,8 @@ pub fn router() -> OpenApiRouter<AppState> {
 }
 
 /// All data sets, newest first
-#[utoipa::path(get, path = "/datasets", tag = "datasets", responses((status = 200, body = Vec<Dataset>)))]
+#[utoipa::path(get, path = "/datasets",
+    operation_id = "list_datasets", tag = "datasets", responses((status = 200, body = Vec<Dataset>)))]
 async fn list(State(state): State<AppState>) -> ApiResult<Json<Vec<Dataset>>> {
     let mut all = Vec::new();
     for record in state.store.datasets()? {
@@ -120,14 +124,16 @@ async fn list(State(state): State<AppState>) -> ApiResult<Json<Vec<Dataset>>> {
 }
 
 /// One data set
-#[utoipa::path(get, path = "/datasets/{id}", tag = "datasets", responses((status = 200, body = Dataset)))]
+#[utoipa::path(get, path = "/datasets/{id}",
+    operation_id = "show_dataset", tag = "datasets", params(("id" = String, Path)), responses((status = 200, body = Dataset)))]
 async fn show(State(state): State<AppState>, Path(id): Path<String>) -> ApiResult<Json<Dataset>> {
     Ok(Json(find(&state, &id)?))
 }
 
 /// Change name or roles
-#[utoipa::path(patch, path = "/datasets/{id}", tag = "datasets", request_body = DatasetChanges,
-    responses((status = 200, body = Dataset)))]
+#[utoipa::path(patch, path = "/datasets/{id}",
+    operation_id = "change_dataset", tag = "datasets", request_body = DatasetChanges,
+    params(("id" = String, Path)), responses((status = 200, body = Dataset)))]
 async fn change(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -158,8 +164,8 @@ async fn change(
 }
 
 /// Delete a data set that no experiment uses
-#[utoipa::path(delete, path = "/datasets/{id}", tag = "datasets",
-    responses((status = 204), (status = 409, description = "in_use", body = crate::error::ErrorBody)))]
+#[utoipa::path(delete, path = "/datasets/{id}", operation_id = "delete_dataset", tag = "datasets",
+    params(("id" = String, Path)), responses((status = 204), (status = 409, description = "in_use", body = crate::error::ErrorBody)))]
 async fn delete(State(state): State<AppState>, Path(id): Path<String>) -> ApiResult<StatusCode> {
     tokio::task::spawn_blocking(move || {
         let dataset = find(&state, &id)?;
@@ -184,7 +190,8 @@ async fn delete(State(state): State<AppState>, Path(id): Path<String>) -> ApiRes
 }
 
 /// Rows of a table as it is
-#[utoipa::path(get, path = "/datasets/{id}/rows", tag = "datasets", params(("id" = String, Path), RowsQuery),
+#[utoipa::path(get, path = "/datasets/{id}/rows",
+    operation_id = "show_dataset_rows", tag = "datasets", params(("id" = String, Path), RowsQuery),
     responses((status = 200, body = Rows)))]
 async fn rows(
     State(state): State<AppState>,
@@ -213,7 +220,8 @@ async fn rows(
 }
 
 /// Conversations as training lays them out
-#[utoipa::path(get, path = "/datasets/{id}/conversations", tag = "datasets",
+#[utoipa::path(get, path = "/datasets/{id}/conversations",
+    operation_id = "show_dataset_conversations", tag = "datasets",
     params(("id" = String, Path), ConversationsQuery), responses((status = 200, body = Conversations)))]
 async fn show_conversations(
     State(state): State<AppState>,
@@ -236,7 +244,8 @@ async fn show_conversations(
 }
 
 /// Lengths and columns
-#[utoipa::path(get, path = "/datasets/{id}/statistics", tag = "datasets", responses((status = 200, body = Statistics)))]
+#[utoipa::path(get, path = "/datasets/{id}/statistics",
+    operation_id = "show_dataset_statistics", tag = "datasets", params(("id" = String, Path)), responses((status = 200, body = Statistics)))]
 async fn show_statistics(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -249,8 +258,9 @@ async fn show_statistics(
 }
 
 /// Add the tables of another data set, which stays as it is
-#[utoipa::path(post, path = "/datasets/{id}/merge", tag = "datasets", request_body = MergeRequest,
-    responses((status = 200, body = Dataset)))]
+#[utoipa::path(post, path = "/datasets/{id}/merge",
+    operation_id = "merge_datasets", tag = "datasets", request_body = MergeRequest,
+    params(("id" = String, Path)), responses((status = 200, body = Dataset)))]
 async fn merge(
     State(state): State<AppState>,
     Path(id): Path<String>,
@@ -277,8 +287,8 @@ async fn merge(
 }
 
 /// All files as a zip archive
-#[utoipa::path(get, path = "/datasets/{id}/download", tag = "datasets",
-    responses((status = 200, description = "a zip archive", content_type = "application/zip")))]
+#[utoipa::path(get, path = "/datasets/{id}/download", operation_id = "download_dataset", tag = "datasets",
+    params(("id" = String, Path)), responses((status = 200, description = "a zip archive", content_type = "application/zip")))]
 async fn download(State(state): State<AppState>, Path(id): Path<String>) -> ApiResult<Response> {
     let (file, n_bytes) = tokio::task::spawn_blocking({
         let id = id.clone();

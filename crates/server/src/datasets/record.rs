@@ -39,6 +39,7 @@ pub struct Dataset {
     pub tables: Vec<TableFile>,
     /// Experiments that learn from it.
     #[serde(default)]
+    #[schema(required)]
     pub n_experiments: u64,
     /// When it was made.
     pub created_unix_secs: f64,

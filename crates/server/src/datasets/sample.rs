@@ -29,7 +29,7 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 }
 
 /// Write the sample data set and fetch the sample model
-#[utoipa::path(post, path = "/datasets/sample", tag = "datasets",
+#[utoipa::path(post, path = "/datasets/sample", operation_id = "create_sample_dataset", tag = "datasets",
     responses((status = 202, description = "its result is {dataset_id, model}", body = Job)))]
 async fn sample(State(state): State<AppState>) -> (StatusCode, Json<Job>) {
     let of_job = state.clone();

@@ -22,9 +22,11 @@ pub struct DataSettings {
     pub validation_table: Option<String>,
     /// Share that is put aside.
     #[serde(default = "default_validation_size")]
+    #[schema(required)]
     pub validation_size: f64,
     /// How rows become conversations: `auto`, `columns`, `alpaca`, `sharegpt`, `messages` or `tree`.
     #[serde(default = "default_layout")]
+    #[schema(required)]
     pub layout: String,
     /// Column of system texts.
     #[serde(default)]
@@ -32,6 +34,7 @@ pub struct DataSettings {
     pub system_column: Option<String>,
     /// Columns of the prompt, in order.
     #[serde(default)]
+    #[schema(required)]
     pub prompt_columns: Vec<String>,
     /// Column of the answer.
     #[serde(default)]

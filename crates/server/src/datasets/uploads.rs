@@ -33,6 +33,7 @@ struct Upload {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct UploadQuery {
     /// Name of the file; its ending says what it is.
     name: String,
@@ -44,7 +45,7 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 }
 
 /// Send a table or a zip archive of some, as the body itself
-#[utoipa::path(post, path = "/uploads", tag = "datasets", params(UploadQuery),
+#[utoipa::path(post, path = "/uploads", operation_id = "upload_file", tag = "datasets", params(UploadQuery),
     request_body(content = String, content_type = "application/octet-stream"),
     responses((status = 201, body = Upload), (status = 413, description = "too_large", body = crate::error::ErrorBody)))]
 async fn upload(

@@ -80,7 +80,8 @@ pub(super) fn artifacts_of(folder: &ExperimentFolder, id: &str) -> Vec<Artifact>
 }
 
 /// Downloads one; folders come as a zip archive
-#[utoipa::path(get, path = "/experiments/{id}/artifacts/{name}", tag = "experiments",
+#[utoipa::path(get, path = "/experiments/{id}/artifacts/{name}",
+    operation_id = "download_artifact", tag = "experiments",
     params(("id" = String, Path), ("name" = String, Path)),
     responses((status = 200, content_type = "application/octet-stream"), (status = 404, body = crate::error::ErrorBody)))]
 async fn download(
@@ -220,7 +221,8 @@ enum ExportDtype {
 }
 
 /// Writes the result as a merged model or an adapter, and checks that it gives the same logits
-#[utoipa::path(post, path = "/experiments/{id}/export", tag = "experiments", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/experiments/{id}/export",
+    operation_id = "export_experiment", tag = "experiments", params(("id" = String, Path)),
     request_body = ExportRequest, responses((status = 202, body = Job), (status = 409, body = crate::error::ErrorBody)))]
 async fn export(
     State(state): State<AppState>,
@@ -301,7 +303,8 @@ fn run_job(state: &AppState, args: &[String], context: &JobContext) -> ApiResult
 }
 
 /// Predictions on the validation rows: not written by the trainer yet, so always 404
-#[utoipa::path(get, path = "/experiments/{id}/predictions", tag = "experiments", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/experiments/{id}/predictions",
+    operation_id = "show_predictions", tag = "experiments", params(("id" = String, Path)),
     responses((status = 404, body = crate::error::ErrorBody)))]
 async fn predictions(State(state): State<AppState>, Path(id): Path<String>) -> ApiResult<Json<Value>> {
     act(&state, move |_, runs| {

@@ -41,18 +41,21 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct After {
     /// The id of the last message that was seen, or `next_id` of the curves.
     after: Option<String>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct SeriesQuery {
     /// At most about so many points of each curve.
     max_points: Option<usize>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct LogQuery {
     /// The byte to begin at.
     after: Option<u64>,
@@ -77,7 +80,8 @@ struct Teller {
 /// Server-sent events: each line under its event's name, with an id to take the stream up again after it (`Last-Event-ID`, or
 /// `after`); `rewind` when the file was cut because the run was resumed, after which it is told from the beginning; `end`
 /// when the run has ended.
-#[utoipa::path(get, path = "/experiments/{id}/events", tag = "experiments", params(("id" = String, Path), After),
+#[utoipa::path(get, path = "/experiments/{id}/events",
+    operation_id = "follow_experiment_events", tag = "experiments", params(("id" = String, Path), After),
     responses((status = 200, description = "a stream of server-sent events", content_type = "text/event-stream")))]
 async fn events(
     State(state): State<AppState>,
@@ -178,7 +182,8 @@ async fn curves(state: &AppState, id: &str) -> ApiResult<Curves> {
 }
 
 /// The curves of the run so far, thinned for charts; follow its events from `next_id` on
-#[utoipa::path(get, path = "/experiments/{id}/series", tag = "experiments", params(("id" = String, Path), SeriesQuery),
+#[utoipa::path(get, path = "/experiments/{id}/series",
+    operation_id = "show_series", tag = "experiments", params(("id" = String, Path), SeriesQuery),
     responses((status = 200, body = Curves)))]
 async fn series(
     State(state): State<AppState>,
@@ -191,7 +196,8 @@ async fn series(
 }
 
 /// All points of all curves as a table
-#[utoipa::path(get, path = "/experiments/{id}/series.csv", tag = "experiments", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/experiments/{id}/series.csv",
+    operation_id = "download_series", tag = "experiments", params(("id" = String, Path)),
     responses((status = 200, content_type = "text/csv")))]
 async fn series_csv(State(state): State<AppState>, Path(id): Path<String>) -> ApiResult<Response> {
     let curves = curves(&state, &id).await?;
@@ -204,7 +210,8 @@ async fn series_csv(State(state): State<AppState>, Path(id): Path<String>) -> Ap
 }
 
 /// The run's log from a byte on; header `x-next` tells where to go on
-#[utoipa::path(get, path = "/experiments/{id}/log", tag = "experiments", params(("id" = String, Path), LogQuery),
+#[utoipa::path(get, path = "/experiments/{id}/log",
+    operation_id = "show_log", tag = "experiments", params(("id" = String, Path), LogQuery),
     responses((status = 200, content_type = "text/plain")))]
 async fn log(
     State(state): State<AppState>,
@@ -225,7 +232,8 @@ async fn log(
 }
 
 /// The whole log as a file
-#[utoipa::path(get, path = "/experiments/{id}/log.txt", tag = "experiments", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/experiments/{id}/log.txt",
+    operation_id = "download_log", tag = "experiments", params(("id" = String, Path)),
     responses((status = 200, content_type = "text/plain")))]
 async fn log_file(State(state): State<AppState>, Path(id): Path<String>) -> ApiResult<Response> {
     let of_name = id.clone();

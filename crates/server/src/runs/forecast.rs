@@ -29,10 +29,12 @@ struct ForecastRequest {
     dataset_id: Option<String>,
     /// Fields by path.
     #[serde(default)]
+    #[schema(value_type = BTreeMap<String, crate::fields::FieldValue>)]
     values: Map<String, Value>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct SamplesQuery {
     /// The first sample, from 0.
     first: Option<usize>,
@@ -41,7 +43,8 @@ struct SamplesQuery {
 }
 
 /// Memory and time that a run would take
-#[utoipa::path(post, path = "/forecast", tag = "experiments", request_body = ForecastRequest,
+#[utoipa::path(post, path = "/forecast",
+    operation_id = "forecast", tag = "experiments", request_body = ForecastRequest,
     responses((status = 200, description = "what `tunesmith forecast --json` prints", body = Value),
         (status = 409, description = "model_missing: the model is not on this machine", body = crate::error::ErrorBody)))]
 async fn forecast(
@@ -65,7 +68,8 @@ async fn forecast(
 }
 
 /// The tokens of an experiment's own samples
-#[utoipa::path(get, path = "/experiments/{id}/samples", tag = "experiments", params(("id" = String, Path), SamplesQuery),
+#[utoipa::path(get, path = "/experiments/{id}/samples",
+    operation_id = "preview_experiment_samples", tag = "experiments", params(("id" = String, Path), SamplesQuery),
     responses((status = 200, description = "what `tunesmith data preview --json` prints", body = Value)))]
 async fn samples(
     State(state): State<AppState>,

@@ -16,6 +16,7 @@ use super::summary::ExperimentSummary;
 use super::supervisor::NewExperiment;
 use super::{GridValues, act};
 use crate::error::{ApiError, ApiResult};
+use crate::fields::FieldValue;
 use crate::state::AppState;
 
 /// The routes of this file.
@@ -41,10 +42,11 @@ struct CreateExperiment {
     dataset_id: Option<String>,
     /// Fields by path; those left out have their defaults.
     #[serde(default)]
+    #[schema(value_type = BTreeMap<String, FieldValue>)]
     values: Map<String, Value>,
     /// Several values for some fields: an experiment for each combination.
     #[serde(default)]
-    #[schema(value_type = Option<std::collections::BTreeMap<String, Vec<Value>>>)]
+    #[schema(value_type = Option<BTreeMap<String, Vec<FieldValue>>>)]
     grid: Option<GridValues>,
     /// Above 0 goes before all that wait.
     #[serde(default)]
@@ -57,14 +59,18 @@ struct ExperimentDetail {
     #[serde(flatten)]
     summary: ExperimentSummary,
     /// Every field by path, as it will be or was used.
+    #[schema(value_type = BTreeMap<String, FieldValue>)]
     values: Map<String, Value>,
     /// Paths of the fields that differ from their defaults.
     changed: Vec<String>,
     /// What its search changed, if it is one of a search.
+    #[schema(required, value_type = Option<BTreeMap<String, FieldValue>>)]
     grid_changes: Option<Map<String, Value>>,
     /// How its data set laid out the data when it was made.
+    #[schema(value_type = BTreeMap<String, FieldValue>)]
     dataset_settings: Map<String, Value>,
     /// `run.json`, once the run has begun.
+    #[schema(required, value_type = Option<BTreeMap<String, Value>>)]
     record: Option<Value>,
     /// The configuration as a file.
     yaml: String,
@@ -94,13 +100,16 @@ struct Reindexed {
 }
 
 /// All experiments, the newest first
-#[utoipa::path(get, path = "/experiments", tag = "experiments", responses((status = 200, body = Vec<ExperimentSummary>)))]
+#[utoipa::path(get, path = "/experiments",
+    operation_id = "list_experiments", tag = "experiments",
+    responses((status = 200, body = Vec<ExperimentSummary>)))]
 async fn list(State(state): State<AppState>) -> ApiResult<Json<Vec<ExperimentSummary>>> {
     act(&state, |_, runs| Ok(Json(runs.list()))).await
 }
 
 /// Makes an experiment, or one for each combination of a grid, and puts it into the queue
-#[utoipa::path(post, path = "/experiments", tag = "experiments", request_body = CreateExperiment,
+#[utoipa::path(post, path = "/experiments",
+    operation_id = "create_experiments", tag = "experiments", request_body = CreateExperiment,
     responses((status = 201, body = Vec<ExperimentSummary>), (status = 422, body = crate::error::ErrorBody)))]
 async fn create(
     State(state): State<AppState>,
@@ -154,7 +163,8 @@ fn by_path(values: Map<String, Value>) -> ApiResult<Map<String, Value>> {
 }
 
 /// One experiment with all its settings and files
-#[utoipa::path(get, path = "/experiments/{id}", tag = "experiments", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/experiments/{id}",
+    operation_id = "show_experiment", tag = "experiments", params(("id" = String, Path)),
     responses((status = 200, body = ExperimentDetail), (status = 404, body = crate::error::ErrorBody)))]
 async fn show(State(state): State<AppState>, Path(id): Path<String>) -> ApiResult<Json<ExperimentDetail>> {
     act(&state, move |_, runs| {
@@ -196,7 +206,8 @@ fn quoted(path: &str) -> String {
 }
 
 /// Gives it another name
-#[utoipa::path(patch, path = "/experiments/{id}", tag = "experiments", params(("id" = String, Path)),
+#[utoipa::path(patch, path = "/experiments/{id}",
+    operation_id = "rename_experiment", tag = "experiments", params(("id" = String, Path)),
     request_body = ChangeExperiment, responses((status = 200, body = ExperimentSummary)))]
 async fn change(
     State(state): State<AppState>,
@@ -207,7 +218,8 @@ async fn change(
 }
 
 /// Removes it with all its files
-#[utoipa::path(delete, path = "/experiments/{id}", tag = "experiments", params(("id" = String, Path)),
+#[utoipa::path(delete, path = "/experiments/{id}",
+    operation_id = "delete_experiment", tag = "experiments", params(("id" = String, Path)),
     responses((status = 204), (status = 409, body = crate::error::ErrorBody)))]
 async fn remove(State(state): State<AppState>, Path(id): Path<String>) -> ApiResult<StatusCode> {
     // A model of it may be loaded.
@@ -217,28 +229,32 @@ async fn remove(State(state): State<AppState>, Path(id): Path<String>) -> ApiRes
 }
 
 /// Writes a checkpoint and leaves; taken from the queue if it waits
-#[utoipa::path(post, path = "/experiments/{id}/stop", tag = "experiments", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/experiments/{id}/stop",
+    operation_id = "stop_experiment", tag = "experiments", params(("id" = String, Path)),
     responses((status = 200, body = ExperimentSummary), (status = 409, body = crate::error::ErrorBody)))]
 async fn stop(State(state): State<AppState>, Path(id): Path<String>) -> ApiResult<Json<ExperimentSummary>> {
     act(&state, move |_, runs| runs.stop(&id).map(Json)).await
 }
 
 /// Ends its process at once
-#[utoipa::path(post, path = "/experiments/{id}/kill", tag = "experiments", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/experiments/{id}/kill",
+    operation_id = "kill_experiment", tag = "experiments", params(("id" = String, Path)),
     responses((status = 200, body = ExperimentSummary), (status = 409, body = crate::error::ErrorBody)))]
 async fn kill(State(state): State<AppState>, Path(id): Path<String>) -> ApiResult<Json<ExperimentSummary>> {
     act(&state, move |_, runs| runs.kill(&id).map(Json)).await
 }
 
 /// Puts it into the queue, to go on from its last checkpoint
-#[utoipa::path(post, path = "/experiments/{id}/resume", tag = "experiments", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/experiments/{id}/resume",
+    operation_id = "resume_experiment", tag = "experiments", params(("id" = String, Path)),
     responses((status = 200, body = ExperimentSummary), (status = 409, body = crate::error::ErrorBody)))]
 async fn resume(State(state): State<AppState>, Path(id): Path<String>) -> ApiResult<Json<ExperimentSummary>> {
     act(&state, move |_, runs| runs.resume(&id).map(Json)).await
 }
 
 /// Puts one that was taken from the queue back into it; the same as resume
-#[utoipa::path(post, path = "/experiments/{id}/requeue", tag = "experiments", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/experiments/{id}/requeue",
+    operation_id = "requeue_experiment", tag = "experiments", params(("id" = String, Path)),
     responses((status = 200, body = ExperimentSummary), (status = 409, body = crate::error::ErrorBody)))]
 async fn requeue(
     State(state): State<AppState>,
@@ -248,14 +264,16 @@ async fn requeue(
 }
 
 /// Puts the waiting experiments into another order
-#[utoipa::path(put, path = "/queue", tag = "experiments", request_body = QueueOrder,
+#[utoipa::path(put, path = "/queue",
+    operation_id = "order_queue", tag = "experiments", request_body = QueueOrder,
     responses((status = 200, body = QueueOrder)))]
 async fn order(State(state): State<AppState>, Json(wanted): Json<QueueOrder>) -> ApiResult<Json<QueueOrder>> {
     act(&state, move |_, runs| Ok(Json(QueueOrder { ids: runs.order_queue(&wanted.ids) }))).await
 }
 
 /// Looks for experiments in the work folder that are not known
-#[utoipa::path(post, path = "/reindex", tag = "experiments", responses((status = 200, body = Reindexed)))]
+#[utoipa::path(post, path = "/reindex",
+    operation_id = "reindex", tag = "experiments", responses((status = 200, body = Reindexed)))]
 async fn reindex(State(state): State<AppState>) -> ApiResult<Json<Reindexed>> {
     act(&state, |_, runs| {
         let (found, added) = runs.reindex()?;

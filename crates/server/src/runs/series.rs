@@ -24,7 +24,7 @@ pub(crate) struct Curves {
 pub(crate) struct Series {
     name: &'static str,
     /// Step and value.
-    #[schema(value_type = Vec<Vec<f64>>)]
+    #[schema(value_type = Vec<(u64, f64)>)]
     points: Vec<(u64, f64)>,
 }
 

@@ -43,6 +43,7 @@ pub(crate) struct RunFailure {
     /// What happened.
     pub(crate) message: String,
     /// What to do about it.
+    #[schema(required)]
     pub(crate) hint: Option<String>,
 }
 

@@ -13,7 +13,9 @@ pub(crate) struct ExperimentSummary {
     /// What people call it.
     pub(crate) name: String,
     /// The data set it learns from, if it is one of the studio's.
+    #[schema(required)]
     pub(crate) dataset_id: Option<String>,
+    #[schema(required)]
     pub(crate) dataset_name: Option<String>,
     pub(crate) problem_type: String,
     /// The base model.
@@ -23,24 +25,36 @@ pub(crate) struct ExperimentSummary {
     pub(crate) progress: f64,
     pub(crate) step: u64,
     pub(crate) n_steps: u64,
+    #[schema(required)]
     pub(crate) eta_secs: Option<f64>,
+    #[schema(required)]
     pub(crate) run_secs: Option<f64>,
     /// What `metric` is.
     pub(crate) metric_name: String,
+    #[schema(required)]
     pub(crate) metric: Option<f64>,
+    #[schema(required)]
     pub(crate) train_loss: Option<f64>,
+    #[schema(required)]
     pub(crate) validation_loss: Option<f64>,
     /// As it is configured: `auto`, `cpu`, `cuda:1`, ….
     pub(crate) device: String,
+    #[schema(required)]
     pub(crate) failure: Option<RunFailure>,
     /// 0 starts next.
+    #[schema(required)]
     pub(crate) queue_position: Option<usize>,
     pub(crate) created_unix_secs: f64,
+    #[schema(required)]
     pub(crate) started_unix_secs: Option<f64>,
+    #[schema(required)]
     pub(crate) finished_unix_secs: Option<f64>,
+    #[schema(required)]
     pub(crate) peak_memory_bytes: Option<u64>,
+    #[schema(required)]
     pub(crate) tokens_per_sec: Option<f64>,
     /// The search that it is one of.
+    #[schema(required)]
     pub(crate) grid_id: Option<String>,
     /// What can be done with it now.
     pub(crate) can: Can,
