@@ -28,7 +28,6 @@ mod rotary;
 mod seed;
 mod segments;
 mod self_test;
-pub mod testing;
 mod weight;
 
 pub use accumulate::{accumulate, accumulate_composed};

@@ -156,7 +156,7 @@ pub fn unpacked(stored: &StoredWeight, device: &Device) -> Tensor<2> {
 /// x wᵀ with both rounded to `compute`, for operations composed of Burn's. A graphics processor multiplies bfloat16 as such
 /// and rounds the result as well; on the CPU, where this is the oracle of the kernels, the sum stays float32.
 pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>, compute: Compute) -> Tensor<2> {
-    if compute == Compute::F32 || is_cpu(&x.device()) {
+    if compute == Compute::F32 || is_cpu(&x.device().inner()) {
         return rounded(x, compute).matmul(rounded(widened(weight), compute).transpose());
     }
     let dtype = x.dtype();

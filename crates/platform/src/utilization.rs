@@ -99,9 +99,9 @@ impl CpuLoad {
         let (busy, all) =
             self.ticks.map_or(now, |(busy, all)| (now.0.saturating_sub(busy), now.1.saturating_sub(all)));
         // Two looks within a tick see the same.
-        if all > 0 {
+        if let Some(share) = busy.saturating_mul(1000).checked_div(all) {
             self.ticks = Some(now);
-            self.share = Some(busy.saturating_mul(1000) / all);
+            self.share = Some(share);
         }
         self.share.map(|share| share.min(1000) as f64 / 1000.0)
     }

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
+use tunesmith_ops::Device;
 
 use crate::harness::{QUICK_TRAINING, Sandbox, experiment, outcome, repository, rows, tiny_model};
+use crate::on_device::on_each_device;
 
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -177,44 +179,38 @@ fn the_memory_forecast_is_near_the_peak() {
     }
 }
 
-/// For builds that have Vulkan, on machines that have a device for it, a software one at least.
-mod vulkan {
-    use tunesmith_ops::testing::device_under_test;
+/// What the loader of Vulkan is told to look for drivers in; the second name is the older one.
+const VULKAN_DRIVERS: [&str; 2] = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"];
 
-    use super::*;
+on_each_device!(a_device_trains_and_is_missed_when_it_is_not_there);
 
-    /// What the loader of Vulkan is told to look for drivers in; the second name is the older one.
-    const DRIVERS: [&str; 2] = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"];
-
-    #[test]
-    fn a_run_on_the_device_and_what_is_said_without_its_driver() {
-        if device_under_test("vulkan").is_none() {
-            return;
-        }
-        let sandbox = sandbox();
-        let told = sandbox.run(&["doctor", "--device", "vulkan"]).success().stdout;
-        assert!(told.contains("Vulkan available: True") && told.contains("computes right"), "{told}");
-        let args = ["train", "-Y", "cfg.yaml", "--device", "vulkan", "--output", "run"];
-        let told = sandbox.run(&args).success();
-        println!("{}", told.stderr);
-        let record: Value =
-            serde_json::from_str(&std::fs::read_to_string(sandbox.path("run/run.json")).unwrap()).unwrap();
-        assert_eq!(record["machine"]["device"], "vulkan:0", "{record}");
-        let beyond = ["train", "-Y", "cfg.yaml", "--device", "vulkan:9", "--output", "other"];
-        sandbox.run(&beyond).failure(7, &["there is no device `vulkan:9`", "hint: there is: vulkan:0"]);
-
-        for device in ["vulkan", "auto"] {
-            let mut without =
-                sandbox.command(&["train", "-Y", "cfg.yaml", "--device", device, "--output", device]);
-            without.envs(DRIVERS.map(|name| (name, "/nonexistent.json")));
-            let outcome = outcome(without);
-            if device == "vulkan" {
-                outcome.failure(7, &["device `vulkan` is not there: ", "hint: install a Vulkan driver"]);
-                assert!(!sandbox.path("vulkan").exists());
-            } else {
-                outcome.success();
-                assert!(sandbox.path("auto/summary.json").exists(), "the processor is there still");
-            }
-        }
+fn a_device_trains_and_is_missed_when_it_is_not_there(name: &str, _: &Device) {
+    let sandbox = sandbox();
+    let told = sandbox.run(&["doctor", "--device", name]).success().stdout;
+    assert!(told.contains("available: True") && told.contains("computes right"), "{told}");
+    let train = |device: &str, output: &str| {
+        sandbox.command(&["train", "-Y", "cfg.yaml", "--device", device, "--output", output])
+    };
+    outcome(train(name, "run")).success();
+    let record: Value = serde_json::from_str(&sandbox.read("run/run.json")).unwrap();
+    assert_eq!(record["machine"]["device"], format!("{name}:0"), "{record}");
+    if name == "metal" {
+        return;
     }
+    let beyond = format!("{name}:99");
+    let words = [format!("there is no device `{beyond}`"), format!("hint: there is: {name}:0")];
+    outcome(train(&beyond, "other")).failure(7, &[&words[0], &words[1]]);
+    if name != "vulkan" {
+        return;
+    }
+    let without_driver = |device: &str| {
+        let mut command = train(device, device);
+        command.envs(VULKAN_DRIVERS.map(|variable| (variable, "/nonexistent.json")));
+        outcome(command)
+    };
+    without_driver("vulkan").failure(7, &["device `vulkan` is not there: ", "hint: install a Vulkan driver"]);
+    assert!(!sandbox.path("vulkan").exists());
+    without_driver("auto").success();
+    let record: Value = serde_json::from_str(&sandbox.read("auto/run.json")).unwrap();
+    assert_eq!(record["machine"]["device"], "cpu", "the processor is there still: {record}");
 }

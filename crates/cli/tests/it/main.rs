@@ -8,6 +8,8 @@ mod docs;
 mod files;
 mod harness;
 mod layers;
+#[path = "../../../ops/tests/support/on_device.rs"]
+mod on_device;
 mod studio_chat;
 mod studio_client;
 mod studio_runs;

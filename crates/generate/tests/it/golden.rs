@@ -2,8 +2,9 @@
 
 use tunesmith_generate::{FinishReason, GenerationSettings};
 use tunesmith_models::CausalLm;
-use tunesmith_ops::{Device, on_each_device};
+use tunesmith_ops::Device;
 
+use crate::on_device::on_each_device;
 use crate::support::*;
 
 /// Prompts and their continuations.

@@ -5,6 +5,8 @@
 mod batches;
 mod chat;
 mod golden;
+#[path = "../../../ops/tests/support/on_device.rs"]
+mod on_device;
 mod smollm2;
 mod stopping;
 mod support;

@@ -11,8 +11,9 @@ use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::tokenizer::Tokenizer;
 use tunesmith_generate::{FinishReason, GenerationSettings};
 use tunesmith_models::{CausalLm, TokenBatch, read_back};
-use tunesmith_ops::{Device, Segments, on_each_device};
+use tunesmith_ops::{Device, Segments};
 
+use crate::on_device::on_each_device;
 use crate::support::*;
 
 struct Real {

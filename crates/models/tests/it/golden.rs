@@ -1,8 +1,9 @@
 //! Logits, losses, gradients and five optimizer steps of tiny models, as transformers and peft compute them.
 
 use tunesmith_models::{CausalLm, Recompute, StepOptions, read_back};
-use tunesmith_ops::{Device, Rule, on_each_device, sum_of_squares, update};
+use tunesmith_ops::{Device, Rule, sum_of_squares, update};
 
+use crate::on_device::on_each_device;
 use crate::support::*;
 
 /// The largest differences that were seen, with some room for other machines: see the printed ones.

@@ -11,5 +11,7 @@ mod adapters;
 mod formats;
 mod golden;
 mod invariances;
+#[path = "../../../ops/tests/support/on_device.rs"]
+mod on_device;
 mod refusals;
 mod support;

@@ -6,12 +6,13 @@ use burn::tensor::DType;
 use tunesmith_ops::{
     Activation, AttentionOptions, Compute, Device, Dropout, LowRank, RotaryTable, Rule, Segments, SelfTest,
     Tensor, TensorData, Weight, activation, attention, cross_entropy_from_hidden, dropout, embedding, gated,
-    layer_norm, linear, linear_low_rank, on_each_device, rms_norm, rotary, sum_of_squares, update,
+    layer_norm, linear, linear_low_rank, rms_norm, rotary, sum_of_squares, update,
 };
 
 use crate::compare::{
     Argument, Leaf, compare, frozen, random, run, run_on, to_vec, tracked, worst_difference,
 };
+use crate::on_device::on_each_device;
 
 on_each_device!(operations_agree_with_the_cpu);
 

@@ -15,6 +15,8 @@ mod devices;
 mod differences;
 mod linear;
 mod norm;
+#[path = "../support/on_device.rs"]
+mod on_device;
 mod optimizer;
 mod profile;
 mod rotary;

@@ -3,6 +3,7 @@
 mod artifacts;
 mod child;
 mod dataset;
+mod entry;
 mod event_file;
 mod event_stream;
 mod experiment_file;

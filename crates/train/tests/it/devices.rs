@@ -3,9 +3,10 @@
 //! One test for each backend, so that its shaders are compiled once.
 
 use tunesmith_models::{CausalLm, TokenBatch, read_back};
-use tunesmith_ops::{Device, Segments, on_each_device, open_device};
+use tunesmith_ops::{Device, Segments, open_device};
 use tunesmith_train::{RunWeights, SavedRun};
 
+use crate::on_device::on_each_device;
 use crate::support::{Bench, losses};
 
 on_each_device!(a_run_follows_that_on_the_cpu);

@@ -9,6 +9,8 @@
 
 mod devices;
 mod exporting;
+#[path = "../../../ops/tests/support/on_device.rs"]
+mod on_device;
 mod profiling;
 mod reference;
 mod resuming;
