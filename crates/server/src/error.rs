@@ -26,8 +26,8 @@ pub struct ApiError {
     pub message: String,
     /// What can be done about it.
     pub hint: Option<String>,
-    /// Facts for programs.
-    pub details: Option<Value>,
+    /// Facts for programs; in a box, since errors are moved about more often than they are looked at.
+    pub details: Option<Box<Value>>,
 }
 
 /// The body of every answer that is not a success.
@@ -112,14 +112,14 @@ impl ApiError {
     /// Adds facts for programs.
     #[must_use]
     pub fn details(mut self, details: Value) -> Self {
-        self.details = Some(details);
+        self.details = Some(Box::new(details));
         self
     }
 
     /// The part that is sent.
     pub fn content(&self) -> ErrorContent {
         let Self { code, message, hint, details, .. } = self.clone();
-        ErrorContent { code: code.to_owned(), message, hint, details }
+        ErrorContent { code: code.to_owned(), message, hint, details: details.map(|details| *details) }
     }
 }
 

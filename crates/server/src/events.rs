@@ -39,7 +39,7 @@ pub enum GlobalEvent {
     /// A data set came, changed or went.
     Dataset(DatasetChange),
     /// A job's state.
-    Job(Job),
+    Job(Box<Job>),
 }
 
 /// A data set came, changed or went.

@@ -78,7 +78,7 @@ fn look(path: PathBuf) -> ApiResult<FileList> {
             is_shown.then(|| FileEntry {
                 path: entry.path().display().to_string(),
                 is_dir: metadata.is_dir(),
-                n_bytes: metadata.is_file().then(|| metadata.len()),
+                n_bytes: metadata.is_file().then_some(metadata.len()),
                 modified_unix_secs: age.map_or(0.0, |age| age.as_secs_f64()),
                 name,
             })

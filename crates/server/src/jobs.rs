@@ -182,7 +182,7 @@ impl Jobs {
         };
         let cancel = Arc::new(AtomicBool::new(false));
         self.lock().insert(number, Entry { job: job.clone(), cancel: Arc::clone(&cancel) });
-        self.events.publish(GlobalEvent::Job(job.clone()));
+        self.events.publish(GlobalEvent::Job(Box::new(job.clone())));
         (job, JobContext { number, jobs: self.clone(), cancel, last_told: Arc::default() })
     }
 
@@ -202,7 +202,7 @@ impl Jobs {
                 job.error = Some(error.content());
             }
         }
-        self.events.publish(GlobalEvent::Job(job.clone()));
+        self.events.publish(GlobalEvent::Job(Box::new(job.clone())));
         let ended: Vec<u64> = entries
             .iter()
             .filter(|(_, entry)| entry.job.state != JobState::Running)
@@ -266,7 +266,7 @@ impl JobContext {
         let mut last_told = self.last_told.lock().unwrap_or_else(PoisonError::into_inner);
         if is_told || last_told.is_none_or(|told| told.elapsed() >= PROGRESS_PERIOD) {
             *last_told = Some(Instant::now());
-            self.jobs.events.publish(GlobalEvent::Job(entry.job.clone()));
+            self.jobs.events.publish(GlobalEvent::Job(Box::new(entry.job.clone())));
         }
     }
 }

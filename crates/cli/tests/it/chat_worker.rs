@@ -30,7 +30,7 @@ impl Worker {
     }
 
     fn hear(&mut self) -> Value {
-        serde_json::from_str(&self.output.next().expect("the worker has more to say").unwrap()).unwrap()
+        serde_json::from_str(&self.output.next().unwrap().unwrap()).unwrap()
     }
 
     /// Asks, and returns the pieces of the answer and its end.

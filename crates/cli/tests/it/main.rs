@@ -1,6 +1,11 @@
 //! Runs the real program, and looks at the repository as a whole. One test binary: one link step.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails is a test that fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a helper that fails is a test that fails"
+)]
 
 mod chat_worker;
 mod devices;

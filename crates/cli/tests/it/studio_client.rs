@@ -56,7 +56,7 @@ impl Studio {
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let url = line.trim().strip_prefix("studio: ").expect("the address").to_owned();
+        let url = line.trim().strip_prefix("studio: ").unwrap().to_owned();
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE))

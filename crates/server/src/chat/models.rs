@@ -39,7 +39,7 @@ pub(crate) struct ChatModel {
 
 /// All of them, experiments first, the newest first.
 pub(crate) async fn chat_models(state: &AppState) -> ApiResult<Vec<ChatModel>> {
-    act(state, |state, runs| list(state, runs)).await
+    act(state, list).await
 }
 
 /// The one with this id; an experiment's name or id and a model's name are taken, too.

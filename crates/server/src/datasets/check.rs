@@ -46,14 +46,14 @@ pub(crate) struct Checked {
     pub conversations: Vec<Conversation>,
 }
 
+/// Conversations, and what the reader noticed.
+type Noticed = (Vec<Rounds>, Vec<String>);
+
 /// All conversations of the training table, in the order of its rows, and what the reader noticed.
 ///
 /// # Errors
 /// What keeps the rows from being conversations.
-pub(crate) fn conversations(
-    settings: &DataSettings,
-    folder: &Path,
-) -> ApiResult<Result<(Vec<Rounds>, Vec<String>), Problem>> {
+pub(crate) fn conversations(settings: &DataSettings, folder: &Path) -> ApiResult<Result<Noticed, Problem>> {
     let mut config = settings.config(folder)?;
     config.dataset.validation_strategy = ValidationStrategy::Automatic;
     // Everything, without a share put aside; forms and files cannot set this.

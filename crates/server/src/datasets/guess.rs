@@ -110,8 +110,8 @@ fn columns(table: &ImportTable, settings: &mut DataSettings) {
     };
     if settings.answer_column.is_none() {
         settings.answer_column = texts(settings).pop().or_else(|| {
-            let others = table.columns.iter().map(|column| &column.name);
-            others.filter(|name| !is_taken(name, settings)).next_back().cloned()
+            let mut others = table.columns.iter().map(|column| &column.name);
+            others.rfind(|name| !is_taken(name, settings)).cloned()
         });
     }
     // A table of plain texts has no prompt: every token is learned.
@@ -145,7 +145,8 @@ mod tests {
     #[test]
     fn names_decide_before_contents() {
         use ColumnKind::{List, Number, Text};
-        let cases: [(&[(&str, ColumnKind)], &str, &[&str], Option<&str>); 6] = [
+        type Case<'a> = (&'a [(&'a str, ColumnKind)], &'a str, &'a [&'a str], Option<&'a str>);
+        let cases: [Case<'_>; 6] = [
             (&[("question", Text), ("answer", Text)], "columns", &["question"], Some("answer")),
             (
                 &[("instruction", Text), ("input", Text), ("output", Text)],
