@@ -6,10 +6,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tunesmith_config::{ConfigError, ExperimentConfig, find_field};
+
+use crate::error::{ApiError, ApiResult};
 
 /// Content of `experiment.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -152,6 +155,40 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()>
     file.write_all(text.as_bytes())?;
     file.sync_data()?;
     fs::rename(&temporary, path)
+}
+
+/// Refuses settings that a run would refuse.
+///
+/// # Errors
+/// The first that is wrong, with all of them as details.
+pub(super) fn check(values: &Map<String, Value>) -> ApiResult<()> {
+    let config = config_of(values).map_err(|error| {
+        let refusal = ApiError::invalid(error.to_string());
+        match error.hint() {
+            Some(hint) => refusal.hint(hint),
+            None => refusal,
+        }
+    })?;
+    let errors: Vec<_> = config
+        .check()
+        .into_iter()
+        .filter(|finding| finding.level == tunesmith_config::Level::Error)
+        .collect();
+    let Some(first) = errors.first() else { return Ok(()) };
+    let findings: Vec<Value> = errors
+        .iter()
+        .map(|finding| json!({"field": finding.field, "message": finding.message, "hint": finding.hint}))
+        .collect();
+    let refusal = ApiError::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "config",
+        format!("{}: {}", first.field, first.message),
+    )
+    .details(json!({"findings": findings}));
+    Err(match &first.hint {
+        Some(hint) => refusal.hint(hint.clone()),
+        None => refusal,
+    })
 }
 
 #[cfg(test)]

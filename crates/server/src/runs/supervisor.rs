@@ -9,17 +9,14 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::http::StatusCode;
 use nix::sys::signal::Signal;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::error::{ApiError, ApiResult};
 use crate::workdir::new_folder;
 
 use super::entry::{Entry, adopt};
-use super::experiment_file::{
-    ExperimentFile, ExperimentFolder, GridOrigin, config_of, now_unix_secs, read_json,
-};
+use super::experiment_file::{ExperimentFile, ExperimentFolder, GridOrigin, check, now_unix_secs, read_json};
 use super::process::Identity;
 use super::status::ExperimentStatus;
 use super::summary::ExperimentSummary;
@@ -471,36 +468,6 @@ impl Inner {
         }
         (2_u64..).map(|n| format!("{name}-{n}")).find(|name| is_free(name)).unwrap_or_default()
     }
-}
-
-fn check(values: &Map<String, Value>) -> ApiResult<()> {
-    let config = config_of(values).map_err(|error| {
-        let refusal = ApiError::invalid(error.to_string());
-        match error.hint() {
-            Some(hint) => refusal.hint(hint),
-            None => refusal,
-        }
-    })?;
-    let errors: Vec<_> = config
-        .check()
-        .into_iter()
-        .filter(|finding| finding.level == tunesmith_config::Level::Error)
-        .collect();
-    let Some(first) = errors.first() else { return Ok(()) };
-    let findings: Vec<Value> = errors
-        .iter()
-        .map(|finding| json!({"field": finding.field, "message": finding.message, "hint": finding.hint}))
-        .collect();
-    let refusal = ApiError::new(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        "config",
-        format!("{}: {}", first.field, first.message),
-    )
-    .details(json!({"findings": findings}));
-    Err(match &first.hint {
-        Some(hint) => refusal.hint(hint.clone()),
-        None => refusal,
-    })
 }
 
 fn no_experiment(id: &str) -> ApiError {
