@@ -13,8 +13,10 @@ fn main() -> std::io::Result<()> {
         |name: &str| std::env::var_os(name).map(PathBuf::from).ok_or_else(std::io::Error::last_os_error);
     let dist = variable("CARGO_MANIFEST_DIR")?.join("../../web/dist");
     let out = variable("OUT_DIR")?;
-    // A path that does not exist would make every build start anew; its parent does.
-    let watched = if dist.is_dir() { dist.clone() } else { variable("CARGO_MANIFEST_DIR")?.join("build.rs") };
+    // Until there is a build of the web app its folder is watched, where one will appear: a path that does not exist would make
+    // every build start anew.
+    let web = variable("CARGO_MANIFEST_DIR")?.join("../../web");
+    let watched = if dist.is_dir() { dist.clone() } else { web };
     writeln!(std::io::stdout(), "cargo:rerun-if-changed={}", watched.display())?;
     let mut files = Vec::new();
     collect(&dist, &mut files);
