@@ -39,7 +39,11 @@ fn an_experiment_from_creation_to_its_files() {
     let sandbox = Sandbox::new();
     let studio = Studio::start(&sandbox);
     assert_eq!(studio.get("/experiments"), json!([]));
-    let id = studio.create(&sandbox, "My First Run", &json!({"training.epochs": 12}));
+    let id = studio.create(
+        &sandbox,
+        "My First Run",
+        &json!({"training.epochs": 12, "environment.device": "auto"}),
+    );
     assert_eq!(id, "my-first-run");
 
     // A client that goes away after a few messages and comes back misses nothing and hears nothing twice.
@@ -57,6 +61,7 @@ fn an_experiment_from_creation_to_its_files() {
     assert_gapless(&heard, 96);
 
     let shown = studio.wait_for_status(&id, "finished");
+    assert_ne!(shown["device"], "auto", "what computed is told");
     assert_eq!(
         (&shown["step"], &shown["n_steps"], &shown["progress"]),
         (&json!(96), &json!(96), &json!(1.0))

@@ -27,6 +27,8 @@ pub(super) struct Entry {
     pub(super) status: ExperimentStatus,
     pub(super) failure: Option<RunFailure>,
     pub(super) flags: Option<Flags>,
+    /// What its run computed on, where the settings leave that open.
+    pub(super) run_device: Option<String>,
     /// Nothing of it changes by itself any more.
     pub(super) is_settled: bool,
     pub(super) noticed: Option<(Instant, ExperimentSummary)>,
@@ -42,6 +44,7 @@ impl Entry {
             status: ExperimentStatus::Stopped,
             failure: None,
             flags: None,
+            run_device: None,
             is_settled: false,
             noticed: None,
         }
@@ -55,6 +58,11 @@ impl Entry {
         // In this order: what a process wrote before it ended is there when it is seen to be gone.
         let process = self.process.as_ref().map(|process| (process.pid, process.is_alive()));
         self.flags = read_json(&self.folder.flags());
+        if self.run_device.is_none() {
+            let record: Option<Value> = read_json(&self.folder.run().join("run.json"));
+            self.run_device =
+                record.and_then(|record| record.pointer("/machine/device")?.as_str().map(str::to_owned));
+        }
         // A file that cannot be read now is read at the next look.
         let _ = self.progress.update(&self.folder.events());
         let facts = Facts {
@@ -150,7 +158,7 @@ impl Entry {
             metric: progress.metric,
             train_loss: progress.train_loss,
             validation_loss: progress.validation_loss,
-            device: self.device(),
+            device: self.run_device.clone().unwrap_or_else(|| self.device()),
             failure: self.failure.clone(),
             queue_position,
             created_unix_secs: self.file.created_unix_secs,
