@@ -19,13 +19,13 @@ export function sampleDataset(now) {
     id: "home-commands", name: "Home commands (sample)", problem_type: TYPE,
     settings: { ...settingsFor("train.jsonl"), validation_table: "held-out.jsonl" }, n_rows: 900, n_validation_rows: 60, n_bytes: 143218,
     tables: [{ path: "train.jsonl", n_rows: 900, n_bytes: 134130 }, { path: "held-out.jsonl", n_rows: 60, n_bytes: 9088 }],
-    created_unix_secs: now, source: { kind: "sample" },
+    created_unix_secs: now, source: "sample",
   };
 }
 const supportDataset = (now) => ({
   id: "support-replies", name: "Support replies", problem_type: TYPE, settings: settingsFor("tickets.csv"), n_rows: 12480,
   n_validation_rows: 624, n_bytes: 9_812_331, tables: [{ path: "tickets.csv", n_rows: 13104, n_bytes: 9_812_331 }],
-  created_unix_secs: now - 5 * 86400, source: { kind: "upload", name: "tickets.csv" },
+  created_unix_secs: now - 5 * 86400, source: "upload of tickets.csv",
 });
 export const demoModel = () => ({
   name: "HuggingFaceTB/SmolLM2-135M-Instruct", path: "/home/ada/.cache/tunesmith/models/SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -71,10 +71,10 @@ export function initialState(empty, now) {
   };
 }
 
-export function newExperiment(name, dataset_id, values, now, i) {
+export function newExperiment(name, dataset_id, values, grid, now, i) {
   const id = `${name.toLowerCase().replace(/[^a-z0-9]+/g, "-")}-${Math.floor(now) % 100000}${i || ""}`;
   const epochs = Number(values["training.epochs"] ?? 1);
-  return run(id, name, { dataset_id, values, model: values.llm_backbone ?? "h2oai/h2o-danube3-500m-base", state: "queued", created: now, order: now + i, n_steps: Math.max(1, Math.round(225 * epochs)) });
+  return run(id, name, { dataset_id, values, grid, model: values.llm_backbone ?? "h2oai/h2o-danube3-500m-base", state: "queued", created: now, order: now + i, n_steps: Math.max(1, Math.round(225 * epochs)) });
 }
 
 export const machine = (share, used) => ({
@@ -104,7 +104,19 @@ function parseTable(name, text) {
   return { columns, rows: objects.map((o) => columns.map((c) => o[c] ?? null)) };
 }
 
-export function readImport(name, text) {
+/** What is in a column: gaps, different values and the first of them. */
+function describeColumn(name, cells) {
+  const filled = cells.filter((cell) => cell !== null && cell !== "").map(String);
+  const values = [...new Set(filled)];
+  const kind = values.length === 0 ? "empty" : values.every((value) => Number.isFinite(Number(value))) ? "number" : "text";
+  return { name, kind, n_missing: cells.length - filled.length, n_unique: values.length, examples: values.slice(0, 3) };
+}
+
+/** Where an import comes from, in the server's words. */
+const inWords = (source, name) =>
+  ({ upload: () => `upload of ${name}`, local: () => source.path, url: () => source.url.split(/[?#]/)[0], hub: () => `${source.repo} (${source.split ?? "train"}) on the Hugging Face hub` })[source.kind]();
+
+export function readImport(name, text, source) {
   const { columns, rows } = parseTable(name, text);
   const pick = (...names) => columns.find((c) => names.includes(c.toLowerCase())) ?? null;
   const prompt = pick("prompt", "instruction", "question", "input");
@@ -114,9 +126,9 @@ export function readImport(name, text) {
   const made = {
     id, columns, rows, name, text,
     answer: {
-      id, suggested_name: name.replace(/\.\w+$/, ""),
+      id, suggested_name: name.replace(/\.\w+$/, ""), source: inWords(source, name),
       tables: [{ path: table, n_rows: rows.length, n_bytes: text.length,
-        columns: columns.map((c, i) => ({ name: c, kind: "text", n_missing: rows.filter((r) => r[i] === null).length, n_unique: new Set(rows.map((r) => r[i])).size, examples: rows.slice(0, 3).map((r) => String(r[i] ?? "")) })),
+        columns: columns.map((c, i) => describeColumn(c, rows.map((row) => row[i]))),
         rows: rows.slice(0, 50) }],
       guess: { ...settingsFor(table), system_column: pick("system"), prompt_columns: prompt ? [prompt] : [], answer_column: answer },
       problems: [],
@@ -147,7 +159,7 @@ export function check(made, settings) {
 export function datasetFromImport(made, body, now) {
   const t = made.answer.tables[0];
   const held = Math.ceil(t.n_rows * (body.settings.validation_size ?? 0.05));
-  return { id: `${body.name.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`, name: body.name, problem_type: TYPE, settings: body.settings, n_rows: t.n_rows - held, n_validation_rows: held, n_bytes: t.n_bytes, tables: [{ path: t.path, n_rows: t.n_rows, n_bytes: t.n_bytes }], created_unix_secs: now, source: { kind: "upload", name: made.name }, imported: check(made, body.settings).conversations.map((c) => c.turns) };
+  return { id: `${body.name.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`, name: body.name, problem_type: TYPE, settings: body.settings, n_rows: t.n_rows - held, n_validation_rows: held, n_bytes: t.n_bytes, tables: [{ path: t.path, n_rows: t.n_rows, n_bytes: t.n_bytes }], created_unix_secs: now, source: made.answer.source, imported: check(made, body.settings).conversations.map((c) => c.turns) };
 }
 
 export function rowsOf(d, query) {
@@ -169,10 +181,16 @@ const histogram = (from, step, counts) => {
   const bins = counts.map((count, i) => ({ from: from + i * step, to: from + (i + 1) * step - 1, count }));
   return { bins, min: from, max: from + counts.length * step - 1, mean: from + step * counts.length * 0.43, p50: from + step * Math.floor(counts.length * 0.4), p95: from + step * Math.floor(counts.length * 0.8) };
 };
+function columnsOf(d) {
+  const { columns, rows } = rowsOf(d, new URLSearchParams({ limit: "900" }));
+  const described = columns.map((name, i) => describeColumn(name, rows.map((row) => row[i])));
+  // The fixture is a part of the data sets that it stands for: they have more different values.
+  return d.imported ? described : described.map((column, i) => ({ ...column, n_unique: [1, 871, 512][i] }));
+}
 export const statisticsOf = (d) => ({
   n_conversations: d.n_rows, turns: histogram(3, 1, [d.n_rows]), prompt_words: histogram(3, 1, [12, 88, 151, 204, 186, 120, 71, 40, 19, 9]),
   answer_words: histogram(1, 1, [410, 220, 118, 92, 41, 12, 7]), conversation_words: histogram(7, 1, [8, 60, 133, 190, 201, 142, 88, 45, 22, 11]),
-  columns: ["system", "prompt", "answer"].map((name, i) => ({ name, n_missing: 0, n_unique: [1, 871, 512][i] })),
+  columns: columnsOf(d),
 });
 
 // Configuration -------------------------------------------------------------------------------------------------
@@ -244,22 +262,23 @@ export function forecast(values, d) {
   return { device: "cpu", memory: { parts, total_bytes: total, free_bytes: free, fits: total < free }, time: { steps, secs: steps * 0.42, secs_per_step: 0.42, based_on: "runs of this model on this machine" },
     suggestions: total < free ? [] : [{ text: "Train adapters instead of all weights", changes: { "training.lora": true } }, { text: "Halve the batch and add up gradients over two", changes: { "training.batch_size": Math.max(1, batch >> 1), "training.grad_accumulation": 2 } }, { text: "Cut samples at 512 tokens", changes: { "tokenizer.max_length": 512 } }] };
 }
+const ADAPTER_BYTES = 9_783_112;
 export function detail(e, s, state) {
   const values = { llm_backbone: e.model, experiment_name: e.name, ...e.values };
   const done = s.step > 0 && ["finished", "stopped"].includes(s.status);
   const folder = `/home/ada/tunesmith/experiments/${e.id}`;
   const art = (name, label, n_bytes, path) => ({ name, label, n_bytes, path, file_name: path.split("/").pop() });
   return {
-    ...s, values, changed: checkConfig(values).changed, dataset_settings: Object.fromEntries(Object.entries(values).filter(([path]) => path.startsWith("dataset."))), grid_changes: null,
+    ...s, values, changed: checkConfig(values).changed, dataset_settings: Object.fromEntries(Object.entries(values).filter(([path]) => path.startsWith("dataset."))), grid_changes: e.grid?.changes ?? null,
     record: { version: "0.1.0", device: "cpu", instruction_set: "bf16", seed: 1 }, yaml: toYaml(values), command: `tunesmith train -Y ${folder}/request.yaml --output ${folder}/run`, folder,
-    artifacts: [...(done ? [art("adapter", "Adapter (PEFT)", 9783112, "run/adapter_model")] : []), ...(e.merged ? [art("merged", "Merged model", 538e6, "exports/merged")] : []), ...(s.status === "queued" ? [] : [art("events", "Events", 81233, "run/events.jsonl"), art("log", "Log", 14022, "run/logs.log")]), art("config", "Experiment file", 812, "request.yaml"), ...(done ? [art("everything", "Everything, as zip", 21e6, "run")] : [])],
+    artifacts: [...(done ? [art("adapter", "Adapter (PEFT)", ADAPTER_BYTES, "run/adapter_model")] : []), ...(e.merged ? [art("merged", "Merged model", 538e6, "exports/merged")] : []), ...(s.status === "queued" ? [] : [art("events", "Events", 81233, "run/events.jsonl"), art("log", "Log", 14022, "run/logs.log")]), art("config", "Experiment file", 812, "request.yaml"), ...(done ? [art("everything", "Everything, as zip", 21e6, "run")] : [])],
   };
 }
 
 // Chat ----------------------------------------------------------------------------------------------------------
 export const chatModels = (state, all) => [
-  ...all.filter((s) => s.can.chat).map((s) => ({ id: `run:${s.id}`, label: s.name, experiment_id: s.id, base: `model:${s.model}`, is_loaded: state.loaded.includes(`run:${s.id}`), context: 2048 })),
-  ...state.models.map((m) => ({ id: `model:${m.name}`, label: m.name, experiment_id: null, base: null, is_loaded: state.loaded.includes(`model:${m.name}`), context: 2048 })),
+  ...all.filter((s) => s.can.chat).map((s) => ({ id: `run:${s.id}`, label: s.name, experiment_id: s.id, base: `model:${s.model}`, is_loaded: state.loaded.includes(`run:${s.id}`), context: 2048, n_bytes: ADAPTER_BYTES + (state.models.find((m) => m.name === s.model)?.n_bytes ?? 0) })),
+  ...state.models.map((m) => ({ id: `model:${m.name}`, label: m.name, experiment_id: null, base: null, is_loaded: state.loaded.includes(`model:${m.name}`), context: 2048, n_bytes: m.n_bytes })),
 ];
 export const chatDefaults = (model) => ({
   settings: { do_sample: false, temperature: 0, top_k: 0, top_p: 1, repetition_penalty: 1, max_length_inference: 256, num_history: 4 },

@@ -52,6 +52,7 @@ export function summaryOf(e, state, now, speed) {
     created_unix_secs: e.created, started_unix_secs: e.started ?? null,
     finished_unix_secs: active || status === "queued" ? null : (e.ended ?? null),
     peak_memory_bytes: step ? e.peak_memory : null, tokens_per_sec: step ? tokensPerSec(e, step) : null,
+    grid_id: e.grid?.id ?? null,
     can: {
       stop: active || status === "queued", kill: active,
       resume: ["stopped", "failed", "killed"].includes(status) && step > 0,
@@ -73,7 +74,7 @@ export function seriesOf(e, s) {
     ["validation_loss", evaluations.map((x) => [x, validation(e, x)])],
     ["validation_perplexity", evaluations.map((x) => [x, Math.exp(validation(e, x))])],
   ];
-  return { series: series.map(([name, points]) => ({ name, points })), n_lines: s.step, next_id: s.step };
+  return { series: series.map(([name, points]) => ({ name, points })), n_lines: s.step, next_id: String(s.step) };
 }
 
 export function eventsOf(e, s, after) {

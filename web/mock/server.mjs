@@ -186,7 +186,7 @@ on("POST", "/imports", ({ body }) => {
   const upload = source.kind === "upload" ? imports.get(source.upload_id) : null;
   const name = upload?.name ?? (source.path ?? source.url ?? source.repo).split("/").pop();
   return [202, startJob("import", `Read ${name}`, source.kind === "upload" ? 0.5 : 1.6, () => {
-    const made = data.readImport(name, upload ? upload.text : data.sampleText());
+    const made = data.readImport(name, upload ? upload.text : data.sampleText(), source);
     imports.set(made.id, made);
     return { import_id: made.id };
   }, upload ? null : 1234567)];
@@ -267,11 +267,13 @@ on("GET", "/experiments", () => state.experiments.map(summary));
 on("POST", "/experiments", ({ body }) => {
   const grid = Object.entries(body.grid ?? {});
   const runs = grid.reduce((list, [path, values]) => list.flatMap((run) => values.map((value) => [...run, [path, value]])), [[]]);
+  const grid_id = `${body.name}-${Math.round(1000 * now())}`;
   const made = runs.map((run, i) => {
     const name = [body.name, ...run.map(([path, value]) => `${path.split(".").pop()}_${value}`)].join("_");
     if (state.experiments.some((e) => e.name === name))
       throw new Refusal(409, "name_taken", `There is an experiment named “${name}” already.`, "Choose another name.");
-    return data.newExperiment(name, body.dataset_id, { ...body.values, ...Object.fromEntries(run) }, now(), i);
+    const changes = Object.fromEntries(run);
+    return data.newExperiment(name, body.dataset_id, { ...body.values, ...changes }, grid.length ? { id: grid_id, changes } : null, now(), i);
   });
   state.experiments.unshift(...made);
   save();
