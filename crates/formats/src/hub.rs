@@ -7,6 +7,8 @@
 mod listing;
 mod transfer;
 
+pub use transfer::system_roots;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File};

@@ -85,16 +85,7 @@ fn load_parameter(
 ) -> Result<Parameter> {
     let name = spec.name.clone();
     let is_kept = options.frozen == Format::F32 || (options.is_trained)(&name) || spec.shape.len() != 2;
-    if !is_kept && !is_cpu(device) {
-        let dtype = match frozen_format(device, options.frozen) {
-            Format::Bf16 => DType::BF16,
-            Format::F16 => DType::F16,
-            _ => DType::F32,
-        };
-        let (shape, values) = source.read_f32(&name)?;
-        return Ok(Parameter::new(name, shape, to_device(values, device, dtype), false));
-    }
-    if let (false, [n_rows, n_columns]) = (is_kept, spec.shape.as_slice()) {
+    if let (false, true, [n_rows, n_columns]) = (is_kept, is_cpu(device), spec.shape.as_slice()) {
         let as_in_file = source.read_blocks(&name)?.and_then(|(layout, bytes)| {
             let format = format_of(layout).filter(|format| is_as_wanted(*format, options.frozen))?;
             StoredWeight::new(Arc::new(bytes), format, *n_rows, *n_columns)
@@ -108,8 +99,13 @@ fn load_parameter(
         let weight = converted(&values, *n_rows, *n_columns, format, &name)?;
         return Ok(Parameter::from_stored(name, weight));
     }
+    let dtype = match frozen_format(device, options.frozen) {
+        Format::Bf16 if !is_kept => DType::BF16,
+        Format::F16 if !is_kept => DType::F16,
+        _ => DType::F32,
+    };
     let (shape, values) = source.read_f32(&name)?;
-    Ok(Parameter::new(name, shape, to_device(values, device, DType::F32), true))
+    Ok(Parameter::new(name, shape, to_device(values, device, dtype), is_kept))
 }
 
 fn format_of(layout: BlockLayout) -> Option<Format> {

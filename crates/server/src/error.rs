@@ -109,6 +109,13 @@ impl ApiError {
         self
     }
 
+    /// As [`Self::hint`], where there is one.
+    #[must_use]
+    pub fn hint_if(mut self, hint: Option<impl Into<String>>) -> Self {
+        self.hint = hint.map(Into::into).or(self.hint);
+        self
+    }
+
     /// Adds facts for programs.
     #[must_use]
     pub fn details(mut self, details: Value) -> Self {
@@ -131,11 +138,7 @@ impl IntoResponse for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        let api_error = Self::internal(error.to_string());
-        match error.hint() {
-            Some(hint) => api_error.hint(hint),
-            None => api_error,
-        }
+        Self::internal(error.to_string()).hint_if(error.hint())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Models in the cache: which there are, fetching more, deleting.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -13,12 +13,14 @@ use tunesmith_formats::hub::Hub;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::chat::chat_models;
 use crate::datasets::run_program;
 use crate::error::{ApiError, ApiResult};
 use crate::jobs::{Job, JobKind};
 use crate::state::AppState;
 use crate::workdir::folder_size;
+
+/// How deep models lie below the cache's folder.
+const MODEL_DEPTH: usize = 3;
 
 const DEMO: &str = "SmolLM2-135M-Instruct";
 
@@ -57,8 +59,10 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
 #[utoipa::path(get, path = "/models",
     operation_id = "list_models", tag = "models", responses((status = 200, body = Vec<Model>)))]
 async fn list(State(state): State<AppState>) -> ApiResult<Json<Vec<Model>>> {
-    let found = cached(&state).await?;
-    let models = tokio::task::spawn_blocking(move || found.into_iter().map(describe).collect()).await?;
+    let models = tokio::task::spawn_blocking(move || {
+        cached_models(&state.cache_dir).into_iter().map(describe).collect()
+    })
+    .await?;
     Ok(Json(models))
 }
 
@@ -118,11 +122,11 @@ async fn download(
 #[utoipa::path(delete, path = "/models/{name}", operation_id = "delete_model", tag = "models",
     params(("name" = String, Path, description = "with its slashes escaped as %2F")), responses((status = 204)))]
 async fn delete(State(state): State<AppState>, Path(name): Path<String>) -> ApiResult<StatusCode> {
-    let found = cached(&state).await?;
-    let Some((_, path, _)) = found.into_iter().find(|(known, ..)| *known == name) else {
-        return Err(ApiError::not_found(format!("there is no model {name} in the cache")));
-    };
     tokio::task::spawn_blocking(move || {
+        let found = cached_models(&state.cache_dir).into_iter().find(|(known, _)| *known == name);
+        let Some((_, path)) = found else {
+            return Err(ApiError::not_found(format!("there is no model {name} in the cache")));
+        };
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed.map_err(|error| ApiError::io(&path, "remove", &error))
     })
@@ -130,18 +134,51 @@ async fn delete(State(state): State<AppState>, Path(name): Path<String>) -> ApiR
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Name, place and size of each.
-async fn cached(state: &AppState) -> ApiResult<Vec<(String, PathBuf, u64)>> {
-    let models = chat_models(state).await?.into_iter().filter(|model| model.experiment_id.is_none());
-    Ok(models
-        .filter_map(|model| {
-            let place = model.args.iter().position(|arg| arg == "--model")?;
-            Some((model.label, PathBuf::from(model.args.get(place + 1)?), model.n_bytes))
-        })
-        .collect())
+/// Bytes of a model's files.
+pub(crate) fn size_of_model(path: &FilePath) -> u64 {
+    if path.is_dir() { folder_size(path).0 } else { path.metadata().map_or(0, |file| file.len()) }
 }
 
-fn describe((name, path, n_bytes): (String, PathBuf, u64)) -> Model {
+/// Names and places of the models in the cache: folders with a `config.json`, and GGUF files.
+pub(crate) fn cached_models(cache_dir: &FilePath) -> Vec<(String, PathBuf)> {
+    let root = &cache_dir.join("models");
+    let mut found = Vec::new();
+    collect(root, root, MODEL_DEPTH, &mut found);
+    found.sort();
+    found
+}
+
+fn collect(root: &FilePath, folder: &FilePath, depth: usize, found: &mut Vec<(String, PathBuf)>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+        if name.starts_with('.') {
+            continue;
+        }
+        if path.is_dir() {
+            if path.join("config.json").is_file() {
+                found.push((hub_name(&name), path));
+            } else if 0 < depth {
+                collect(root, &path, depth - 1, found);
+            }
+        } else if let Some(stem) = name.strip_suffix(".gguf") {
+            found.push((stem.to_owned(), path));
+        }
+    }
+}
+
+/// The name on the hub of a folder that the hub client made: `owner--name/main` is `owner/name`. Other folders keep theirs.
+fn hub_name(name: &str) -> String {
+    let Some((model, revision)) = name.split_once('/').filter(|(model, _)| model.contains("--")) else {
+        return name.to_owned();
+    };
+    let mut parts = model.splitn(3, "--");
+    let id = [parts.next(), parts.next()].into_iter().flatten().collect::<Vec<_>>().join("/");
+    let filter = parts.next().map(|filter| format!(":{filter}")).unwrap_or_default();
+    if revision == "main" { format!("{id}{filter}") } else { format!("{id}{filter}@{revision}") }
+}
+
+fn describe((name, path): (String, PathBuf)) -> Model {
     let source = ModelSource::open(&path).ok();
     let tensors = || source.iter().flat_map(ModelSource::tensors);
     let n_parameters: u64 = tensors().map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum();
@@ -151,7 +188,7 @@ fn describe((name, path, n_bytes): (String, PathBuf, u64)) -> Model {
     Model {
         is_demo: name.contains(DEMO),
         path: path.display().to_string(),
-        n_bytes,
+        n_bytes: size_of_model(&path),
         architecture: source
             .as_ref()
             .map_or_else(String::new, |source| source.config().architecture.class_name().to_owned()),
@@ -172,7 +209,29 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.gguf");
         fs::write(&path, b"nothing").unwrap();
-        let model = json!(describe(("x".to_owned(), path, 7)));
+        let model = json!(describe(("x".to_owned(), path)));
         assert_eq!((&model["architecture"], &model["n_parameters"]), (&json!(""), &Value::Null));
+    }
+
+    #[test]
+    fn models_are_folders_and_gguf_files() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [
+            "owner/a/config.json",
+            "b/config.json",
+            "b/model.safetensors",
+            "o--n/main/config.json",
+            "o--n/v2/config.json",
+            "tiny.gguf",
+            "notes.txt",
+            "x/y/z.gguf",
+        ] {
+            let path = folder.path().join("models").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "{}").unwrap();
+        }
+        let names: Vec<String> = cached_models(folder.path()).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["b", "o/n", "o/n@v2", "owner/a", "tiny", "x/y/z"]);
+        assert!(cached_models(&folder.path().join("nowhere")).is_empty());
     }
 }

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, stream};
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// A file of the web app.
 struct File {
@@ -98,8 +98,8 @@ pub(crate) async fn security_headers(mut response: Response) -> Response {
 }
 
 /// The content of a file, piece by piece.
-pub(crate) fn file_stream(file: tokio::fs::File) -> impl Stream<Item = io::Result<Bytes>> {
-    const CHUNK_BYTES: usize = 1 << 16;
+pub(crate) fn file_stream(file: impl AsyncRead + Unpin) -> impl Stream<Item = io::Result<Bytes>> {
+    const CHUNK_BYTES: usize = 1 << 18;
     stream::try_unfold(file, |mut file| async move {
         let mut chunk = vec![0; CHUNK_BYTES];
         let n = file.read(&mut chunk).await?;

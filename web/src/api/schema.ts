@@ -1328,7 +1328,7 @@ export interface components {
             /** @description The data set it learns from, if it is one of the studio's. */
             dataset_id: string | null;
             dataset_name: string | null;
-            /** @description As it is configured: `auto`, `cpu`, `cuda:1`, …. */
+            /** @description What computes: `cpu`, `cuda:1`, …; before the run has begun as it is configured, so perhaps `auto`. */
             device: string;
             /** Format: double */
             eta_secs: number | null;

@@ -75,7 +75,7 @@ struct MemoryReport {
     total_bytes: u64,
     /// The least a run gets by with, running blocks a second time where memory is short.
     least_bytes: u64,
-    /// Of the machine; unknown for a graphics processor.
+    /// On the device; nothing where the system does not tell.
     free_bytes: Option<u64>,
     /// Whether the least is free.
     fits: Option<bool>,

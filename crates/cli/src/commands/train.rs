@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 use tunesmith_config::ExperimentConfig;
 use tunesmith_formats::model_source::ModelSource;
-use tunesmith_ops::{choose_device, open_chosen};
+use tunesmith_ops::{ChosenDevice, choose_device, open_chosen};
 use tunesmith_train::{Profile, RunFolder, RunRequest, RunStatus, RunSummary, Status, run as train};
 
 use crate::experiment::{self, Overrides};
@@ -75,9 +75,9 @@ pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> 
     let mut plan = plan(args, terminal)?;
     experiment::refuse_errors(&plan.config)?;
     // Before a model is fetched for it.
-    choose_device(&plan.config.environment.device, plan.config.environment.first_gpu())?;
+    let device = choose_device(&plan.config.environment.device, plan.config.environment.first_gpu())?;
     let model = model_store::backbone(&plan.config, terminal)?;
-    warn_about_memory(&model.path, &plan.config, terminal)?;
+    warn_about_memory(&model.path, &plan.config, device, terminal)?;
     if model.source != Origin::Path {
         // The name by which other programs find the base of the adapter, too.
         plan.config.llm_backbone.clone_from(&model.model);
@@ -165,12 +165,16 @@ fn plan_of_run(args: &TrainArgs, run_dir: &Path, terminal: &Terminal) -> Result<
 }
 
 /// A run that will not fit is better not started; but the figure is rough, so the user decides.
-fn warn_about_memory(model: &Path, config: &ExperimentConfig, terminal: &Terminal) -> Result<(), Failure> {
+fn warn_about_memory(
+    model: &Path,
+    config: &ExperimentConfig,
+    device: ChosenDevice,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
     let source = ModelSource::open(model)?;
-    let chosen = choose_device(&config.environment.device, config.environment.first_gpu())?;
-    let needed = memory::least_bytes(&source, config, &open_chosen(chosen));
+    let needed = memory::least_bytes(&source, config, &open_chosen(device));
     let remedy = memory::remedy(&source, config);
-    if let Some(available) = chosen.free_memory_bytes()
+    if let Some(available) = device.free_memory_bytes()
         && available < needed
     {
         terminal.warning(format_args!(

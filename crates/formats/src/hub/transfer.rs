@@ -64,6 +64,8 @@ impl<'a> Client<'a> {
             url: endpoint.to_owned(),
             reason: format!("a time-out of {} seconds is not possible", hub.timeout_secs),
         })?;
+        // Reading the system's takes a while.
+        let roots = if endpoint.starts_with("https:") { system_roots() } else { RootCerts::WebPki };
         let config = Agent::config_builder()
             .user_agent(concat!("tunesmith/", env!("CARGO_PKG_VERSION")))
             .http_status_as_error(false)
@@ -73,7 +75,7 @@ impl<'a> Client<'a> {
             .timeout_connect(Some(timeout))
             .timeout_recv_response(Some(timeout))
             .timeout_per_read(Some(Duration::from_secs(STALL_SECS).max(timeout)))
-            .tls_config(TlsConfig::builder().root_certs(root_certificates(endpoint)).build());
+            .tls_config(TlsConfig::builder().root_certs(roots).build());
         Ok(Self { hub, model_id, endpoint, agent: config.build().new_agent() })
     }
 
@@ -301,10 +303,7 @@ impl Failure {
 }
 
 /// The system's certificates, which a company's proxy needs; Mozilla's where the system has none.
-fn root_certificates(endpoint: &str) -> RootCerts {
-    if !endpoint.starts_with("https:") {
-        return RootCerts::WebPki;
-    }
+pub fn system_roots() -> RootCerts {
     let found = rustls_native_certs::load_native_certs().certs;
     let certificates: Vec<_> = found.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
     match certificates.is_empty() {

@@ -118,11 +118,8 @@ pub(crate) async fn ask(state: &AppState, model: &ChatModel, question: Question)
     .await??;
     if let Err(failed) = worker.ready().await {
         state.chat.pool.remove(&model.id);
-        let error = ApiError::invalid(format!("{} cannot be loaded: {}", model.label, failed.message));
-        return Err(match failed.hint {
-            Some(hint) => error.hint(hint),
-            None => error,
-        });
+        let message = format!("{} cannot be loaded: {}", model.label, failed.message);
+        return Err(ApiError::invalid(message).hint_if(failed.hint));
     }
     Ok(worker.ask(question))
 }

@@ -88,11 +88,8 @@ pub(crate) fn check(settings: &DataSettings, folder: &Path) -> ApiResult<Checked
     };
     let mut problems: Vec<Problem> = check_validation(settings, folder)?.into_iter().collect();
     let last = |rounds: &Rounds| rounds.rounds.last().cloned();
-    let rows_where = |is_hit: &dyn Fn(&Rounds) -> bool| -> Vec<u64> {
-        all.iter().filter(|rounds| is_hit(rounds)).map(|rounds| rounds.row as u64 + 1).collect()
-    };
     let empty_answers =
-        rows_where(&|rounds| last(rounds).is_some_and(|round| round.answer.trim().is_empty()));
+        rows_where(&all, |rounds| last(rounds).is_some_and(|round| round.answer.trim().is_empty()));
     let n_all = all.len();
     if empty_answers.len() == n_all {
         problems.push(Problem {
@@ -110,9 +107,9 @@ pub(crate) fn check(settings: &DataSettings, folder: &Path) -> ApiResult<Checked
             "answer_column",
         ));
     }
-    let has_prompts = !settings.prompt_columns.is_empty() || settings.layout != "columns";
+    let has_prompts = settings.has_prompts();
     let empty_prompts =
-        rows_where(&|rounds| last(rounds).is_some_and(|round| round.prompt.trim().is_empty()));
+        rows_where(&all, |rounds| last(rounds).is_some_and(|round| round.prompt.trim().is_empty()));
     if has_prompts && !empty_prompts.is_empty() {
         problems.push(warning(
             format!("{} of {n_all} rows have an empty prompt", empty_prompts.len()),
@@ -122,7 +119,7 @@ pub(crate) fn check(settings: &DataSettings, folder: &Path) -> ApiResult<Checked
         ));
     }
     let mut seen = std::collections::HashSet::new();
-    let repeats = rows_where_mut(&all, |rounds| {
+    let repeats = rows_where(&all, |rounds| {
         let key: Vec<(&str, &str)> =
             rounds.rounds.iter().map(|round| (round.prompt.as_str(), round.answer.as_str())).collect();
         !seen.insert(key)
@@ -159,7 +156,8 @@ pub(crate) fn check(settings: &DataSettings, folder: &Path) -> ApiResult<Checked
     Ok(Checked { problems, conversations })
 }
 
-fn rows_where_mut<'a>(all: &'a [Rounds], mut is_hit: impl FnMut(&'a Rounds) -> bool) -> Vec<u64> {
+/// Numbers of the rows, counted from 1, for which it holds.
+fn rows_where<'a>(all: &'a [Rounds], mut is_hit: impl FnMut(&'a Rounds) -> bool) -> Vec<u64> {
     all.iter().filter(|rounds| is_hit(rounds)).map(|rounds| rounds.row as u64 + 1).collect()
 }
 

@@ -3,13 +3,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
+use tunesmith_formats::hub::system_roots;
 use ureq::http::Response;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
 use crate::error::{ApiError, ApiResult};
@@ -31,12 +31,6 @@ pub(crate) struct Client {
 impl Client {
     /// A client that sends this bearer token with every request, to the host it asks first only.
     pub(crate) fn new(token: Option<String>) -> Self {
-        let found = rustls_native_certs::load_native_certs().certs;
-        let certificates: Vec<_> = found.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
-        let roots = match certificates.is_empty() {
-            true => RootCerts::WebPki,
-            false => RootCerts::Specific(Arc::new(certificates)),
-        };
         let config = Agent::config_builder()
             .user_agent(concat!("tunesmith/", env!("CARGO_PKG_VERSION")))
             .http_status_as_error(false)
@@ -44,7 +38,7 @@ impl Client {
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(STALL))
             .timeout_per_read(Some(STALL))
-            .tls_config(TlsConfig::builder().root_certs(roots).build());
+            .tls_config(TlsConfig::builder().root_certs(system_roots()).build());
         Self { agent: config.build().new_agent(), token }
     }
 

@@ -143,12 +143,8 @@ fn import(state: &AppState, source: &Source, context: &JobContext) -> ApiResult<
             let error = problems.first().map_or_else(
                 || ApiError::invalid("there is no table in it"),
                 |problem| {
-                    let error =
-                        ApiError::invalid(problem.message.clone()).details(json!({"problems": problems}));
-                    match &problem.hint {
-                        Some(hint) => error.hint(hint),
-                        None => error,
-                    }
+                    let error = ApiError::invalid(problem.message.clone());
+                    error.details(json!({"problems": problems})).hint_if(problem.hint.as_ref())
                 },
             );
             return Err(error);

@@ -233,8 +233,7 @@ async fn show_conversations(
         let folder = state.workdir.dataset(&id)?;
         let found = conversations(&dataset.settings, &folder)?;
         let (all, _) = found.map_err(|problem| ApiError::invalid(problem.message))?;
-        let settings = &dataset.settings;
-        let has_prompts = !settings.prompt_columns.is_empty() || settings.layout != "columns";
+        let has_prompts = dataset.settings.has_prompts();
         let (offset, limit) = (query.offset.unwrap_or(0), query.limit.unwrap_or(20).min(MAX_LIMIT));
         let shown = all.iter().skip(offset).take(limit).map(|rounds| readable(rounds, has_prompts));
         ApiResult::Ok(Conversations { conversations: shown.collect(), n: all.len() as u64 })

@@ -1,10 +1,6 @@
 //! The data set to begin with, and the model that goes with it: written and fetched by the program's own commands.
 
 use std::fs;
-use std::io::Read;
-use std::process::{Command, Stdio};
-use std::thread;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -17,11 +13,11 @@ use super::record::free_name;
 use super::settings::DataSettings;
 use crate::error::{ApiError, ApiResult};
 use crate::jobs::{Job, JobContext, JobKind};
+use crate::runs::{last_words, run_to_end};
 use crate::secrets::{HUGGING_FACE_TOKEN, random_hex};
 use crate::state::AppState;
 
 const NAME: &str = "Spoken commands (sample)";
-const PERIOD: Duration = Duration::from_millis(100);
 
 /// The routes of this file.
 pub(super) fn router() -> OpenApiRouter<AppState> {
@@ -80,50 +76,13 @@ fn write(state: &AppState, context: &JobContext) -> ApiResult<String> {
 /// # Errors
 /// What it says when it fails.
 pub(crate) fn run_program(state: &AppState, args: &[&str], context: &JobContext) -> ApiResult<String> {
-    let mut command = Command::new(&state.program);
-    command
-        .args(args)
-        .envs(crate::runs::environment(state))
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    if let Some(token) = state.secrets.get(HUGGING_FACE_TOKEN)? {
-        command.env("HF_TOKEN", token);
+    // A secret that cannot be read is told before anything is fetched without it.
+    state.secrets.get(HUGGING_FACE_TOKEN)?;
+    let ended = run_to_end(state, args, context)?;
+    if ended.status.success() {
+        return Ok(ended.stdout);
     }
-    let mut child = command.spawn().map_err(|error| ApiError::io(&state.program, "start", &error))?;
-    let read = |pipe: Option<Box<dyn Read + Send>>| {
-        thread::spawn(move || {
-            let mut text = Vec::new();
-            if let Some(mut pipe) = pipe {
-                pipe.read_to_end(&mut text).ok();
-            }
-            String::from_utf8_lossy(&text).into_owned()
-        })
-    };
-    let stdout = read(child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>));
-    let stderr = read(child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>));
-    let status = loop {
-        if context.is_cancelled() {
-            child.kill().ok();
-            child.wait().ok();
-            return Err(ApiError::cancelled());
-        }
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) => thread::sleep(PERIOD),
-            Err(error) => return Err(ApiError::io(&state.program, "wait for", &error)),
-        }
-    };
-    let (stdout, stderr) = (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default());
-    if status.success() {
-        return Ok(stdout);
-    }
-    let line = |mark: &str| stderr.lines().rev().find_map(|line| line.split_once(mark)).map(|(_, text)| text);
-    let message = line("error: ").or_else(|| stderr.lines().last()).unwrap_or("the program broke off");
-    let error = ApiError::invalid(message);
-    Err(match line("hint: ") {
-        Some(hint) => error.hint(hint),
-        None => error,
-    })
+    let last_line = || ended.stderr.lines().last().unwrap_or("the program broke off").to_owned();
+    let (message, hint) = last_words(&ended.stderr).unwrap_or_else(|| (last_line(), None));
+    Err(ApiError::invalid(message).hint_if(hint))
 }

@@ -59,6 +59,11 @@ fn default_layout() -> String {
 }
 
 impl DataSettings {
+    /// Whether rows are questions and answers, and not texts.
+    pub fn has_prompts(&self) -> bool {
+        !self.prompt_columns.is_empty() || self.layout != "columns"
+    }
+
     /// Settings that name a table and nothing else.
     pub fn of_table(train_table: &str) -> Self {
         Self {

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::archive::unpack;
 use super::fetch::Client;
-use super::tables::{ending, free_path, is_table, plain_name_of, tables_of};
+use super::tables::{ending, free_path, plain_name_of, require_importable, tables_of};
 use super::uploads;
 use crate::error::{ApiError, ApiResult};
 use crate::jobs::JobContext;
@@ -103,12 +103,11 @@ impl Source {
                 }
                 let bare = url.split(['?', '#']).next().unwrap_or(url);
                 let name = plain_name_of(bare);
-                if !is_table(&name) && ending(&name) != "zip" {
-                    let error = ApiError::invalid(format!("{name} is neither a table nor a zip archive"));
-                    return Err(error.hint(
+                require_importable(&name).map_err(|error| {
+                    error.hint(
                         "the address ends in .csv, .tsv, .json, .jsonl, .parquet or .zip, before any question mark",
-                    ));
-                }
+                    )
+                })?;
                 let path = folder.join(&name);
                 context.say(format!("fetching {name}"));
                 Client::new(None).download(url, &path, max_bytes, 0, context)?;
@@ -148,10 +147,7 @@ fn local(path: &Path, folder: &Path, max_bytes: u64, context: &JobContext) -> Ap
     let mut done = 0;
     for source in &sources {
         let name = file_name(source);
-        if !is_table(&name) && ending(&name) != "zip" {
-            return Err(ApiError::invalid(format!("{name} is neither a table nor a zip archive"))
-                .hint("use a csv, tsv, json, jsonl or parquet file, or a zip archive of some"));
-        }
+        require_importable(&name)?;
         context.say(format!("copying {name}"));
         let target = folder.join(&name);
         let mut from = File::open(source).map_err(|error| ApiError::io(source, "open", &error))?;

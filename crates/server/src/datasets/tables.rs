@@ -141,6 +141,18 @@ pub(crate) fn is_table(name: &str) -> bool {
     TABLE_ENDINGS.contains(&ending(name).as_str()) && name != super::record::FILE_NAME
 }
 
+/// Refuses a file whose name is neither a table's nor an archive's.
+///
+/// # Errors
+/// That.
+pub(crate) fn require_importable(name: &str) -> ApiResult<()> {
+    if is_table(name) || ending(name) == "zip" {
+        return Ok(());
+    }
+    Err(ApiError::invalid(format!("{name} is neither a table nor a zip archive"))
+        .hint("use a csv, tsv, json, jsonl or parquet file, or a zip archive of some"))
+}
+
 /// `folder/name`, or `folder/stem_1.ending`, … if that exists.
 pub(crate) fn free_path(folder: &Path, name: &str) -> PathBuf {
     let direct = folder.join(name);

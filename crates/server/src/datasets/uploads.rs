@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::tables::{ending, is_table, plain_name_of};
+use super::tables::{plain_name_of, require_importable};
 use crate::error::{ApiError, ApiResult};
 use crate::secrets::random_hex;
 use crate::state::AppState;
@@ -54,10 +54,7 @@ async fn upload(
     body: Body,
 ) -> ApiResult<(StatusCode, Json<Upload>)> {
     let name = plain_name_of(&query.name);
-    if !is_table(&name) && ending(&name) != "zip" {
-        return Err(ApiError::invalid(format!("{name} is neither a table nor a zip archive"))
-            .hint("use a csv, tsv, json, jsonl or parquet file, or a zip archive of some"));
-    }
+    require_importable(&name)?;
     let max_bytes = crate::settings::max_upload_bytes(&state)?;
     let upload_id = format!("{PREFIX}{}", random_hex(12)?);
     let mut folder = Unfinished { path: state.workdir.uploads().join(&upload_id), is_kept: false };

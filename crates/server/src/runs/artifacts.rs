@@ -18,11 +18,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-use super::child::refusal;
-use super::{ExperimentFolder, act, environment};
+use super::child::{refusal, run_to_end};
+use super::{ExperimentFolder, act};
 use crate::error::{ApiError, ApiResult};
-use crate::jobs::{Job, JobContext, JobKind};
+use crate::jobs::{Job, JobKind};
 use crate::state::AppState;
+use crate::web::file_stream;
 use crate::workdir::folder_size;
 
 /// Pieces of an archive that wait for a slow client.
@@ -113,12 +114,7 @@ pub(super) async fn send_file(path: PathBuf, file_name: &str, content_type: &str
     let file = tokio::fs::File::open(&path).await.map_err(|error| ApiError::io(&path, "read", &error))?;
     let n_bytes = file.metadata().await.map_err(|error| ApiError::io(&path, "read", &error))?.len();
     // A file that grows meanwhile is sent as long as it was said to be.
-    let pieces = stream::try_unfold(file.take(n_bytes), |mut file| async move {
-        let mut piece = vec![0; PIECE_BYTES];
-        let n_read = file.read(&mut piece).await?;
-        piece.truncate(n_read);
-        Ok::<_, io::Error>((0 < n_read).then(|| (Bytes::from(piece), file)))
-    });
+    let pieces = file_stream(file.take(n_bytes));
     let headers = [
         (header::CONTENT_TYPE, content_type.to_owned()),
         (header::CONTENT_LENGTH, n_bytes.to_string()),
@@ -250,7 +246,7 @@ async fn export(
         };
         args.extend(["--dtype".to_owned(), dtype.to_owned()]);
     }
-    if !folder.run().join("adapter_model").is_dir() && !folder.run().join("model").is_dir() {
+    if !folder.has_result() {
         args.extend(["--checkpoint".to_owned(), "last".to_owned()]);
     }
     let label = format!("Export {} ({form})", summary.name);
@@ -263,43 +259,14 @@ async fn export(
         let parent = folder.exports();
         std::fs::create_dir_all(&parent).map_err(|error| ApiError::io(&parent, "make", &error))?;
         context.say("writing, reading back and comparing");
-        run_job(&of_job, &args, context)
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let ended = run_to_end(&of_job, &args, context)?;
+        if !ended.status.success() {
+            return Err(refusal(ended.status.code(), &ended.stderr));
+        }
+        Ok(serde_json::from_str(&ended.stdout).unwrap_or_else(|_| json!({})))
     });
     Ok((StatusCode::ACCEPTED, Json(job)))
-}
-
-/// Runs the program to its end, or ends it when the job is cancelled. What it prints is the result.
-fn run_job(state: &AppState, args: &[String], context: &JobContext) -> ApiResult<Value> {
-    use std::process::{Command, Stdio};
-
-    let failed = |error: &io::Error| ApiError::io(&state.program, "start", error);
-    let output = tempfile::tempdir().map_err(|error| failed(&error))?;
-    let [stdout, stderr] = ["out", "err"].map(|name| output.path().join(name));
-    let mut child = Command::new(&state.program)
-        .args(args)
-        .envs(environment(state))
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .stdout(File::create(&stdout).map_err(|error| failed(&error))?)
-        .stderr(File::create(&stderr).map_err(|error| failed(&error))?)
-        .spawn()
-        .map_err(|error| failed(&error))?;
-    let status = loop {
-        if context.is_cancelled() {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(ApiError::cancelled());
-        }
-        match child.try_wait().map_err(|error| failed(&error))? {
-            Some(status) => break status,
-            None => std::thread::sleep(std::time::Duration::from_millis(50)),
-        }
-    };
-    let text = |path: &FilePath| std::fs::read_to_string(path).unwrap_or_default();
-    if !status.success() {
-        return Err(refusal(status.code(), &text(&stderr)));
-    }
-    Ok(serde_json::from_str(&text(&stdout)).unwrap_or_else(|_| json!({})))
 }
 
 /// Predictions on the validation rows: not written by the trainer yet, so always 404

@@ -131,7 +131,7 @@ impl Entry {
         let status = self.status;
         let is_over = matches!(status, Finished | Stopped | Failed | Killed);
         let run = self.folder.run();
-        let has_result = run.join("adapter_model").is_dir() || run.join("model").is_dir();
+        let has_result = self.folder.has_result();
         let has_weights =
             has_result || run.join("checkpoints/last").is_dir() || run.join("checkpoints/best").is_dir();
         let problem_type = text("problem_type");

@@ -71,6 +71,15 @@ impl ExperimentFolder {
         self.0.join("run")
     }
 
+    /// Where the run puts its result: adapters, or a whole model.
+    pub(crate) fn results(&self) -> [PathBuf; 2] {
+        ["adapter_model", "model"].map(|name| self.run().join(name))
+    }
+
+    pub(crate) fn has_result(&self) -> bool {
+        self.results().iter().any(|path| path.is_dir())
+    }
+
     pub(crate) fn exports(&self) -> PathBuf {
         self.0.join("exports")
     }
@@ -162,13 +171,8 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()>
 /// # Errors
 /// The first that is wrong, with all of them as details.
 pub(super) fn check(values: &Map<String, Value>) -> ApiResult<()> {
-    let config = config_of(values).map_err(|error| {
-        let refusal = ApiError::invalid(error.to_string());
-        match error.hint() {
-            Some(hint) => refusal.hint(hint),
-            None => refusal,
-        }
-    })?;
+    let config =
+        config_of(values).map_err(|error| ApiError::invalid(error.to_string()).hint_if(error.hint()))?;
     let errors: Vec<_> = config
         .check()
         .into_iter()
@@ -185,10 +189,7 @@ pub(super) fn check(values: &Map<String, Value>) -> ApiResult<()> {
         format!("{}: {}", first.field, first.message),
     )
     .details(json!({"findings": findings}));
-    Err(match &first.hint {
-        Some(hint) => refusal.hint(hint.clone()),
-        None => refusal,
-    })
+    Err(refusal.hint_if(first.hint.clone()))
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use tunesmith_platform::gpu::{Detection, SystemProbe};
 use tunesmith_store::ExperimentRecord;
 use utoipa_axum::router::OpenApiRouter;
 
-pub(crate) use child::run_json;
+pub(crate) use child::{last_words, run_json, run_to_end};
 pub(crate) use experiment_file::{ExperimentFolder, config_of, read_json};
 pub(crate) use supervisor::Supervisor;
 

@@ -6,6 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::child::last_words;
+
 /// How an experiment stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -104,22 +106,18 @@ pub(crate) fn status_of(facts: Facts<'_>) -> (ExperimentStatus, Option<RunFailur
         Some(_) => (Killed, None),
         // It never came to work on the run.
         None if facts.is_stop_asked || facts.process.is_none() => (Stopped, None),
-        None => match last_words(facts.stderr) {
+        None => match last_words_in(facts.stderr) {
             Some((message, hint)) => (Failed, Some(RunFailure { kind: "Start".to_owned(), message, hint })),
             None => (Killed, None),
         },
     }
 }
 
-/// The last line of error and the hint after it.
-fn last_words(stderr: &Path) -> Option<(String, Option<String>)> {
+/// What a file of messages says last.
+fn last_words_in(stderr: &Path) -> Option<(String, Option<String>)> {
     let bytes = fs::read(stderr).ok()?;
-    let text = String::from_utf8_lossy(bytes.get(bytes.len().saturating_sub(64 * 1024)..)?).into_owned();
-    let (_, after) = text.rsplit_once("error: ")?;
-    let mut lines = after.lines();
-    let message = lines.next()?.to_owned();
-    let hint = lines.find_map(|line| line.strip_prefix("hint: ")).map(str::to_owned);
-    Some((message, hint))
+    let text = String::from_utf8_lossy(bytes.get(bytes.len().saturating_sub(64 * 1024)..)?);
+    last_words(&text).filter(|(message, _)| !message.is_empty())
 }
 
 #[cfg(test)]

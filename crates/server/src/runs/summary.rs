@@ -37,7 +37,7 @@ pub(crate) struct ExperimentSummary {
     pub(crate) train_loss: Option<f64>,
     #[schema(required)]
     pub(crate) validation_loss: Option<f64>,
-    /// As it is configured: `auto`, `cpu`, `cuda:1`, ….
+    /// What computes: `cpu`, `cuda:1`, …; before the run has begun as it is configured, so perhaps `auto`.
     pub(crate) device: String,
     #[schema(required)]
     pub(crate) failure: Option<RunFailure>,

@@ -366,7 +366,7 @@ impl Supervisor {
         if !inner.policy.is_queue_paused {
             self.start_waiting(&mut inner);
         }
-        Self::settle(&mut inner);
+        inner.notice_changes();
     }
 
     fn start_waiting(&self, inner: &mut Inner) {
@@ -399,13 +399,24 @@ impl Supervisor {
         }
     }
 
-    /// Notes what has changed.
+    /// Looks at all, and notes what has changed.
     fn settle(inner: &mut Inner) {
         inner.look_at_all();
+        inner.notice_changes();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Notes what was seen to have changed.
+    fn notice_changes(&mut self) {
         let summaries: Vec<ExperimentSummary> =
-            inner.entries.values().map(|entry| inner.summary(entry)).collect();
+            self.entries.values().map(|entry| self.summary(entry)).collect();
         for summary in summaries {
-            let Some(entry) = inner.entries.get_mut(&summary.id) else { continue };
+            let Some(entry) = self.entries.get_mut(&summary.id) else { continue };
             let is_due = match &entry.noticed {
                 None => true,
                 Some((_, last)) if *last == summary => false,
@@ -417,17 +428,11 @@ impl Supervisor {
             };
             if is_due {
                 entry.noticed = Some((Instant::now(), summary.clone()));
-                inner.notices.push(Notice::Changed(Box::new(summary)));
+                self.notices.push(Notice::Changed(Box::new(summary)));
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
     fn look_at_all(&mut self) {
         let Self { entries, queue, .. } = self;
         for (id, entry) in entries {
