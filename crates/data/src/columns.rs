@@ -25,7 +25,7 @@ pub(crate) enum Purpose {
 
 /// Whether the table has every configured prompt column and the answer column.
 pub(crate) fn has_configured_columns(table: &Table, dataset: &Dataset) -> bool {
-    let mut names = dataset.prompt_column.iter().chain([&dataset.answer_column]);
+    let mut names = dataset.prompt_column.iter().chain(dataset.answer_column.all());
     names.all(|name| table.column_idx(name).is_some())
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn configured_rounds(table: &Table, dataset: &Dataset, purpose: Purpo
         .iter()
         .map(|name| required(table, name, "dataset.prompt_column"))
         .collect::<Result<_>>()?;
-    let answer = required(table, &dataset.answer_column, "dataset.answer_column")?;
+    let answer = required(table, dataset.answer_column.first(), "dataset.answer_column")?;
     let mut notes = Vec::new();
     let system = system_column(table, dataset, purpose, &mut notes)?;
     let separator = unescape(&dataset.prompt_column_separator);
