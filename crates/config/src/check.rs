@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::choices::{BackboneDtype, LossFunction, ProblemType};
+use crate::choices::{BackboneDtype, LossFunction, Packing, ProblemType};
 use crate::experiment::schema;
 use crate::sections::ExperimentConfig;
 use crate::support;
@@ -38,6 +38,7 @@ impl ExperimentConfig {
         self.check_data(&mut findings);
         self.check_choices(&mut findings);
         self.check_labels(&mut findings);
+        self.check_packing(&mut findings);
         self.check_generation(&mut findings);
         self.check_device(&mut findings);
         findings.extend(support::findings(self));
@@ -172,6 +173,18 @@ impl ExperimentConfig {
                 &format!("set it to {n_columns}"),
             )),
             _ => {}
+        }
+    }
+
+    /// Rows cut out of a stream of samples know neither the end of one nor which answer is the better.
+    fn check_packing(&self, findings: &mut Vec<Finding>) {
+        let is_wrapped = self.training.packing == Packing::Wrapped;
+        if is_wrapped && self.problem_type != ProblemType::CausalLanguageModeling {
+            findings.push(error(
+                "training.packing",
+                format!("wrapped does not fit {}: its samples must stay whole", self.problem_type),
+                "set training.packing to samples or rows",
+            ));
         }
     }
 

@@ -351,6 +351,12 @@ fn what_does_not_go_together_is_found() {
             "problem_type",
             "encoder and decoder",
         ),
+        (
+            &[("problem_type", "text_dpo_modeling"), ("packing", "wrapped")],
+            Level::Error,
+            "training.packing",
+            "whole",
+        ),
         (&[("answer_column", "a,b")], Level::Error, "dataset.answer_column", "2 columns"),
         (&[("loss_function", "DPOLoss")], Level::Error, "training.loss_function", "causal"),
         (&[("optimizer", "AdamW8bit")], Level::Warning, "training.optimizer", "32-bit"),
