@@ -45,7 +45,7 @@ export function summaryOf(e, state, now, speed) {
     progress: step / e.n_steps, step, n_steps: e.n_steps,
     eta_secs: status === "running" ? ((e.n_steps - step) * SECS_PER_STEP) / speed : null,
     run_secs: step ? step * (e.real_secs_per_step ?? SECS_PER_STEP) : null,
-    metric_name: "Perplexity", metric: evaluated ? Math.exp(validation(e, lastEvaluation)) : null,
+    metric_name: "Perplexity", higher_is_better: false, metric: evaluated ? Math.exp(validation(e, lastEvaluation)) : null,
     train_loss: step ? loss(e, step) : null, validation_loss: evaluated ? validation(e, lastEvaluation) : null,
     device: "cpu", failure: e.failure ?? null,
     queue_position: status === "queued" ? queue.indexOf(e) + 1 : null,

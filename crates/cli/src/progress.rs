@@ -66,10 +66,11 @@ impl<'a> TrainProgress<'a> {
         self.show(&status);
         let best = if evaluation.is_best && 0 < evaluation.step { ", the best so far" } else { "" };
         self.say(&format!(
-            "validation after step {}: loss {:.4}, perplexity {:.3} over {} samples{best}",
+            "validation after step {}: loss {:.4}, {} {} over {} samples{best}",
             evaluation.step,
             evaluation.loss,
-            evaluation.perplexity,
+            evaluation.metric,
+            evaluation.metric_value.map_or("undefined".to_owned(), |value| format!("{value:.3}")),
             grouped(evaluation.n_samples as u64),
         ));
     }

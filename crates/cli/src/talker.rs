@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tunesmith_config::{Dataset, ExperimentConfig, Prediction, TextFormat};
+use tunesmith_config::{Dataset, ExperimentConfig, TextFormat};
 use tunesmith_data::{Assembler, training_tokenizer, unescape};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::read_adapter;
@@ -10,7 +10,7 @@ use tunesmith_formats::tokenizer::Tokenizer;
 use tunesmith_generate::{ChatLayout, ChatMarkers, GenerationSettings};
 use tunesmith_models::CausalLm;
 use tunesmith_ops::{open_device, set_threads};
-use tunesmith_train::{RunFolder, RunRecord, RunWeights, SavedRun};
+use tunesmith_train::{RunFolder, RunRecord, RunWeights, SavedRun, generation_settings};
 
 use crate::experiment;
 use crate::failure::{Exit, Failure};
@@ -126,7 +126,7 @@ fn load_run(run_dir: &Path, source: &Source<'_>, terminal: &Terminal) -> Result<
     let settings = GenerationSettings {
         // What ends an answer in the training data ends it here, too.
         stop_ids: Assembler::new(config, &tokenizer)?.stop_ids(),
-        ..settings(&config.prediction, seed)
+        ..generation_settings(&config.prediction, seed)
     };
     let system = common_system(config);
     // The setting counts messages, two to a round.
@@ -168,25 +168,6 @@ fn markers(dataset: &Dataset) -> ChatMarkers {
     }
 }
 
-/// The prediction settings of a run. A temperature of 0 means the most likely token, whatever else is set.
-fn settings(prediction: &Prediction, seed: u64) -> GenerationSettings {
-    let does_sample = prediction.do_sample && 0.0 < prediction.temperature;
-    let stop_texts = prediction.stop_tokens.split(',').map(str::to_owned).filter(|text| !text.is_empty());
-    GenerationSettings {
-        min_new_tokens: prediction.min_length_inference,
-        max_new_tokens: prediction.max_length_inference,
-        do_sample: does_sample,
-        temperature: if does_sample { prediction.temperature as f32 } else { 1.0 },
-        top_k: prediction.top_k,
-        top_p: prediction.top_p as f32,
-        repetition_penalty: prediction.repetition_penalty as f32,
-        seed,
-        stop_texts: stop_texts.collect(),
-        stop_ids: Vec::new(),
-        max_time_secs: prediction.max_time,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,22 +179,6 @@ mod tests {
         assert_eq!(markers.prompt_start, "\nQ: ");
         assert_eq!(markers.answer_separator, "<|answer|>");
         assert!(markers.add_eos_to_prompt);
-    }
-
-    #[test]
-    fn prediction_settings_are_passed_on() {
-        let prediction = Prediction {
-            do_sample: true,
-            temperature: 0.5,
-            stop_tokens: "a,,b".to_owned(),
-            max_length_inference: 9,
-            ..Prediction::default()
-        };
-        let settings = settings(&prediction, 3);
-        assert!(settings.do_sample);
-        assert_eq!((settings.temperature, settings.max_new_tokens, settings.seed), (0.5, 9, 3));
-        assert_eq!(settings.stop_texts, ["a", "b"]);
-        assert_eq!(settings.check().map_err(|error| error.to_string()), Ok(()));
     }
 
     #[test]
@@ -237,13 +202,5 @@ mod tests {
         assert_eq!(system_of(&["", ""]), None);
         config.dataset.train_dataframe = "nowhere.jsonl".to_owned();
         assert_eq!(common_system(&config), None);
-    }
-
-    #[test]
-    fn temperature_zero_is_greedy() {
-        let prediction = Prediction { do_sample: true, temperature: 0.0, ..Prediction::default() };
-        let settings = settings(&prediction, 0);
-        assert!(!settings.do_sample);
-        assert!(settings.check().is_ok());
     }
 }

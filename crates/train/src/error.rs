@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use tunesmith_config::{ConfigError, Finding};
 use tunesmith_data::DataError;
 use tunesmith_formats::FormatError;
+use tunesmith_generate::GenerateError;
 use tunesmith_models::ModelError;
 use tunesmith_ops::OpsError;
 
@@ -25,6 +26,9 @@ pub enum TrainError {
     /// The model cannot be built or run.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The model cannot give an answer.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
     /// The device or its threads cannot be had.
     #[error(transparent)]
     Ops(#[from] OpsError),
@@ -159,6 +163,7 @@ impl TrainError {
             Self::Data(error) => error.hint(),
             Self::Format(error) => error.hint(),
             Self::Model(error) => error.hint(),
+            Self::Generate(error) => error.hint(),
             Self::Ops(error) => error.hint(),
             Self::Refused { findings } => {
                 let hints: Vec<&str> = findings.iter().filter_map(|finding| finding.hint.as_deref()).collect();
@@ -197,7 +202,7 @@ impl TrainError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Data(_) | Self::TooFewSamples { .. } => Failure::Data,
-            Self::NothingToEvaluate { .. } => Failure::Metric,
+            Self::NothingToEvaluate { .. } | Self::Generate(_) => Failure::Metric,
             Self::Format(_) | Self::Model(_) | Self::StartingWeights { .. } | Self::ExportDiffers { .. } => {
                 Failure::Model
             }

@@ -1,4 +1,4 @@
-//! Loss and perplexity over a validation set.
+//! Loss and perplexity over a validation set. Of a preference the better answer counts.
 
 use tunesmith_config::LossFunction;
 use tunesmith_data::{IGNORED_LABEL, TokenSample};
@@ -53,18 +53,47 @@ pub fn evaluate(
 ) -> Result<Option<Evaluated>, TrainError> {
     let mut sums = Sums::default();
     let mut n_done = 0;
+    let mut losses = Vec::with_capacity(samples.len());
     let mut rest = samples;
     while !rest.is_empty() {
         if stop.is_raised() {
             return Ok(None);
         }
         let (batch, later) = rest.split_at(n_fitting(rest, options.max_batch_tokens));
-        sums.add(batch, &per_token_losses(model, batch)?);
+        losses.extend(sums.add(batch, &per_token_losses(model, batch)?));
         rest = later;
         n_done += batch.len();
         progress(n_done);
     }
-    sums.finish(samples.len(), options.loss_function, collective).map(Some)
+    let evaluated = sums.finish(samples.len(), options.loss_function, collective)?;
+    Ok(Some(Evaluated { samples: losses, ..evaluated }))
+}
+
+/// Losses of one sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SampleLoss {
+    /// The sample's row.
+    pub row: usize,
+    /// Of its answer.
+    pub answer: TextLoss,
+    /// Of the answer to be preferred less, in a preference.
+    pub rejected: Option<TextLoss>,
+}
+
+/// Cross-entropy of one text.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TextLoss {
+    /// Sum over its labelled tokens: the negative logarithm of their probability.
+    pub sum: f64,
+    /// Labelled tokens.
+    pub n_labels: usize,
+}
+
+impl TextLoss {
+    /// Mean over the labelled tokens; `None` without any.
+    pub fn mean(&self) -> Option<f64> {
+        (self.n_labels > 0).then(|| self.sum / self.n_labels as f64)
+    }
 }
 
 /// Figures and the rows behind those that are not finite.
@@ -74,6 +103,8 @@ pub struct Evaluated {
     pub figures: Figures,
     /// Rows of the samples whose loss or perplexity is infinite or not a number.
     pub non_finite_rows: Vec<usize>,
+    /// Losses of the samples, in their order.
+    pub samples: Vec<SampleLoss>,
 }
 
 /// How many of the first samples fit into a batch, at least one.
@@ -92,8 +123,7 @@ fn n_fitting(samples: &[TokenSample], max_batch_tokens: usize) -> usize {
 /// Cross-entropy of each token of the samples laid end to end; 0 where there is no label. Samples without tokens are
 /// passed over.
 fn per_token_losses(model: &CausalLm, batch: &[TokenSample]) -> Result<Vec<f32>, TrainError> {
-    let lengths: Vec<usize> =
-        batch.iter().map(|sample| sample.ids.len()).filter(|length| *length > 0).collect();
+    let lengths: Vec<usize> = batch.iter().flat_map(TokenSample::texts).map(|text| text.len()).collect();
     let segments = Segments::new(&lengths);
     if segments.n_tokens() == 0 {
         return Ok(Vec::new());
@@ -107,11 +137,16 @@ fn per_token_losses(model: &CausalLm, batch: &[TokenSample]) -> Result<Vec<f32>,
     Ok(model.losses(&tokens, &labels, &weights)?.per_token)
 }
 
-/// At each token the id that comes after it, where that one is trained.
+/// At each token the id that comes after it in its text, where that one is trained.
 fn shifted_labels(sample: &TokenSample) -> impl Iterator<Item = i64> + '_ {
-    let next = sample.ids.iter().zip(&sample.trained).skip(1);
-    let labels = next.map(|(id, trained)| if *trained { i64::from(*id) } else { IGNORED_LABEL });
-    labels.chain(std::iter::once(IGNORED_LABEL)).take(sample.ids.len())
+    sample.texts().flat_map(|text| {
+        let next = text.clone().skip(1).map(|place| (sample.ids.get(place), sample.trained.get(place)));
+        let labels = next.map(|next| match next {
+            (Some(id), Some(true)) => i64::from(*id),
+            _ => IGNORED_LABEL,
+        });
+        labels.chain([IGNORED_LABEL])
+    })
 }
 
 /// Sums over samples, in their order.
@@ -127,25 +162,32 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, batch: &[TokenSample], per_token: &[f32]) {
+    /// Adds the samples of a batch and gives the loss of each.
+    fn add(&mut self, batch: &[TokenSample], per_token: &[f32]) -> Vec<SampleLoss> {
         let mut per_token = per_token.iter();
+        let mut losses = Vec::with_capacity(batch.len());
         for sample in batch {
-            let n_labelled = shifted_labels(sample).filter(|label| *label != IGNORED_LABEL).count();
-            let loss: f64 = per_token.by_ref().take(sample.ids.len()).map(|loss| f64::from(*loss)).sum();
-            if n_labelled == 0 {
+            let mut labels = shifted_labels(sample);
+            let mut texts = sample.texts().map(|text| TextLoss {
+                n_labels: labels.by_ref().take(text.len()).filter(|label| *label != IGNORED_LABEL).count(),
+                sum: per_token.by_ref().take(text.len()).map(|loss| f64::from(*loss)).sum(),
+            });
+            let answer = texts.next().unwrap_or_default();
+            losses.push(SampleLoss { row: sample.row, answer, rejected: texts.next() });
+            let Some(mean) = answer.mean() else {
                 self.n_skipped_samples += 1;
                 continue;
-            }
-            let mean = loss / n_labelled as f64;
+            };
             if !mean.exp().is_finite() {
                 self.non_finite_rows.push(sample.row);
             }
-            self.loss += loss;
-            self.n_labelled_tokens += n_labelled as u64;
+            self.loss += answer.sum;
+            self.n_labelled_tokens += answer.n_labels as u64;
             self.sample_means += mean;
             self.perplexities += mean.exp();
             self.n_samples += 1;
         }
+        losses
     }
 
     fn finish(
@@ -180,7 +222,7 @@ impl Sums {
             n_skipped_samples: n_skipped_samples as usize,
             n_labelled_tokens: n_labelled_tokens as u64,
         };
-        Ok(Evaluated { figures, non_finite_rows: self.non_finite_rows })
+        Ok(Evaluated { figures, non_finite_rows: self.non_finite_rows, samples: Vec::new() })
     }
 }
 
@@ -228,6 +270,24 @@ mod tests {
         sums.add(&[sample(0, &[5, -100])], &[0.0, 0.0]);
         let error = sums.finish(1, LossFunction::TokenAveragedCrossEntropy, &SingleProcess).unwrap_err();
         assert!(matches!(error, TrainError::NothingToEvaluate { n_samples: 1 }));
+    }
+
+    #[test]
+    fn the_better_answer_of_a_preference_counts() {
+        let mut pair = sample(4, &[-100, 1, 2, -100, 3]);
+        pair.n_rejected = 2;
+        let mut sums = Sums::default();
+        // Losses stand at the token before the one they belong to; the last of each text has none.
+        let losses = sums.add(&[pair], &[1.0, 2.0, 0.0, 4.0, 0.0]);
+        let expected = SampleLoss {
+            row: 4,
+            answer: TextLoss { sum: 3.0, n_labels: 2 },
+            rejected: Some(TextLoss { sum: 4.0, n_labels: 1 }),
+        };
+        assert_eq!(losses, [expected]);
+        let figures =
+            sums.finish(1, LossFunction::TokenAveragedCrossEntropy, &SingleProcess).unwrap().figures;
+        assert_eq!((figures.loss, figures.n_labelled_tokens), (1.5, 2));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Every event has a body, which is a pure function of model, data and configuration, and a timing, which is not.
 //! Two runs of the same experiment are compared by [`Event::comparable`]. `docs/events.md` shows every line.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// One line of `events.jsonl`.
@@ -114,10 +116,20 @@ pub struct Evaluation {
     pub step: u64,
     /// Loss by `training.loss_function` over the whole set.
     pub loss: f64,
-    /// Mean cross-entropy over all labelled tokens.
-    pub token_loss: f64,
-    /// Mean over the samples of exp(mean cross-entropy of the sample).
-    pub perplexity: f64,
+    /// Mean cross-entropy over all labelled tokens; absent where classes or numbers are predicted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_loss: Option<f64>,
+    /// Mean over the samples of exp(mean cross-entropy of the sample); absent where classes or numbers are predicted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<f64>,
+    /// What the run is judged by: `prediction.metric`, or what takes its place.
+    pub metric: String,
+    /// Its value; absent where it has none, such as AUC over a single class.
+    pub metric_value: Option<f64>,
+    /// Whether a larger value is a better one.
+    pub higher_is_better: bool,
+    /// All that was measured, by name.
+    pub metrics: BTreeMap<String, f64>,
     /// Samples that count.
     pub n_samples: usize,
     /// Samples left out because they have no labelled token.
@@ -199,8 +211,15 @@ pub struct RunEnd {
     pub validation_loss: Option<f64>,
     /// Perplexity of the last evaluation.
     pub validation_perplexity: Option<f64>,
-    /// Best perplexity of all evaluations.
-    pub best_perplexity: Option<f64>,
+    /// What the run is judged by.
+    #[serde(default)]
+    pub metric: Option<String>,
+    /// Its value at the last evaluation.
+    #[serde(default)]
+    pub validation_metric: Option<f64>,
+    /// Its best value of all evaluations.
+    #[serde(default)]
+    pub best_metric: Option<f64>,
     /// Step of the best evaluation.
     pub best_step: Option<u64>,
 }

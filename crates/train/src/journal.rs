@@ -117,8 +117,12 @@ fn log_line(body: &EventBody) -> Option<String> {
             run.n_trainable_parameters, run.n_parameters, run.n_train_samples, run.n_steps, run.seed
         )),
         EventBody::Evaluation(evaluation) => Some(format!(
-            "step {}: validation loss {:.6}, perplexity {:.6} over {} samples",
-            evaluation.step, evaluation.loss, evaluation.perplexity, evaluation.n_samples
+            "step {}: validation loss {:.6}, {} {} over {} samples",
+            evaluation.step,
+            evaluation.loss,
+            evaluation.metric,
+            evaluation.metric_value.map_or("undefined".to_owned(), |value| format!("{value:.6}")),
+            evaluation.n_samples
         )),
         EventBody::Checkpoint(checkpoint) => {
             Some(format!("step {}: wrote {}", checkpoint.step, checkpoint.path))

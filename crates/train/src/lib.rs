@@ -10,6 +10,7 @@
 //! accumulation windows, and files appear complete or not at all.
 
 mod activations;
+mod answers;
 mod checkpoint;
 mod clock;
 mod collective;
@@ -23,11 +24,13 @@ mod forecast;
 mod gradients;
 mod journal;
 mod json_file;
+mod judge;
 mod keys;
 mod milestones;
 mod number_formats;
 mod optimizer;
 mod plan;
+mod predictions;
 mod profile;
 mod record;
 mod run;
@@ -41,15 +44,18 @@ mod state;
 mod status;
 mod stop;
 mod summary;
+mod text_metrics;
 mod trainability;
 mod trainer;
+mod validation;
 mod window;
 
+pub use answers::{answer_all, generation_settings};
 pub use checkpoint::{FoundCheckpoint, load_weights, newest as newest_checkpoint};
 pub use clock::{run_time, utc_stamp};
 pub use collective::{Collective, SingleProcess};
 pub use error::{Failure, TrainError};
-pub use evaluate::{EvaluateOptions, Evaluated, Figures, evaluate};
+pub use evaluate::{EvaluateOptions, Evaluated, Figures, SampleLoss, TextLoss, evaluate};
 pub use event_log::read_events;
 pub use events::{
     Checkpoint, CheckpointReason, Evaluation, Event, EventBody, Export, ExportKind, NoObserver, NoteLevel,
@@ -58,6 +64,7 @@ pub use events::{
 pub use export::{ExportReport, ModelFolderOptions, write_adapter_folder, write_model_folder};
 pub use forecast::MemoryForecast;
 pub use gradients::{clip_factor, global_norm};
+pub use judge::{Judge, judged_by};
 pub use keys::{KeyUse, derive_key};
 pub use optimizer::{Optimizer, ParameterGroup, rule_of};
 pub use plan::RunPlan;
@@ -67,7 +74,7 @@ pub use run::{RunRequest, run};
 pub use run_folder::RunFolder;
 pub use saved_run::{RunWeights, SavedRun};
 pub use schedule::LearningRateSchedule;
-pub use state::{Best, Exact, TrainState, Unreported, Validation};
+pub use state::{Best, Exact, LastValidation, TrainState, Unreported};
 pub use status::{RunStatus, Status};
 pub use stop::StopFlag;
 pub use summary::RunSummary;

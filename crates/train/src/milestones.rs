@@ -6,10 +6,11 @@ use tunesmith_config::SaveCheckpoint;
 
 use crate::checkpoint;
 use crate::error::TrainError;
-use crate::evaluate::{EvaluateOptions, evaluate};
 use crate::events::{Checkpoint, CheckpointReason, Evaluation, EventBody, NoteLevel, Timing};
-use crate::state::{Best, Exact, Validation};
+use crate::judge::judged_by;
+use crate::state::{Best, Exact, LastValidation};
 use crate::trainer::{Outcome, Trainer};
+use crate::validation::Validation;
 
 impl Trainer<'_, '_> {
     /// Makes the evaluation that the state says is due, and keeps the weights if they are the best.
@@ -18,54 +19,69 @@ impl Trainer<'_, '_> {
             return Ok(Outcome::Finished);
         }
         let started = Instant::now();
-        let batch_size = match self.config.prediction.batch_size_inference {
-            0 => self.config.training.batch_size,
-            batch_size => batch_size,
+        let judge = judged_by(self.config);
+        let validation = Validation {
+            config: self.config,
+            samples: &self.validation.samples,
+            conversations: self.validation_conversations,
+            assembler: self.assembler,
+            seed: self.seed,
+            collective: self.collective,
+            stop: self.stop,
         };
-        let options = EvaluateOptions {
-            max_batch_tokens: batch_size.saturating_mul(self.config.tokenizer.max_length),
-            loss_function: self.config.training.loss_function,
-        };
-        let samples = &self.validation.samples;
         let observer = self.journal.observer();
-        let evaluated = evaluate(&self.model, samples, options, self.collective, self.stop, &mut |n_done| {
-            observer.evaluated(n_done, samples.len());
-        })?;
-        let Some(evaluated) = evaluated else { return Ok(Outcome::Stopped) };
+        let verdict =
+            validation.run(&self.model, &mut |n_done, n_total| observer.evaluated(n_done, n_total))?;
+        let Some(verdict) = verdict else { return Ok(Outcome::Stopped) };
         let epoch = self.epoch();
-        let figures = evaluated.figures;
-        if !evaluated.non_finite_rows.is_empty() {
+        if !verdict.non_finite_rows.is_empty() {
             return Err(TrainError::NonFinite {
                 what: "the validation loss",
-                value: figures.perplexity,
+                value: verdict.perplexity.unwrap_or(verdict.loss),
                 step: self.state.step,
                 epoch,
-                sample_rows: evaluated.non_finite_rows,
+                sample_rows: verdict.non_finite_rows,
             });
         }
-        let is_best = self.state.best.is_none_or(|best| figures.perplexity < best.perplexity.0);
-        if is_best {
-            self.state.best = Some(Best { step: self.state.step, perplexity: Exact(figures.perplexity) });
+        let value = verdict.judged(&judge);
+        let best = self.state.best.map(|best| best.metric.0);
+        let is_best = value.is_some_and(|value| judge.is_better(value, best));
+        if let (true, Some(value)) = (is_best, value) {
+            self.state.best = Some(Best { step: self.state.step, metric: Exact(value) });
         }
-        self.state.validation =
-            Some(Validation { loss: Exact(figures.loss), perplexity: Exact(figures.perplexity) });
+        if value.is_none() {
+            let text = format!("{} has no value for these samples", judge.name);
+            self.journal.note(NoteLevel::Warning, &text)?;
+        }
+        self.state.validation = Some(LastValidation {
+            loss: Exact(verdict.loss),
+            perplexity: verdict.perplexity.map(Exact),
+            metric: value.map(Exact),
+        });
         self.state.is_evaluation_due = false;
+        let keeps_best = self.config.training.save_checkpoint == SaveCheckpoint::Best;
+        // The table belongs to the weights that become the result.
+        if is_best || !keeps_best {
+            verdict.predictions.write(self.folder, self.state.step, &judge)?;
+        }
         let body = EventBody::Evaluation(Evaluation {
             epoch,
             step: self.state.step,
-            loss: figures.loss,
-            token_loss: figures.token_loss,
-            perplexity: figures.perplexity,
-            n_samples: figures.n_samples,
-            n_skipped_samples: figures.n_skipped_samples,
-            n_labelled_tokens: figures.n_labelled_tokens,
+            loss: verdict.loss,
+            token_loss: verdict.token_loss,
+            perplexity: verdict.perplexity,
+            metric: judge.name.to_owned(),
+            metric_value: value,
+            higher_is_better: judge.higher_is_better,
+            metrics: verdict.metrics,
+            n_samples: verdict.n_samples,
+            n_skipped_samples: verdict.n_skipped_samples,
+            n_labelled_tokens: verdict.n_labelled_tokens,
             is_best,
         });
         self.journal
             .event(body, Timing { secs: Some(started.elapsed().as_secs_f64()), ..Timing::default() })?;
-        let keeps_best =
-            self.config.training.save_checkpoint == SaveCheckpoint::Best && self.plan.n_epochs() > 0;
-        if is_best && keeps_best {
+        if is_best && keeps_best && self.plan.n_epochs() > 0 {
             self.save("best", CheckpointReason::Best)?;
         }
         Ok(Outcome::Finished)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use tunesmith_config::{ExperimentConfig, SaveCheckpoint};
+use tunesmith_data::Assembler;
 use tunesmith_formats::atomic::write_file;
 
 use crate::activations::ActivationPlan;
@@ -17,6 +18,7 @@ use crate::export::{ExportReport, ModelFolderOptions, write_adapter_folder, writ
 use crate::export_template::exported_tokenizer;
 use crate::forecast::MemoryForecast;
 use crate::journal::Journal;
+use crate::judge::judged_by;
 use crate::optimizer::Optimizer;
 use crate::plan::RunPlan;
 use crate::profile::Profiler;
@@ -109,7 +111,18 @@ fn work(
 
     let plan = plan(config, seed, &prepared);
     journal.set_status(|status| status.n_steps = plan.n_steps())?;
-    let Prepared { mut model, tokenizer, source, trainability, train, validation, record, device } = prepared;
+    let Prepared {
+        mut model,
+        tokenizer,
+        source,
+        trainability,
+        train,
+        validation,
+        validation_conversations,
+        record,
+        device,
+    } = prepared;
+    let assembler = Assembler::new(config, &tokenizer)?;
     let mut optimizer = Optimizer::new(&config.training, model.parameters());
     let saved = found.as_ref().map(|found| found.state.progress());
     let started = run_started(config, &record, &plan, [&train, &validation]);
@@ -152,6 +165,8 @@ fn work(
         recompute: activations.recompute,
         train: &train,
         validation: &validation,
+        validation_conversations: &validation_conversations,
+        assembler: &assembler,
         plan,
         seed,
         state,
@@ -297,8 +312,13 @@ fn summary(request: &RunRequest, record: &RunRecord, trainer: &Trainer<'_, '_>) 
         n_trainable_parameters: record.n_trainable_parameters,
         train_loss: state.train_loss.map(|loss| loss.0),
         validation_loss: state.validation.map(|validation| validation.loss.0),
-        validation_perplexity: state.validation.map(|validation| validation.perplexity.0),
-        best_perplexity: state.best.map(|best| best.perplexity.0),
+        validation_perplexity: state
+            .validation
+            .and_then(|validation| validation.perplexity)
+            .map(|perplexity| perplexity.0),
+        metric: state.validation.map(|_| judged_by(&request.config).name.to_owned()),
+        validation_metric: state.validation.and_then(|validation| validation.metric).map(|metric| metric.0),
+        best_metric: state.best.map(|best| best.metric.0),
         best_step: state.best.map(|best| best.step),
         adapter_dir: None,
         model_dir: None,
@@ -323,7 +343,9 @@ fn end(
         train_loss: summary.train_loss,
         validation_loss: summary.validation_loss,
         validation_perplexity: summary.validation_perplexity,
-        best_perplexity: summary.best_perplexity,
+        metric: summary.metric.clone(),
+        validation_metric: summary.validation_metric,
+        best_metric: summary.best_metric,
         best_step: summary.best_step,
     };
     let is_finished = status == RunStatus::Finished;

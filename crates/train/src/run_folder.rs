@@ -10,6 +10,7 @@
 //! | `checkpoints/{last,best,step_N}/` | weights, optimizer state and position, complete or absent |
 //! | `adapter_model/` or `model/` | the result |
 //! | `summary.json` | the figures of a finished run ([`crate::RunSummary`]) |
+//! | `validation_predictions.csv` | what the model made of each validation sample (`.json`: which evaluation) |
 //! | `profile.json` | where the time of the steps went, if asked for ([`crate::Profile`]) |
 //! | `run.lock` | held while a process works on the run |
 
@@ -63,6 +64,16 @@ impl RunFolder {
     /// The figures of a finished run.
     pub fn summary(&self) -> PathBuf {
         self.root.join("summary.json")
+    }
+
+    /// What the model made of each validation sample at the last evaluation, or the best one when that is kept.
+    pub fn predictions(&self) -> PathBuf {
+        self.root.join("validation_predictions.csv")
+    }
+
+    /// Which evaluation that was, and what the table is to be sorted by.
+    pub fn predictions_about(&self) -> PathBuf {
+        self.root.join("validation_predictions.json")
     }
 
     /// Where the time of the training steps went.

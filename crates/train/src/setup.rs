@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;
 
 use tunesmith_config::{ExperimentConfig, Finding, Level, Packing};
-use tunesmith_data::{SampleSet, load_splits, tokenize};
+use tunesmith_data::{Conversation, SampleSet, load_splits, tokenize};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::tokenizer::Tokenizer;
 use tunesmith_models::{CausalLm, LoraSpec, ModelError};
@@ -29,6 +29,8 @@ pub(crate) struct Prepared {
     pub(crate) trainability: Trainability,
     pub(crate) train: SampleSet,
     pub(crate) validation: SampleSet,
+    /// The conversations behind the validation samples.
+    pub(crate) validation_conversations: Vec<Conversation>,
     pub(crate) record: RunRecord,
     pub(crate) device: ChosenDevice,
 }
@@ -84,7 +86,17 @@ pub(crate) fn prepare(
     }
     check_lengths(&model, config, &train, &validation)?;
     let record = record(request, seed, chosen, substitutions, fingerprints, &model);
-    Ok(Prepared { model, tokenizer, source, trainability, train, validation, record, device: chosen })
+    Ok(Prepared {
+        model,
+        tokenizer,
+        source,
+        trainability,
+        train,
+        validation,
+        validation_conversations: splits.validation,
+        record,
+        device: chosen,
+    })
 }
 
 /// The seed to use: the configured one, the one drawn when the run began, or a new one in [0, 1000000).
@@ -227,7 +239,7 @@ fn check_config(config: &ExperimentConfig, journal: &mut Journal<'_>) -> Result<
 fn samples(
     request: &RunRequest,
     tokenizer: &Tokenizer,
-    conversations: &[tunesmith_data::Conversation],
+    conversations: &[Conversation],
     which: &str,
     journal: &mut Journal<'_>,
 ) -> Result<SampleSet, TrainError> {

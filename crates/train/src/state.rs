@@ -36,7 +36,7 @@ pub struct TrainState {
     /// Loss of the last `step` event.
     pub train_loss: Option<Exact>,
     /// Figures of the last evaluation.
-    pub validation: Option<Validation>,
+    pub validation: Option<LastValidation>,
     /// Figures of the best evaluation.
     pub best: Option<Best>,
     /// Length of `events.jsonl` when this was written.
@@ -62,13 +62,17 @@ pub struct Unreported {
     pub n_labelled_tokens: u64,
 }
 
-/// Figures of an evaluation.
+/// Figures of the last evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Validation {
+pub struct LastValidation {
     /// Loss by the loss function of the run.
     pub loss: Exact,
-    /// Mean of the samples' perplexities.
-    pub perplexity: Exact,
+    /// Mean of the samples' perplexities, where the problem type has them.
+    #[serde(default)]
+    pub perplexity: Option<Exact>,
+    /// What the run is judged by, where it has a value.
+    #[serde(default)]
+    pub metric: Option<Exact>,
 }
 
 /// The best evaluation.
@@ -76,13 +80,13 @@ pub struct Validation {
 pub struct Best {
     /// Optimizer steps behind it.
     pub step: u64,
-    /// Its perplexity, by which it was chosen.
-    pub perplexity: Exact,
+    /// The metric by which it was chosen.
+    pub metric: Exact,
 }
 
 impl TrainState {
     /// The version this program writes and reads.
-    pub const FORMAT_VERSION: u32 = 1;
+    pub const FORMAT_VERSION: u32 = 2;
 
     /// How far the run is; a larger value is later.
     pub fn progress(&self) -> (u64, bool) {
@@ -158,14 +162,14 @@ mod tests {
             micro_batch_idx: 4,
             step: 9,
             train_loss: Some(Exact(0.1 + 0.2)),
-            best: Some(Best { step: 3, perplexity: Exact(f64::INFINITY) }),
+            best: Some(Best { step: 3, metric: Exact(f64::INFINITY) }),
             ..TrainState::default()
         };
         state.write(&path).unwrap();
         assert_eq!(TrainState::read(&path).unwrap(), state);
         state.format_version += 1;
         state.write(&path).unwrap();
-        assert!(TrainState::read(&path).unwrap_err().to_string().contains("format version 2"));
+        assert!(TrainState::read(&path).unwrap_err().to_string().contains("format version 3"));
     }
 
     #[test]

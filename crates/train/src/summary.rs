@@ -33,8 +33,15 @@ pub struct RunSummary {
     pub validation_loss: Option<f64>,
     /// Perplexity of the last evaluation.
     pub validation_perplexity: Option<f64>,
-    /// Best perplexity of all evaluations.
-    pub best_perplexity: Option<f64>,
+    /// What the run is judged by.
+    #[serde(default)]
+    pub metric: Option<String>,
+    /// Its value at the last evaluation.
+    #[serde(default)]
+    pub validation_metric: Option<f64>,
+    /// Its best value of all evaluations.
+    #[serde(default)]
+    pub best_metric: Option<f64>,
     /// Optimizer steps behind the best evaluation.
     pub best_step: Option<u64>,
     /// The trained adapter, when only adapters were trained.

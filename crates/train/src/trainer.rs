@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use tunesmith_config::ExperimentConfig;
-use tunesmith_data::{BatchOptions, BatchPlan, SampleSet, plan_epoch};
+use tunesmith_data::{Assembler, BatchOptions, BatchPlan, Conversation, SampleSet, plan_epoch};
 use tunesmith_models::{CausalLm, Recompute};
 use tunesmith_platform::n_page_faults;
 
@@ -42,6 +42,8 @@ pub(crate) struct Trainer<'a, 'o> {
     pub(crate) recompute: Recompute,
     pub(crate) train: &'a SampleSet,
     pub(crate) validation: &'a SampleSet,
+    pub(crate) validation_conversations: &'a [Conversation],
+    pub(crate) assembler: &'a Assembler,
     pub(crate) plan: RunPlan,
     pub(crate) seed: u64,
     pub(crate) state: TrainState,

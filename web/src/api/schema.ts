@@ -1337,6 +1337,8 @@ export interface components {
             finished_unix_secs: number | null;
             /** @description The search that it is one of. */
             grid_id: string | null;
+            /** @description Whether a larger value of the metric is a better one. */
+            higher_is_better: boolean;
             /** @description The name of its folder; never changes. */
             id: string;
             /** Format: double */

@@ -1,6 +1,22 @@
 // The logic of the experiment form: which fields show, which differ from their defaults, which grid runs come out.
 import type { Dependency, Field, Schema, Value, Values } from "../api/types";
 
+/** The fields as a problem type has them: its own defaults, and only the choices that make sense for it. */
+export function schemaFor(schema: Schema, problemType: string): Schema {
+  const ofType = (field: Field): Field => {
+    const own = field.defaults_for[problemType];
+    const choices = field.choices_for[problemType];
+    return { ...field, ...(own === undefined ? {} : { default: own }), ...(choices ? { choices } : {}) };
+  };
+  return { ...schema, sections: schema.sections.map((section) => ({ ...section, fields: section.fields.map(ofType) })) };
+}
+
+/** The values without those that are no choice of their field, as happens when the problem type changes. */
+export function withoutStrangers(schema: Schema, values: Values): Values {
+  const choices = new Map(fieldsOf(schema).filter((field) => field.kind === "choice").map((field) => [field.path, field.choices]));
+  return Object.fromEntries(Object.entries(values).filter(([path, value]) => choices.get(path)?.includes(String(value)) ?? true));
+}
+
 export function fieldsOf(schema: Schema): Field[] {
   return schema.sections.flatMap((section) => section.fields);
 }

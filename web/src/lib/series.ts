@@ -11,6 +11,7 @@ type EventLine = {
   differential_learning_rate?: number | null;
   gradient_norm?: number | null;
   perplexity?: number | null;
+  metric_value?: number | null;
   timing?: { tokens_per_sec?: number | null; peak_memory_bytes?: number | null };
 };
 
@@ -56,6 +57,7 @@ export function addEvent(map: SeriesMap, line: EventLine): boolean {
   if (line.event === "evaluation") {
     put("validation_loss", line.loss);
     put("validation_perplexity", line.perplexity);
+    put("validation_metric", line.metric_value);
     return true;
   }
   return false;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Field, Schema, Values } from "../../src/api/types";
-import { applies, changedOnly, fieldsOf, gridSize, isSame, isShown, nextName, parseNumber, payload } from "../../src/lib/form";
+import { applies, changedOnly, fieldsOf, gridSize, isSame, isShown, nextName, parseNumber, payload, schemaFor, withoutStrangers } from "../../src/lib/form";
 import fixture from "../../mock/fixtures/schema.json";
 
 const schema = fixture as unknown as Schema;
@@ -109,4 +109,22 @@ it("finds the next free name", () => {
   expect(nextName("demo", [])).toBe("demo");
   expect(nextName("demo", ["demo", "demo.1"])).toBe("demo.2");
   expect(nextName("demo.2", ["demo", "demo.1", "demo.2"])).toBe("demo.3");
+});
+
+describe("problem types", () => {
+  const classes = schemaFor(schema, "text_causal_classification_modeling");
+  const of = (path: string) => fieldsOf(classes).find((f) => f.path === path);
+
+  it("have defaults and choices of their own", () => {
+    expect(field("training.loss_function").default).toBe("TokenAveragedCrossEntropy");
+    expect(of("training.loss_function")?.default).toBe("BinaryCrossEntropyLoss");
+    expect(of("training.loss_function")?.choices).toEqual(["BinaryCrossEntropyLoss", "CrossEntropyLoss"]);
+    expect(of("training.schedule")?.choices).toEqual(field("training.schedule").choices);
+  });
+
+  it("drop choices of another", () => {
+    const values: Values = { "prediction.metric": "Perplexity", "training.schedule": "Linear", "training.epochs": 3 };
+    expect(withoutStrangers(classes, values)).toEqual({ "training.schedule": "Linear", "training.epochs": 3 });
+    expect(withoutStrangers(schemaFor(schema, "text_causal_language_modeling"), values)).toEqual(values);
+  });
 });

@@ -211,12 +211,12 @@ pub(crate) fn leave(summary: &RunSummary) -> Result<(), Failure> {
 pub(crate) fn report(summary: &RunSummary, terminal: &Terminal) {
     let run_dir = summary.run_dir.display();
     let loss = summary.train_loss.map(|loss| format!(", training loss {loss:.4}")).unwrap_or_default();
-    let perplexity = summary
-        .validation_perplexity
-        .map(|value| format!(", validation perplexity {value:.3}"))
-        .unwrap_or_default();
+    let metric = match (&summary.metric, summary.validation_metric) {
+        (Some(name), Some(value)) => format!(", validation {name} {value:.3}"),
+        _ => String::new(),
+    };
     terminal.line(format_args!(
-        "{} {} steps in {}{loss}{perplexity}",
+        "{} {} steps in {}{loss}{metric}",
         terminal.paint(Style::Green, "finished:"),
         summary.n_steps_done,
         human_secs(summary.run_secs),

@@ -1,15 +1,13 @@
 //! How well a model does on held-out commands: exact answers and perplexity.
 
-use std::ops::ControlFlow;
 use std::time::Instant;
 
 use serde::Serialize;
 use tunesmith_config::ExperimentConfig;
 use tunesmith_data::{Assembler, Conversation, Round};
 use tunesmith_formats::tokenizer::Tokenizer;
-use tunesmith_generate::{GenerationSettings, generate};
 use tunesmith_models::CausalLm;
-use tunesmith_train::{EvaluateOptions, SingleProcess, StopFlag, evaluate};
+use tunesmith_train::{EvaluateOptions, SingleProcess, StopFlag, answer_all, evaluate};
 
 use super::dataset::SYSTEM;
 use super::grammar::Spoken;
@@ -57,25 +55,12 @@ pub(crate) fn score(
     let assembler = Assembler::new(config, tokenizer)?;
     let conversations: Vec<Conversation> =
         rows.iter().enumerate().map(|(idx, row)| conversation(idx, row)).collect();
-    let settings = GenerationSettings {
-        max_new_tokens: config.prediction.max_length_inference,
-        stop_texts: assembler.stop_texts().to_vec(),
-        stop_ids: assembler.stop_ids(),
-        ..GenerationSettings::default()
-    };
-
     let mut bar = terminal.bar("asking", rows.len() as u64);
-    let mut answers = Vec::with_capacity(rows.len());
-    for portion in conversations.chunks(N_AT_ONCE) {
-        bar.update(answers.len() as u64, "");
-        let prompts = portion.iter().map(|one| assembler.prompt_ids(one)).collect::<Result<Vec<_>, _>>()?;
-        let mut go_on = |_: usize, _: u32| {
-            if stop.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let generated = generate(model, tokenizer, &prompts, &settings, &mut go_on)?;
-        refuse_if_stopped(stop)?;
-        answers.extend(generated.into_iter().map(|answer| answer.text));
-    }
+    let asked: Vec<&Conversation> = conversations.iter().collect();
+    let answers = answer_all(model, config, &assembler, &asked, 0, N_AT_ONCE, stop, &mut |n_done| {
+        bar.update(n_done as u64, "");
+    })?;
+    let Some(answers) = answers else { return Err(stopped()) };
 
     let samples = conversations.iter().map(|one| assembler.sample(one)).collect::<Result<Vec<_>, _>>()?;
     let options = EvaluateOptions { max_batch_tokens: 1024, loss_function: config.training.loss_function };
@@ -98,10 +83,6 @@ fn conversation(row_idx: usize, row: &Spoken) -> Conversation {
         ..Round::default()
     };
     Conversation { rounds: vec![round], row: row_idx }
-}
-
-fn refuse_if_stopped(stop: &StopFlag) -> Result<(), Failure> {
-    if stop.is_raised() { Err(stopped()) } else { Ok(()) }
 }
 
 fn stopped() -> Failure {

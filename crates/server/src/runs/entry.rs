@@ -154,7 +154,11 @@ impl Entry {
             n_steps: progress.n_steps.max(n_planned),
             eta_secs: if status == Running { progress.eta_secs } else { None },
             run_secs: progress.run_secs,
-            metric_name: "Perplexity".to_owned(),
+            metric_name: progress.metric_name.clone().unwrap_or_else(|| match text("prediction.metric") {
+                "" | "GPT" => "Perplexity".to_owned(),
+                name => name.to_owned(),
+            }),
+            higher_is_better: progress.higher_is_better,
             metric: progress.metric,
             train_loss: progress.train_loss,
             validation_loss: progress.validation_loss,

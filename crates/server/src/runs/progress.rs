@@ -15,6 +15,9 @@ pub(crate) struct Progress {
     pub(crate) n_steps: u64,
     pub(crate) eta_secs: Option<f64>,
     pub(crate) run_secs: Option<f64>,
+    /// What the run is judged by, and whether more of it is better.
+    pub(crate) metric_name: Option<String>,
+    pub(crate) higher_is_better: bool,
     pub(crate) metric: Option<f64>,
     pub(crate) train_loss: Option<f64>,
     pub(crate) validation_loss: Option<f64>,
@@ -65,7 +68,10 @@ impl Progress {
                 self.tokens_per_sec = timing("tokens_per_sec").or(self.tokens_per_sec);
             }
             "evaluation" => {
-                self.metric = number("perplexity");
+                self.metric = number("metric_value").or_else(|| number("perplexity"));
+                self.metric_name = event.get("metric").and_then(Value::as_str).map(str::to_owned);
+                self.higher_is_better =
+                    event.get("higher_is_better").and_then(Value::as_bool).unwrap_or_default();
                 self.validation_loss = number("loss");
             }
             "run_finished" | "run_stopped" | "run_failed" => self.eta_secs = None,

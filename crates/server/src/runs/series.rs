@@ -29,7 +29,7 @@ pub(crate) struct Series {
 }
 
 /// The curves: name, event, field, and whether the field is in `timing`.
-const CURVES: [(&str, &str, &str, bool); 8] = [
+const CURVES: [(&str, &str, &str, bool); 9] = [
     ("train_loss", "step", "loss", false),
     ("learning_rate", "step", "learning_rate", false),
     ("differential_learning_rate", "step", "differential_learning_rate", false),
@@ -38,6 +38,7 @@ const CURVES: [(&str, &str, &str, bool); 8] = [
     ("memory_bytes", "step", "peak_memory_bytes", true),
     ("validation_loss", "evaluation", "loss", false),
     ("validation_perplexity", "evaluation", "perplexity", false),
+    ("validation_metric", "evaluation", "metric_value", false),
 ];
 
 impl Curves {

@@ -31,6 +31,8 @@ pub(crate) struct ExperimentSummary {
     pub(crate) run_secs: Option<f64>,
     /// What `metric` is.
     pub(crate) metric_name: String,
+    /// Whether a larger value of the metric is a better one.
+    pub(crate) higher_is_better: bool,
     #[schema(required)]
     pub(crate) metric: Option<f64>,
     #[schema(required)]
