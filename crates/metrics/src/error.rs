@@ -128,7 +128,9 @@ impl MetricError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Empty { .. } => "the validation data has no rows; choose more of them or another split",
-            Self::NotFinite { .. } => "the model's numbers are broken: try a lower learning rate or bfloat16",
+            Self::NotFinite { what: "loss" | "output" | "prediction", .. } => {
+                "the model's numbers are broken: try a lower learning rate or bfloat16"
+            }
             Self::UnknownClass { .. } => "set num_classes to the highest label plus one",
             Self::OneClass { .. } => {
                 "use more validation rows, so that each class occurs, or a metric that needs no pairs, as LogLoss"

@@ -8,7 +8,8 @@ pub struct Scores {
     /// One entry for each sample, in the order given. `None` where there is no value for this sample alone, as with
     /// an area under a curve, or where the sample was left out of the aggregate.
     pub per_sample: Vec<Option<f64>>,
-    /// The number for all samples together, by which runs are compared.
+    /// The number for all samples together, by which runs are compared. Numbers too large to be squared make it infinite
+    /// or NaN; nothing else does.
     pub aggregate: f64,
 }
 

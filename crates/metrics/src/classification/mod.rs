@@ -77,7 +77,7 @@ impl ClassMetric {
 
 /// Accuracy from labels alone: for each sample the share of its labels that are right.
 pub fn accuracy(labels: &Labels) -> Result<Scores, MetricError> {
-    mean_over_samples(labels, ClassMetric::Accuracy, |n_right, n_labels| ratio(n_right, n_labels))
+    mean_over_samples(labels, ClassMetric::Accuracy, ratio)
 }
 
 /// Subset accuracy from labels alone: 1 for each sample whose labels are all right, else 0.

@@ -69,8 +69,7 @@ impl ClassOutputs {
     /// Lets the log loss clip probabilities to `clip` and `1 - clip`, where 2⁻⁵² is the default. H2O LLM Studio, whose
     /// probabilities are float32, clips at 2⁻²³, `f32::EPSILON`.
     pub fn with_clip(mut self, clip: f64) -> Self {
-        // Not clamp, which panics or stays NaN for NaN.
-        self.clip = clip.max(f64::MIN_POSITIVE).min(0.5);
+        self.clip = if clip.is_nan() { f64::EPSILON } else { clip.clamp(f64::MIN_POSITIVE, 0.5) };
         self
     }
 

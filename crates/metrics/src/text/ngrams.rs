@@ -1,7 +1,7 @@
 //! Counting the n-grams that two texts share.
 //!
 //! Tokens become numbers once for a pair of texts. What is shared, each n-gram as often as it occurs in both, is found by
-//! walking two sorted lists: no table of n-grams is built, and the time for 500 tokens is some 50 microseconds.
+//! walking two sorted lists; no table of n-grams is built.
 
 use std::collections::HashMap;
 
