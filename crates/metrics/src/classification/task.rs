@@ -88,7 +88,9 @@ impl Labels {
 /// Errors if labels do not fill whole samples or are not below the number of classes.
 pub(super) fn check_labels(task: ClassTask, what: &'static str, labels: &[usize]) -> Result<(), MetricError> {
     let (width, n_classes) = (task.n_labels().max(1), task.n_classes());
-    same_length("labels", labels.len().div_ceil(width) * width, labels.len())?;
+    // A task without questions has no labels, however many samples.
+    let n_whole = if task.n_labels() == 0 { 0 } else { labels.len().div_ceil(width) * width };
+    same_length("labels", n_whole, labels.len())?;
     match labels.iter().enumerate().find(|(_, label)| n_classes <= **label) {
         Some((idx, label)) => {
             Err(MetricError::UnknownClass { sample: idx / width, what, label: *label, n_classes })

@@ -208,6 +208,9 @@ fn labels_and_lengths_that_do_not_fit_are_named() {
         of(&[0.0; 3], &[1, 1]),
         Err(MetricError::LengthMismatch { what: "outputs", expected: 4, found: 3 })
     );
+    let no_question =
+        ClassOutputs::from_logits(ClassTask::MultiLabel { n_labels: 0 }, Link::Sigmoid, &[], &[1]);
+    assert_eq!(no_question, Err(MetricError::LengthMismatch { what: "labels", expected: 0, found: 1 }));
     let improper = ClassOutputs::from_probabilities(ClassTask::Binary, &[0.5, 1.5], &[1, 0]);
     assert_eq!(improper, Err(MetricError::NotAProbability { sample: 1, value: 1.5 }));
 }
