@@ -28,6 +28,7 @@ mod milestones;
 mod number_formats;
 mod optimizer;
 mod plan;
+mod preference;
 mod profile;
 mod record;
 mod run;
@@ -61,6 +62,10 @@ pub use gradients::{clip_factor, global_norm};
 pub use keys::{KeyUse, derive_key};
 pub use optimizer::{Optimizer, ParameterGroup, rule_of};
 pub use plan::RunPlan;
+pub use preference::{
+    JudgedAnswer, KtoSettings, KtoStep, Pair, PreferenceLoss, PreferencePair, PreferenceStep, Reduction,
+    kto_loss,
+};
 pub use profile::{Operation, Profile};
 pub use record::{Dtypes, Fingerprints, Machine, RunRecord};
 pub use run::{RunRequest, run};
