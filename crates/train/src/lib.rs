@@ -56,7 +56,9 @@ pub use events::{
     Checkpoint, CheckpointReason, Evaluation, Event, EventBody, Export, ExportKind, NoObserver, NoteLevel,
     Observer, RunEnd, RunFailed, RunStarted, Step, Timing,
 };
-pub use export::{ExportReport, ModelFolderOptions, write_adapter_folder, write_model_folder};
+pub use export::{
+    ExportReport, ModelFolderOptions, load_head_on_logits, write_adapter_folder, write_model_folder,
+};
 pub use forecast::MemoryForecast;
 pub use gradients::{clip_factor, global_norm};
 pub use keys::{KeyUse, derive_key};
