@@ -2,14 +2,15 @@
 
 use burn::tensor::Tensor;
 use tunesmith_formats::StoreDtype;
+use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::{read_adapter, write_adapter};
 use tunesmith_formats::safetensors_io::{NamedTensor, write_safetensors};
 use tunesmith_formats::sequence_classifier::{ScoreProblem, SequenceClassifier};
 use tunesmith_models::{
-    CausalLm, GradientSums, LossPass, ModelError, Recompute, SLICE_TOKENS, ScoreHeadKind, ScoreHeadSpec,
-    ScoreLoss, StepOptions, TokenBatch, read_back,
+    CausalLm, GradientSums, LoadOptions, LossPass, ModelError, Recompute, SLICE_TOKENS, ScoreHeadKind,
+    ScoreHeadSpec, ScoreLoss, StepOptions, TokenBatch, read_back,
 };
-use tunesmith_ops::{Device, Segments};
+use tunesmith_ops::{Device, Format, Segments};
 
 use crate::digest::digest;
 use crate::invariances::{several_slices, with_lora};
@@ -147,6 +148,33 @@ fn classifiers_and_their_adapters_are_read_as_transformers_and_peft_write_them()
         tensors
     };
     assert_eq!(sorted(adapted.adapter_tensors().unwrap()), sorted(stored));
+}
+
+#[test]
+fn a_stored_head_stays_in_float32_over_frozen_weights_of_fewer_bits() {
+    let source = ModelSource::open(&golden_dir().join("llama-score")).unwrap();
+    let options = LoadOptions { frozen: Format::Q8_0, is_trained: &|_| false, ..LoadOptions::default() };
+    let mut model = CausalLm::load_with(&source, &device(), &options).unwrap();
+    model.set_trainable(|_| false);
+    let head = model.parameters().by_name("score.weight").unwrap();
+    assert!(head.trainable && head.stored().is_none());
+    assert!(model.parameters().by_name("model.layers.0.mlp.up_proj.weight").unwrap().stored().is_some());
+
+    let packed = Packed::of_golden(&heads_json());
+    let options = StepOptions::default();
+    let step = model
+        .score_loss_and_gradients(
+            &packed.batch(),
+            &[2.0, 0.0, 3.0],
+            &[1.0; 3],
+            ScoreLoss::CrossEntropy,
+            &options,
+        )
+        .unwrap();
+    let exact = scores(&load("llama-score"), &packed);
+    let difference = worst_difference(&step.losses.scores, &exact);
+    assert!(0.0 < difference && difference < 0.1, "{difference}");
+    assert_eq!(step.gradients.len(), 1);
 }
 
 /// What an exporter does with a model, and what is read again.
