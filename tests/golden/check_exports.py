@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Check with transformers and peft that exported model folders load and agree.
 
-Run: python tests/golden/check_exports.py --base MODEL_DIR --adapter ADAPTER_DIR --merged MERGED_DIR
+Run: python tests/golden/check_exports.py --base MODEL_DIR --adapter ADAPTER_DIR --merged MERGED_DIR [--scores]
 
 Loads the adapter onto the base and the merged model on its own, and the tokenizer wherever a folder has one.
 Prints as JSON the largest difference of their logits on several sequences; the exit code is 1 when it is above
 --limit or when something was left out or made up in loading. --adapter may be left out: then --merged is only
-compared with --base when --same is given, else just loaded.
+compared with --base when --same is given, else just loaded. With --scores the folders are those of sequence classifiers:
+--base is still a language model, and scores are compared.
 """
 import argparse
 import json
@@ -16,15 +17,15 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 TEXT = "Hello world, 12 + 30 is 42.\n  Grüße 日本 😀"
 
 
-def load(folder):
+def load(folder, kind=AutoModelForCausalLM, **more):
     """The model in f32, and the names of weights that were missing, unexpected or of another shape."""
-    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
-                                                       output_loading_info=True)
+    model, info = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
+                                       output_loading_info=True, **more)
     wrong = {k: sorted(map(str, v)) for k, v in info.items() if v}
     return model.eval(), wrong
 
@@ -47,6 +48,16 @@ def tokenizer(folder):
     return found
 
 
+def classifier_base(a):
+    """The base as a sequence classifier, its fresh head yet to be replaced by the adapter's."""
+    with safe_open(Path(a.adapter) / "adapter_model.safetensors", "pt") as f:
+        n_outputs = f.get_slice("base_model.model.score.weight").get_shape()[0]
+    pad_id = AutoConfig.from_pretrained(a.merged).pad_token_id
+    model, wrong = load(a.base, AutoModelForSequenceClassification, num_labels=n_outputs, pad_token_id=pad_id)
+    strange = {k: [n for n in v if "score.weight" not in n and "lm_head.weight" not in n] for k, v in wrong.items()}
+    return model, {k: v for k, v in strange.items() if v}
+
+
 def logits(model, seqs):
     with torch.no_grad():
         return [model(torch.tensor([s])).logits[0].float() for s in seqs]
@@ -58,12 +69,13 @@ def main():
     p.add_argument("--adapter")
     p.add_argument("--merged", required=True)
     p.add_argument("--same", action="store_true", help="without an adapter: the merged folder must equal the base")
+    p.add_argument("--scores", action="store_true", help="the folders are those of sequence classifiers")
     p.add_argument("--limit", type=float, default=1e-3)
     a = p.parse_args()
     torch.set_num_threads(2)
     out, faults = {}, []
 
-    base, wrong = load(a.base)
+    base, wrong = classifier_base(a) if a.scores else load(a.base)
     faults += [f"base: {k}: {v}" for k, v in wrong.items()]
     gen = torch.Generator().manual_seed(1)
     places = getattr(base.config, "max_position_embeddings", 64)
@@ -72,7 +84,8 @@ def main():
     expected = plain if a.same else None
     if a.adapter:
         model = PeftModel.from_pretrained(base, a.adapter).eval()
-        used = {n.replace(".default.", ".") for n, _ in model.named_parameters() if "lora_" in n}
+        used = {n.replace(".default.", ".").replace(".modules_to_save.", ".") for n, _ in model.named_parameters()
+                if "lora_" in n or "modules_to_save" in n}
         faults += [f"adapter file only: {n}" for n in sorted(adapter_names(a.adapter) - used)]
         faults += [f"not in adapter file: {n}" for n in sorted(used - adapter_names(a.adapter))]
         expected = logits(model, seqs)
@@ -81,7 +94,7 @@ def main():
         out["adapter"] = {"r": cfg.r, "lora_alpha": cfg.lora_alpha, "targets": sorted(cfg.target_modules),
                           "tensors": len(used)}
 
-    merged, wrong = load(a.merged)
+    merged, wrong = load(a.merged, AutoModelForSequenceClassification if a.scores else AutoModelForCausalLM)
     faults += [f"merged: {k}: {v}" for k, v in wrong.items()]
     got = logits(merged, seqs)
     out["finite"] = all(bool(x.isfinite().all()) for x in got)

@@ -63,6 +63,13 @@ def gradients(model, seqs):
     return {n: p.grad.clone() for n, p in trainable(model).items()}
 
 
+def digest(tensor):
+    """Norm and three projections of a gradient onto fixed directions: tells any two apart without storing it."""
+    flat = tensor.detach().double().flatten()
+    place = torch.arange(1, flat.numel() + 1, dtype=torch.float64)
+    return [flat.norm().item()] + [(flat * torch.sin(0.37 * k * place + k)).sum().item() for k in (1, 2, 3)]
+
+
 def train(model, seqs, lr, weight_decay):
     """Take STEPS AdamW steps in place; return the loss before each and the L2 norms afterwards."""
     params = trainable(model)

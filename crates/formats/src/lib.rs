@@ -24,6 +24,8 @@ pub mod peft;
 mod rope_scaling;
 pub mod safetensors_io;
 mod safetensors_write;
+pub mod score_head;
+pub mod sequence_classifier;
 pub mod tokenizer;
 
 pub use atomic::{AtomicDir, write_file};
@@ -33,3 +35,4 @@ pub use model_config::{Activation, Architecture, ModelConfig, RopeScaling};
 pub use model_source::ModelSource;
 pub use peft::{AdapterConfig, TargetModules};
 pub use safetensors_io::{NamedTensor, TensorInfo};
+pub use sequence_classifier::{ScoreProblem, SequenceClassifier};

@@ -14,6 +14,7 @@ use crate::error::{FormatError, Result};
 use crate::json_keys::Keys;
 pub use crate::rope_scaling::RopeScaling;
 use crate::rope_scaling::widen;
+use crate::sequence_classifier::is_classifier_of;
 
 /// The model families that can be computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -333,6 +334,10 @@ fn architecture(path: &Path, keys: &Keys) -> Result<Architecture> {
             }
         })
     };
+    let classified = |class| Architecture::ALL.into_iter().find(|a| is_classifier_of(a.class_name(), class));
+    if let Some(architecture) = class.and_then(classified) {
+        return Ok(architecture);
+    }
     match (class, keys.string("model_type")?) {
         (Some(class), _) => find(class, Architecture::class_name),
         (None, Some(model_type)) => find(model_type, Architecture::model_type),

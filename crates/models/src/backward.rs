@@ -1,4 +1,4 @@
-//! Forward and backward pass of one slice, with a graph of its own for each block.
+//! Forward and backward pass of one slice for any [`Objective`], with a graph of its own for each block.
 //!
 //! Forward: block i begins at a new leaf with the values of x_i, the output of the block below, and its graph ends at
 //! y_i. A stored block keeps that graph, one to be run again only x_i; a block at or below which nothing is trained keeps
@@ -8,27 +8,32 @@
 //! dropout masks depend on their key alone. The pass ends at the lowest block with something trainable at or below it.
 
 use burn::tensor::Tensor;
-use tunesmith_ops::{CrossEntropy, cross_entropy_from_hidden, seed_gradient};
+use tunesmith_ops::seed_gradient;
 
 use crate::causal_lm::CausalLm;
-use crate::family::Family;
+use crate::error::Result;
 use crate::gradient_sums::GradientSums;
+use crate::objective::Objective;
 use crate::pass::{Pass, TokenBatch};
+use crate::slices::Slice;
+use crate::step::StepOptions;
 
-/// What to compute of a slice.
+/// How a slice is computed.
 #[derive(Clone, Copy)]
 pub(crate) struct Task<'a> {
-    pub(crate) model: &'a CausalLm,
-    pub(crate) tokens: TokenBatch<'a>,
-    pub(crate) labels: &'a [i64],
-    pub(crate) weights: &'a [f32],
-    pub(crate) dropout_key: u64,
+    model: &'a CausalLm,
+    tokens: TokenBatch<'a>,
+    dropout_key: u64,
     /// Blocks, counted from the first, that are run again in the backward pass.
-    pub(crate) n_recomputed: usize,
+    n_recomputed: usize,
 }
 
-/// The cross-entropy of each token; the gradients are added to `sums`.
-pub(crate) fn add_gradients(task: Task<'_>, sums: &mut GradientSums) -> Vec<f32> {
+/// The values of the objective; the gradients of its number are added to `sums`.
+pub(crate) fn add_gradients<O: Objective>(
+    task: Task<'_>,
+    objective: &O,
+    sums: &mut GradientSums,
+) -> Result<O::Values> {
     let family = task.model.family();
     let embedded = Graph::of_embedding(task);
     let mut x = embedded.value();
@@ -47,30 +52,33 @@ pub(crate) fn add_gradients(task: Task<'_>, sums: &mut GradientSums) -> Vec<f32>
         blocks.push(block.kept);
     }
 
-    let (per_token, mut flow) = task.differentiate_loss(Input { values: x, is_trained }, sums);
+    let (values, mut flow) = task.differentiate_loss(objective, Input { values: x, is_trained }, sums)?;
     for (block_idx, kept) in blocks.into_iter().enumerate().rev() {
-        let Some(gradient) = flow else { return per_token };
+        let Some(gradient) = flow else { return Ok(values) };
         flow = kept.graph(block_idx, task).and_then(|graph| graph.differentiate(gradient, sums));
     }
     if let Some(gradient) = flow {
         embedded.differentiate(gradient, sums);
     }
-    per_token
-}
-
-/// The last normalisation and the loss over it.
-pub(crate) fn losses_of(
-    family: &dyn Family,
-    x: Tensor<2>,
-    pass: &mut Pass<'_>,
-    labels: &[i64],
-    weights: &[f32],
-) -> CrossEntropy {
-    let hidden = family.final_norm(x, pass);
-    cross_entropy_from_hidden(hidden, family.head(pass), labels, weights)
+    Ok(values)
 }
 
 impl<'a> Task<'a> {
+    /// The task of a slice of `batch`.
+    pub(crate) fn of(
+        model: &'a CausalLm,
+        slice: &'a Slice,
+        batch: TokenBatch<'a>,
+        options: &StepOptions,
+    ) -> Self {
+        Self {
+            model,
+            tokens: slice.tokens(batch),
+            dropout_key: slice.dropout_key(options.dropout_key),
+            n_recomputed: options.recompute.n_blocks(model.config(), slice.range.len()),
+        }
+    }
+
     fn tracked(&self) -> Pass<'a> {
         Pass::tracked(self.model.parameters(), self.tokens, Some(self.dropout_key))
     }
@@ -79,17 +87,23 @@ impl<'a> Task<'a> {
         Pass::plain(self.model.parameters(), self.tokens, Some(self.dropout_key))
     }
 
-    /// The losses, and the gradient of their weighted sum with respect to the last block's output if it is of use.
-    fn differentiate_loss(&self, input: Input, sums: &mut GradientSums) -> (Vec<f32>, Option<Tensor<2>>) {
+    /// The values of the objective, and the gradient of its number with respect to the last block's output if it is of
+    /// use.
+    fn differentiate_loss<O: Objective>(
+        &self,
+        objective: &O,
+        input: Input,
+        sums: &mut GradientSums,
+    ) -> Result<(O::Values, Option<Tensor<2>>)> {
         let mut pass = self.tracked();
         let leaf = input.leaf();
-        let losses = losses_of(self.model.family(), leaf.clone(), &mut pass, self.labels, self.weights);
-        if !losses.weighted_sum.is_tracked() {
-            return (losses.per_token, None);
+        let (loss, values) = objective.evaluate(self.model, leaf.clone(), &mut pass)?;
+        if !loss.is_tracked() {
+            return Ok((values, None));
         }
-        let mut gradients = losses.weighted_sum.backward();
+        let mut gradients = loss.backward();
         pass.collect_gradients(&mut gradients, sums);
-        (losses.per_token, leaf.grad_remove(&mut gradients))
+        Ok((values, leaf.grad_remove(&mut gradients)))
     }
 }
 

@@ -8,14 +8,15 @@ use tunesmith_formats::safetensors_io::NamedTensor;
 use tunesmith_ops::{Compute, Format, KvCache, linear};
 
 use crate::error::{ModelError, Result};
-use crate::family::{self, Family};
+use crate::family::Family;
 use crate::gradient_sums::GradientSums;
 use crate::loading::LoadOptions;
 use crate::lora::{self, LoraAttached, LoraSpec};
 use crate::parameters::ParameterStore;
 use crate::pass::{Pass, TokenBatch};
+use crate::score_head::{ScoreHead, ScoreHeadKind};
 use crate::slices::slices;
-use crate::step::{self, StepLosses, StepOptions, StepResult};
+use crate::step::{self, LossPass, StepLosses, StepOptions, StepResult};
 use crate::{loading, merge, rope};
 
 /// A causal language model on one device.
@@ -25,14 +26,17 @@ pub struct CausalLm {
     parameters: ParameterStore,
     /// The attached adapter's settings.
     adapter: Option<AdapterConfig>,
+    pub(crate) score_head: Option<ScoreHead>,
+    /// Whether the weights have an output matrix over the vocabulary; a sequence classifier's have not.
+    has_language_head: bool,
     end_ids: Vec<u32>,
     device: Device,
     frozen: Format,
 }
 
 impl CausalLm {
-    /// Reads a model's weights onto a device. Every weight of the architecture has to be there in the shape that the
-    /// configuration says, and no other. All parameters are trainable at first.
+    /// Reads a model's weights onto a device; a sequence classifier's with its score head. Every weight of the architecture
+    /// has to be there in the shape that the configuration says, and no other. All parameters are trainable at first.
     pub fn load(source: &ModelSource, device: &Device) -> Result<Self> {
         Self::load_with(source, device, &LoadOptions::default())
     }
@@ -42,10 +46,21 @@ impl CausalLm {
     pub fn load_with(source: &ModelSource, device: &Device, options: &LoadOptions<'_>) -> Result<Self> {
         let config = source.config().clone();
         let device = device.clone().inner();
-        let (family, specs) = family::build(&config)?;
+        let (family, specs) = loading::declared(&config)?;
         let parameters = loading::load_parameters(source, &specs, &device, options)?;
         let end_ids = loading::end_ids(source)?;
-        Ok(Self { config, family, parameters, adapter: None, end_ids, device, frozen: options.frozen })
+        let score_head = ScoreHead::among(&parameters);
+        Ok(Self {
+            config,
+            family,
+            parameters,
+            adapter: None,
+            has_language_head: score_head.is_none(),
+            score_head,
+            end_ids,
+            device,
+            frozen: options.frozen,
+        })
     }
 
     /// Changes the number format of the matrix products.
@@ -94,9 +109,11 @@ impl CausalLm {
         &mut self.parameters
     }
 
-    /// Sets which parameters are trained, by name.
+    /// Sets which parameters are trained, by name. A score head always is, and a head over the vocabulary beside one on the
+    /// hidden state never, as it takes no part.
     pub fn set_trainable(&mut self, is_trainable: impl Fn(&str) -> bool) {
-        self.parameters.set_trainable(is_trainable);
+        let is_classifier = self.is_sequence_classifier();
+        self.parameters.set_trainable(|name| is_trainable(name) && !(is_classifier && name == loading::HEAD));
     }
 
     /// Full paths of the modules that LoRA adapts when no target is named: every linear layer (GPT-2: Conv1D) whose
@@ -115,16 +132,23 @@ impl CausalLm {
         Ok(attached)
     }
 
-    /// Adds the low-rank branches of a PEFT adapter and freezes all other weights.
+    /// Adds the low-rank branches of a PEFT adapter, and the score head if it holds one, and freezes all other weights.
     pub fn load_adapter(
         &mut self,
         config: &AdapterConfig,
         tensors: Vec<NamedTensor>,
     ) -> Result<LoraAttached> {
         self.require_no_adapter()?;
+        let (head, tensors) = lora::without_score_head(tensors);
+        if let Some(head) = &head {
+            self.stored_score_head(head)?;
+        }
         let attached =
             lora::attach_loaded(self.family.as_mut(), &mut self.parameters, config, tensors, &self.device)?;
         self.adapter = Some(AdapterConfig { inference_mode: true, ..config.clone() });
+        if let Some(head) = head {
+            self.load_score_head(head)?;
+        }
         Ok(attached)
     }
 
@@ -133,23 +157,36 @@ impl CausalLm {
         self.adapter.is_some()
     }
 
-    /// The attached adapter's settings as PEFT writes them. A fresh adapter does not know
-    /// `base_model_name_or_path`; the caller sets it.
+    /// The attached adapter's settings as PEFT writes them, with a score head on the hidden state as a module stored
+    /// whole. A fresh adapter does not know `base_model_name_or_path`; the caller sets it.
     pub fn adapter_config(&self) -> Result<AdapterConfig> {
-        self.adapter.clone().ok_or(ModelError::AdapterAbsent)
+        let config = self.adapter.clone().ok_or(ModelError::AdapterAbsent)?;
+        Ok(if self.is_sequence_classifier() { lora::with_score_head(config) } else { config })
     }
 
-    /// The attached adapter's weights under PEFT's names.
+    /// The attached adapter's weights under PEFT's names, and those of a score head on the hidden state.
     pub fn adapter_tensors(&self) -> Result<Vec<NamedTensor>> {
-        match self.adapter {
-            Some(_) => lora::adapter_tensors(self.family.as_ref(), &self.parameters),
-            None => Err(ModelError::AdapterAbsent),
+        if self.adapter.is_none() {
+            return Err(ModelError::AdapterAbsent);
         }
+        let mut tensors = lora::adapter_tensors(self.family.as_ref(), &self.parameters)?;
+        if self.is_sequence_classifier() {
+            tensors.push(lora::in_peft_form(self.score_head_tensor()?));
+        }
+        Ok(tensors)
     }
 
-    /// The base model's weights in hub names and layouts with the adapter folded in (W + s·B·A), one at a time.
+    /// The base model's weights in hub names and layouts with the adapter folded in (W + s·B·A), one at a time. With a
+    /// score head on the hidden state they are those of transformers' sequence classifier; one on logits is not among
+    /// them, see [`Self::score_head_tensor`].
     pub fn merged_tensors(&self) -> impl Iterator<Item = Result<NamedTensor>> + '_ {
-        merge::merged_tensors(self.family.as_ref(), &self.parameters)
+        let is_classifier = self.is_sequence_classifier();
+        merge::merged_tensors(self.family.as_ref(), &self.parameters, move |name| {
+            match ScoreHeadKind::of_weight(name) {
+                Some(_) => is_classifier,
+                None => !(is_classifier && name == loading::HEAD),
+            }
+        })
     }
 
     /// Output of the last normalisation, [N,C], without a graph. A `dropout_key` applies the adapter's dropout as a
@@ -168,6 +205,7 @@ impl CausalLm {
     /// The same for tokens that continue the sequences of a cache (one segment for each), which is extended by them.
     /// Positions count on from the cache's lengths.
     pub fn hidden_cached(&self, tokens: &TokenBatch<'_>, cache: &mut KvCache) -> Result<Tensor<2>> {
+        self.require_language_head()?;
         self.check(tokens)?;
         let n_sequences = cache.lengths().len();
         if tokens.segments.len() != n_sequences {
@@ -190,9 +228,20 @@ impl CausalLm {
 
     /// Cross-entropy of the labels (at t the id that should come after token t, or -100), without a graph or dropout.
     pub fn losses(&self, tokens: &TokenBatch<'_>, labels: &[i64], weights: &[f32]) -> Result<StepLosses> {
-        self.check(tokens)?;
-        step::check_labels(tokens.ids.len(), labels, weights, self.config.vocab_size)?;
-        Ok(step::losses(self, *tokens, labels, weights))
+        self.losses_in(tokens, labels, weights, LossPass::Evaluation)
+    }
+
+    /// The same in the pass that `which` names. What is used of the losses as log-probabilities, −cross-entropy, is then
+    /// trained by [`Self::add_gradients`] with the derivatives of a loss over them as weights.
+    pub fn losses_in(
+        &self,
+        tokens: &TokenBatch<'_>,
+        labels: &[i64],
+        weights: &[f32],
+        which: LossPass,
+    ) -> Result<StepLosses> {
+        self.check_labelled(tokens, labels, weights)?;
+        step::losses(self, *tokens, labels, weights, which)
     }
 
     /// The loss Σ weight·cross-entropy and its gradients with respect to all trainable parameters.
@@ -218,9 +267,8 @@ impl CausalLm {
         options: &StepOptions,
         sums: &mut GradientSums,
     ) -> Result<StepLosses> {
-        self.check(tokens)?;
-        step::check_labels(tokens.ids.len(), labels, weights, self.config.vocab_size)?;
-        Ok(step::add_gradients(self, *tokens, labels, weights, options, sums))
+        self.check_labelled(tokens, labels, weights)?;
+        step::add_gradients(self, *tokens, labels, weights, options, sums)
     }
 
     pub(crate) fn family(&self) -> &dyn Family {
@@ -231,8 +279,22 @@ impl CausalLm {
         if self.adapter.is_some() { Err(ModelError::AdapterPresent) } else { Ok(()) }
     }
 
-    fn check(&self, tokens: &TokenBatch<'_>) -> Result<()> {
+    fn is_sequence_classifier(&self) -> bool {
+        self.score_head.is_some_and(|head| !head.kind.is_on_logits())
+    }
+
+    pub(crate) fn require_language_head(&self) -> Result<()> {
+        if self.has_language_head { Ok(()) } else { Err(ModelError::LanguageHeadAbsent) }
+    }
+
+    pub(crate) fn check(&self, tokens: &TokenBatch<'_>) -> Result<()> {
         tokens.check(self.config.vocab_size, self.context_length())
+    }
+
+    fn check_labelled(&self, tokens: &TokenBatch<'_>, labels: &[i64], weights: &[f32]) -> Result<()> {
+        self.require_language_head()?;
+        self.check(tokens)?;
+        step::check_labels(tokens.ids.len(), labels, weights, self.config.vocab_size)
     }
 
     pub(crate) fn run_blocks(&self, pass: &mut Pass<'_>) -> Tensor<2> {

@@ -119,6 +119,25 @@ pub enum ModelError {
         reason: String,
     },
 
+    /// A score head that this model cannot take.
+    #[error("score head: {reason}")]
+    ScoreHead {
+        /// What is wrong, with names, shapes and values.
+        reason: String,
+    },
+
+    /// The model carries a score head already.
+    #[error("the model carries another score head already")]
+    ScoreHeadPresent,
+
+    /// The model carries no score head.
+    #[error("the model carries no score head")]
+    ScoreHeadAbsent,
+
+    /// The model has no output matrix over the vocabulary.
+    #[error("the model is a sequence classifier: it has no head over the vocabulary")]
+    LanguageHeadAbsent,
+
     /// The arrays of a batch do not belong together.
     #[error("token batch: {reason}")]
     Batch {
@@ -179,6 +198,9 @@ impl ModelError {
             ),
             Self::TooLong { context, .. } => {
                 Some(format!("Shorten the text, or set the maximum length to at most {context} tokens."))
+            }
+            Self::LanguageHeadAbsent => {
+                Some("Use the language model that it was made from, or train it for classes or numbers.".into())
             }
             Self::TokenId { .. } => Some("The tokenizer does not belong to this model.".into()),
             _ => None,

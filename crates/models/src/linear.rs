@@ -38,7 +38,7 @@ impl Linear {
     pub(crate) fn forward(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
         let weight = pass.weight(self.weight).lying(self.orientation);
         let bias = self.bias.map(|bias| pass.vector(bias));
-        match self.adapter {
+        match self.adapter.filter(|_| pass.has_adapter()) {
             None => linear(x, weight, bias),
             Some(adapter) => {
                 let low_rank = LowRank {

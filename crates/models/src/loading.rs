@@ -6,12 +6,15 @@ use std::sync::Arc;
 use burn::tensor::{DType, Device};
 use serde_json::Value;
 use tunesmith_formats::gguf_quants::BlockLayout;
+use tunesmith_formats::model_config::ModelConfig;
 use tunesmith_formats::model_source::ModelSource;
+use tunesmith_formats::sequence_classifier::SequenceClassifier;
 use tunesmith_ops::{Compute, Format, StoredWeight, frozen_format, is_cpu};
 
 use crate::error::{ModelError, Result};
-use crate::family::ParameterSpec;
+use crate::family::{self, Family, ParameterSpec};
 use crate::parameters::{Parameter, ParameterStore, converted, to_device};
+use crate::score_head::ScoreHeadKind;
 
 /// How weights are kept and multiplied.
 #[derive(Clone, Copy)]
@@ -31,6 +34,16 @@ impl Default for LoadOptions<'_> {
     fn default() -> Self {
         Self { compute: Compute::F32, frozen: Format::F32, is_trained: &|_| true }
     }
+}
+
+/// The family of a model and its parameters. A sequence classifier has its score head in place of the head over the
+/// vocabulary, which takes a tied one to declare.
+pub(crate) fn declared(config: &ModelConfig) -> Result<(Box<dyn Family>, Vec<ParameterSpec>)> {
+    let Some(classifier) = SequenceClassifier::of(config) else { return family::build(config) };
+    let (family, mut specs) = family::build(&ModelConfig { tie_word_embeddings: true, ..config.clone() })?;
+    let shape = vec![classifier.labels.len(), config.hidden_size];
+    specs.push(ParameterSpec { name: ScoreHeadKind::OnHidden.weight_name().to_owned(), shape });
+    Ok((family, specs))
 }
 
 /// Reads the declared parameters, one tensor at a time. Those that are not stored are trainable at first.
@@ -84,7 +97,8 @@ fn load_parameter(
     options: &LoadOptions<'_>,
 ) -> Result<Parameter> {
     let name = spec.name.clone();
-    let is_kept = options.frozen == Format::F32 || (options.is_trained)(&name) || spec.shape.len() != 2;
+    let is_trained = (options.is_trained)(&name) || ScoreHeadKind::of_weight(&name).is_some();
+    let is_kept = options.frozen == Format::F32 || is_trained || spec.shape.len() != 2;
     if let (false, true, [n_rows, n_columns]) = (is_kept, is_cpu(device), spec.shape.as_slice()) {
         let as_in_file = source.read_blocks(&name)?.and_then(|(layout, bytes)| {
             let format = format_of(layout).filter(|format| is_as_wanted(*format, options.frozen))?;
@@ -138,4 +152,5 @@ pub(crate) fn end_ids(source: &ModelSource) -> Result<Vec<u32>> {
     Ok(ids)
 }
 
-const HEAD: &str = "lm_head.weight";
+/// The name of an output matrix that is not the embedding.
+pub(crate) const HEAD: &str = "lm_head.weight";

@@ -14,6 +14,7 @@ use crate::error::{ModelError, Result};
 use crate::family::Family;
 use crate::linear::{Adapter, Linear};
 use crate::parameters::{Parameter, ParameterStore, to_device};
+use crate::score_head::ScoreHeadKind;
 
 /// What a fresh adapter looks like.
 #[derive(Debug, Clone, PartialEq)]
@@ -144,15 +145,40 @@ pub(crate) fn adapter_tensors(family: &dyn Family, parameters: &ParameterStore) 
     sides
         .filter_map(|parameter_idx| parameters.get(parameter_idx))
         .map(|p| {
-            let name = format!("{PEFT_PREFIX}{}", p.name);
-            Ok(NamedTensor { name, shape: p.shape.clone(), data: p.to_vec()? })
+            let (name, shape) = (p.name.clone(), p.shape.clone());
+            Ok(in_peft_form(NamedTensor { name, shape, data: p.to_vec()? }))
         })
         .collect()
+}
+
+/// The settings with a score head as a module that is stored whole.
+pub(crate) fn with_score_head(config: AdapterConfig) -> AdapterConfig {
+    AdapterConfig {
+        task_type: Some("SEQ_CLS".to_owned()),
+        modules_to_save: Some(vec![SCORE.to_owned()]),
+        ..config
+    }
+}
+
+/// A tensor with its name as PEFT has it.
+pub(crate) fn in_peft_form(tensor: NamedTensor) -> NamedTensor {
+    NamedTensor { name: format!("{PEFT_PREFIX}{}", tensor.name), ..tensor }
+}
+
+/// A score head among an adapter's tensors under its own name, and the rest.
+pub(crate) fn without_score_head(mut tensors: Vec<NamedTensor>) -> (Option<NamedTensor>, Vec<NamedTensor>) {
+    let name = ScoreHeadKind::OnHidden.weight_name();
+    let place = tensors.iter().position(|t| t.name.strip_prefix(PEFT_PREFIX) == Some(name));
+    let head = place.map(|place| NamedTensor { name: name.to_owned(), ..tensors.remove(place) });
+    (head, tensors)
 }
 
 /// What PEFT writes before a module's path.
 const PEFT_PREFIX: &str = "base_model.model.";
 const LORA: &str = "LORA";
+/// The module of a score head in transformers, and the names that PEFT lists for all sequence classifiers.
+const SCORE: &str = "score";
+const CLASSIFIERS: [&str; 2] = ["classifier", SCORE];
 
 /// The modules that the target names mean. The rule for names is PEFT's, the rule for none H2O LLM Studio's.
 fn targets(family: &dyn Family, parameters: &ParameterStore, names: &[String]) -> Result<LoraAttached> {
@@ -249,8 +275,9 @@ fn check_config(config: &AdapterConfig) -> Result<()> {
     if config.bias != "none" {
         return adapter_error(format!("bias is {:?}, only \"none\" is supported", config.bias));
     }
-    if let Some(modules) = config.modules_to_save.as_ref().filter(|modules| !modules.is_empty()) {
-        return adapter_error(format!("modules_to_save ({}) is not supported", modules.join(", ")));
+    let stored_whole = config.modules_to_save.iter().flatten();
+    if let Some(module) = stored_whole.into_iter().find(|module| !CLASSIFIERS.contains(&module.as_str())) {
+        return adapter_error(format!("modules_to_save ({module}) is not supported, but for {SCORE}"));
     }
     if !(0.0..1.0).contains(&config.lora_dropout) {
         return adapter_error(format!("lora_dropout is {}, not at least 0 and below 1", config.lora_dropout));

@@ -9,17 +9,18 @@ use crate::family::Family;
 use crate::linear::{Adapter, Linear};
 use crate::parameters::{Parameter, ParameterStore, read_back};
 
-/// Every weight of the base model, W + s·B·A where it is adapted, in the model's order.
+/// Every weight of the base model that `is_part` names, W + s·B·A where it is adapted, in the model's order.
 pub(crate) fn merged_tensors<'a>(
     family: &'a dyn Family,
     parameters: &'a ParameterStore,
+    is_part: impl Fn(&str) -> bool + 'a,
 ) -> impl Iterator<Item = Result<NamedTensor>> + 'a {
     let linears = family.linears();
     let is_adapters = move |parameter_idx: usize, linears: &[&Linear]| {
         linears.iter().any(|l| l.adapter.is_some_and(|a| a.a == parameter_idx || a.b == parameter_idx))
     };
     parameters.iter().enumerate().filter_map(move |(parameter_idx, parameter)| {
-        if is_adapters(parameter_idx, &linears) {
+        if is_adapters(parameter_idx, &linears) || !is_part(&parameter.name) {
             return None;
         }
         let adapted = linears.iter().find(|l| l.weight == parameter_idx);

@@ -6,6 +6,7 @@ use burn::tensor::{DType, Device, Tensor};
 use tunesmith_ops::{Compute, Format, StoredWeight, Weight, stored_weight, unpacked};
 
 use crate::error::{ModelError, Result};
+use crate::score_head::ScoreHeadKind;
 
 /// One weight.
 #[derive(Debug, Clone)]
@@ -187,13 +188,23 @@ impl ParameterStore {
         self.set_value(parameter_idx, value)
     }
 
-    /// Sets which parameters are trained. A matrix in another format becomes float32 for it.
+    /// Sets which parameters are trained; a score head always is. A matrix in another format becomes float32 for it.
     pub fn set_trainable(&mut self, is_trainable: impl Fn(&str) -> bool) {
         for parameter in &mut self.items {
-            parameter.trainable = is_trainable(&parameter.name);
+            parameter.trainable =
+                is_trainable(&parameter.name) || ScoreHeadKind::of_weight(&parameter.name).is_some();
             if parameter.trainable {
                 parameter.value = Value::Tensor(Box::new(parameter.tensor()));
             }
+        }
+    }
+
+    /// Takes one parameter out of training, if it is there.
+    pub(crate) fn freeze(&mut self, name: &str) {
+        if let Some(parameter) =
+            self.index_of(name).and_then(|parameter_idx| self.items.get_mut(parameter_idx))
+        {
+            parameter.trainable = false;
         }
     }
 

@@ -59,6 +59,7 @@ pub(crate) struct Pass<'a> {
     leaves: Option<BTreeMap<usize, Tensor<1>>>,
     /// `None` switches dropout off.
     dropout_key: Option<u64>,
+    has_adapter: bool,
     cache: Option<&'a mut KvCache>,
     has_used_trainable: bool,
     compute: Compute,
@@ -76,6 +77,7 @@ impl<'a> Pass<'a> {
             parameters,
             leaves: None,
             dropout_key,
+            has_adapter: true,
             cache: None,
             has_used_trainable: false,
             compute: parameters.compute(),
@@ -98,6 +100,16 @@ impl<'a> Pass<'a> {
         cache: &'a mut KvCache,
     ) -> Self {
         Self { cache: Some(cache), ..Self::plain(parameters, tokens, None) }
+    }
+
+    /// The same pass with the adapter switched off.
+    pub(crate) fn without_adapter(self) -> Self {
+        Self { has_adapter: false, ..self }
+    }
+
+    /// Whether the low-rank branches take part.
+    pub(crate) fn has_adapter(&self) -> bool {
+        self.has_adapter
     }
 
     /// A parameter as a flat tensor. Indices are those the family declared, so they are in the store.

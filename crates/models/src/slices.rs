@@ -34,6 +34,11 @@ impl Slice {
         }
     }
 
+    /// Number of segments in it.
+    pub(crate) fn n_segments(&self) -> usize {
+        self.segments.len()
+    }
+
     /// The key of its dropout masks, which are otherwise a function of the place within the slice. A batch of a single
     /// slice has the masks of the step's own key.
     pub(crate) fn dropout_key(&self, step_key: u64) -> u64 {

@@ -7,6 +7,7 @@ use crate::backward::{self, Task};
 use crate::causal_lm::CausalLm;
 use crate::error::{ModelError, Result};
 use crate::gradient_sums::GradientSums;
+use crate::objective::{NextToken, Objective};
 use crate::pass::{Pass, TokenBatch};
 use crate::recompute::Recompute;
 use crate::slices::{Slice, part, slices};
@@ -41,6 +42,21 @@ pub struct StepResult {
     pub gradients: Vec<(usize, Tensor<1>)>,
 }
 
+/// What a pass without a graph computes: the losses of which policy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LossPass {
+    /// The model as it is used: its adapter without dropout.
+    #[default]
+    Evaluation,
+    /// The model as a training step of that dropout key computes it, to the bit.
+    Training {
+        /// [`StepOptions::dropout_key`] of the step.
+        dropout_key: u64,
+    },
+    /// The model with its adapter switched off: the one that the adapter started from.
+    WithoutAdapter,
+}
+
 /// See [`CausalLm::add_gradients`]; the arguments have been checked.
 pub(crate) fn add_gradients(
     model: &CausalLm,
@@ -49,35 +65,45 @@ pub(crate) fn add_gradients(
     weights: &[f32],
     options: &StepOptions,
     sums: &mut GradientSums,
-) -> StepLosses {
+) -> Result<StepLosses> {
     let per_token = labelled_slices(tokens.segments, labels, |slice| {
-        let task = Task {
-            model,
-            tokens: slice.tokens(tokens),
-            labels: part(labels, &slice.range),
-            weights: part(weights, &slice.range),
-            dropout_key: slice.dropout_key(options.dropout_key),
-            n_recomputed: options.recompute.n_blocks(model.config(), slice.range.len()),
-        };
-        backward::add_gradients(task, sums)
-    });
-    StepLosses { loss: weighted_sum(&per_token, weights), per_token }
+        let objective = next_token(labels, weights, slice);
+        backward::add_gradients(Task::of(model, slice, tokens, options), &objective, sums)
+    })?;
+    Ok(StepLosses { loss: weighted_sum(&per_token, weights), per_token })
 }
 
-/// See [`CausalLm::losses`]; the arguments have been checked.
+/// See [`CausalLm::losses_in`]; the arguments have been checked.
 pub(crate) fn losses(
     model: &CausalLm,
     tokens: TokenBatch<'_>,
     labels: &[i64],
     weights: &[f32],
-) -> StepLosses {
+    which: LossPass,
+) -> Result<StepLosses> {
     let per_token = labelled_slices(tokens.segments, labels, |slice| {
-        let mut pass = Pass::plain(model.parameters(), slice.tokens(tokens), None);
+        let mut pass = which.over(model, slice, tokens);
         let x = model.run_blocks(&mut pass);
-        let (labels, weights) = (part(labels, &slice.range), part(weights, &slice.range));
-        backward::losses_of(model.family(), x, &mut pass, labels, weights).per_token
-    });
-    StepLosses { loss: weighted_sum(&per_token, weights), per_token }
+        let (_, per_token) = next_token(labels, weights, slice).evaluate(model, x, &mut pass)?;
+        Ok(per_token)
+    })?;
+    Ok(StepLosses { loss: weighted_sum(&per_token, weights), per_token })
+}
+
+impl LossPass {
+    /// The pass over a slice of `batch`.
+    pub(crate) fn over<'a>(self, model: &'a CausalLm, slice: &'a Slice, batch: TokenBatch<'a>) -> Pass<'a> {
+        let dropout_key = match self {
+            Self::Training { dropout_key } => Some(slice.dropout_key(dropout_key)),
+            Self::Evaluation | Self::WithoutAdapter => None,
+        };
+        let pass = Pass::plain(model.parameters(), slice.tokens(batch), dropout_key);
+        if self == Self::WithoutAdapter { pass.without_adapter() } else { pass }
+    }
+}
+
+fn next_token<'a>(labels: &'a [i64], weights: &'a [f32], slice: &Slice) -> NextToken<'a> {
+    NextToken { labels: part(labels, &slice.range), weights: part(weights, &slice.range) }
 }
 
 /// Checks one label and weight per token, and labels within the vocabulary.
@@ -113,16 +139,16 @@ fn weighted_sum(per_token: &[f32], weights: &[f32]) -> f64 {
 fn labelled_slices(
     segments: &Segments,
     labels: &[i64],
-    mut losses_of: impl FnMut(&Slice) -> Vec<f32>,
-) -> Vec<f32> {
+    mut losses_of: impl FnMut(&Slice) -> Result<Vec<f32>>,
+) -> Result<Vec<f32>> {
     let mut per_token = Vec::with_capacity(labels.len());
     for slice in slices(segments) {
         if part(labels, &slice.range).iter().any(|label| *label != IGNORED_LABEL) {
-            per_token.extend(losses_of(&slice));
+            per_token.extend(losses_of(&slice)?);
         }
         per_token.resize(slice.range.end, 0.0);
     }
-    per_token
+    Ok(per_token)
 }
 
 /// Label of tokens that are not trained.

@@ -1,7 +1,7 @@
 //! Trained weights as folders that other programs load: a PEFT adapter, or a whole model in Hugging Face form.
 //!
 //! A folder appears only after it was written completely, read back from disk as its user will read it, and found to
-//! give the same logits as the trained model.
+//! give the same logits, or scores, as the trained model.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -12,6 +12,8 @@ use tunesmith_formats::atomic::AtomicDir;
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::{read_adapter, write_adapter};
 use tunesmith_formats::safetensors_io::write_sharded;
+use tunesmith_formats::score_head::{read_score_head, write_score_head};
+use tunesmith_formats::sequence_classifier::{ScoreProblem, SequenceClassifier};
 use tunesmith_formats::tokenizer::Tokenizer;
 use tunesmith_models::{CausalLm, LoadOptions, TokenBatch};
 use tunesmith_ops::{Compute, Segments};
@@ -27,12 +29,14 @@ pub struct ModelFolderOptions {
     pub dtype: StoreDtype,
     /// Largest size of one weight file.
     pub max_shard_bytes: u64,
+    /// What the scores of a score head on the hidden state mean; of no meaning for other models.
+    pub problem: ScoreProblem,
 }
 
 impl Default for ModelFolderOptions {
     /// Exact weights in files of 5 GB, as transformers writes them.
     fn default() -> Self {
-        Self { dtype: StoreDtype::F32, max_shard_bytes: 5_000_000_000 }
+        Self { dtype: StoreDtype::F32, max_shard_bytes: 5_000_000_000, problem: ScoreProblem::SingleLabel }
     }
 }
 
@@ -66,6 +70,7 @@ pub fn write_adapter_folder(
     let mut config = model.adapter_config()?;
     config.base_model_name_or_path = Some(base_name.to_owned());
     write_adapter(unfinished.path(), &config, &model.adapter_tensors()?)?;
+    write_head_on_logits(&model, unfinished.path())?;
     model.compute_in(Compute::F32);
     let expected = ProbeLogits::of(&model)?;
     let (device, frozen) = (model.device().clone(), model.frozen_format());
@@ -76,6 +81,7 @@ pub fn write_adapter_folder(
     let mut loaded = CausalLm::load_with(source, &device, &options)?;
     let (config, tensors) = read_adapter(unfinished.path())?;
     loaded.load_adapter(&config, tensors)?;
+    load_head_on_logits(&mut loaded, unfinished.path())?;
     accept(unfinished, dir, &expected, &ProbeLogits::of(&loaded)?, StoreDtype::F32, started)
 }
 
@@ -95,7 +101,8 @@ pub fn write_model_folder(
     let unfinished = AtomicDir::create(dir)?;
     let out = unfinished.path();
     write_sharded(out, model.merged_tensors(), options.dtype, options.max_shard_bytes)?;
-    model.config().save(out, options.dtype)?;
+    write_config(&model, tokenizer, &options, out)?;
+    write_head_on_logits(&model, out)?;
     write_generation_config(out, source, tokenizer)?;
     tokenizer.save(out)?;
     model.compute_in(Compute::F32);
@@ -104,9 +111,51 @@ pub fn write_model_folder(
     drop(model);
 
     let reopened = ModelSource::open(out)?;
-    let loaded = ProbeLogits::of(&CausalLm::load(&reopened, &device)?)?;
+    let mut loaded = CausalLm::load(&reopened, &device)?;
+    load_head_on_logits(&mut loaded, out)?;
+    let loaded = ProbeLogits::of(&loaded)?;
     drop(reopened);
     accept(unfinished, dir, &expected, &loaded, options.dtype, started)
+}
+
+/// Attaches the score head on logits that lies in the folder `dir` beside a model or an adapter, if there is one. All
+/// other heads are part of the model or the adapter.
+pub fn load_head_on_logits(model: &mut CausalLm, dir: &Path) -> Result<(), TrainError> {
+    if let Some(tensor) = read_score_head(dir)? {
+        model.load_score_head(tensor)?;
+    }
+    Ok(())
+}
+
+/// Writes a score head on logits into the folder `dir`, if the model has one.
+fn write_head_on_logits(model: &CausalLm, dir: &Path) -> Result<(), TrainError> {
+    if model.score_head().is_some_and(|head| head.kind.is_on_logits()) {
+        write_score_head(dir, &model.score_head_tensor()?)?;
+    }
+    Ok(())
+}
+
+/// Writes the configuration of the model, or of the sequence classifier that it is with a score head on the hidden state.
+fn write_config(
+    model: &CausalLm,
+    tokenizer: &Tokenizer,
+    options: &ModelFolderOptions,
+    out: &Path,
+) -> Result<(), TrainError> {
+    match model.score_head().filter(|head| !head.kind.is_on_logits()) {
+        None => model.config().save(out, options.dtype)?,
+        Some(head) => {
+            // A text may end with an end-of-text token, which must not be taken for padding then.
+            let is_end = |id: &u32| *id == tokenizer.eos_id() || model.end_ids().contains(id);
+            let pad_id = Some(tokenizer.pad_id()).filter(|id| !is_end(id));
+            SequenceClassifier::new(head.n_outputs, options.problem, pad_id).save(
+                model.config(),
+                out,
+                options.dtype,
+            )?
+        }
+    };
+    Ok(())
 }
 
 /// Puts the folder in its place when what was read back agrees.
@@ -132,7 +181,7 @@ fn accept(
     })
 }
 
-/// Logits of a model on a few fixed token sequences.
+/// Logits of a model on a few fixed token sequences, or the scores of its score head.
 struct ProbeLogits(Vec<f32>);
 
 impl ProbeLogits {
@@ -148,7 +197,10 @@ impl ProbeLogits {
             .map(|token_idx| (derive_key(0, KeyUse::Probe, &[token_idx]) % vocab_size) as u32)
             .collect();
         let tokens = TokenBatch { ids: &ids, positions: &positions, segments: &segments };
-        let logits = model.logits(model.hidden(&tokens, None)?);
+        let logits = match model.score_head() {
+            Some(_) => model.scores(&tokens)?,
+            None => model.logits(model.hidden(&tokens, None)?),
+        };
         let logits =
             logits.try_into_vec_as::<f32>().map_err(|error| tunesmith_models::ModelError::DeviceRead {
                 what: "the logits".to_owned(),

@@ -31,6 +31,7 @@ mod number_formats;
 mod optimizer;
 mod plan;
 mod predictions;
+mod preference;
 mod profile;
 mod record;
 mod run;
@@ -61,13 +62,19 @@ pub use events::{
     Checkpoint, CheckpointReason, Evaluation, Event, EventBody, Export, ExportKind, NoObserver, NoteLevel,
     Observer, RunEnd, RunFailed, RunStarted, Step, Timing,
 };
-pub use export::{ExportReport, ModelFolderOptions, write_adapter_folder, write_model_folder};
+pub use export::{
+    ExportReport, ModelFolderOptions, load_head_on_logits, write_adapter_folder, write_model_folder,
+};
 pub use forecast::MemoryForecast;
 pub use gradients::{clip_factor, global_norm};
 pub use judge::{Judge, judged_by};
 pub use keys::{KeyUse, derive_key};
 pub use optimizer::{Optimizer, ParameterGroup, rule_of};
 pub use plan::RunPlan;
+pub use preference::{
+    JudgedAnswer, KtoSettings, KtoStep, Pair, PreferenceLoss, PreferencePair, PreferenceStep, Reduction,
+    kto_loss,
+};
 pub use profile::{Operation, Profile};
 pub use record::{Dtypes, Fingerprints, Machine, RunRecord};
 pub use run::{RunRequest, run};

@@ -17,7 +17,7 @@ fn gradients(result: StepResult) -> Vec<(usize, Vec<f32>)> {
     result.gradients.into_iter().map(|(i, g)| (i, read_back(g, "gradient").unwrap())).collect()
 }
 
-fn with_lora(name: &str, dropout: f32) -> CausalLm {
+pub(crate) fn with_lora(name: &str, dropout: f32) -> CausalLm {
     let mut model = load(name);
     let spec = LoraSpec { r: 3, alpha: 8.0, dropout, use_rslora: false, target_modules: vec![], seed: 11 };
     model.attach_lora(&spec).unwrap();
@@ -73,7 +73,7 @@ fn gradients_of_a_packed_batch_are_the_sum_over_its_sequences() {
 }
 
 /// Golden sequences with other tokens each time, until they fill several slices.
-fn several_slices(name: &str) -> Packed {
+pub(crate) fn several_slices(name: &str) -> Packed {
     let sequences = sequences(&golden_json(name));
     let mut many: Vec<(Vec<u32>, Vec<i64>)> = Vec::new();
     while many.iter().map(|(ids, _)| ids.len()).sum::<usize>() < 2 * SLICE_TOKENS + 100 {

@@ -8,8 +8,10 @@
 )]
 
 mod adapters;
+mod digest;
 mod formats;
 mod golden;
+mod heads;
 mod invariances;
 #[path = "../../../ops/tests/support/on_device.rs"]
 mod on_device;

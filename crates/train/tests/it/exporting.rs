@@ -3,9 +3,13 @@
 use tunesmith_formats::StoreDtype;
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::read_adapter;
-use tunesmith_models::{CausalLm, TokenBatch};
+use tunesmith_formats::sequence_classifier::{ScoreProblem, SequenceClassifier};
+use tunesmith_models::{CausalLm, LoraSpec, ScoreHeadKind, ScoreHeadSpec, TokenBatch};
 use tunesmith_ops::{Segments, open_device};
-use tunesmith_train::{EventBody, ExportKind, RunWeights, SavedRun, TrainError};
+use tunesmith_train::{
+    EventBody, ExportKind, ModelFolderOptions, RunWeights, SavedRun, TrainError, write_adapter_folder,
+    write_model_folder,
+};
 
 use crate::support::{Bench, golden, losses};
 
@@ -20,6 +24,58 @@ fn logits(model: &CausalLm) -> Vec<f32> {
 fn worst_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn score_heads_are_exported_with_models_and_adapters() {
+    let bench = Bench::new();
+    let source = ModelSource::open(&bench.model()).unwrap();
+    let device = open_device("cpu").unwrap();
+    let tokenizer = source.tokenizer().unwrap();
+    let load = |kind: ScoreHeadKind| {
+        let mut model = CausalLm::load(&source, &device).unwrap();
+        model.attach_score_head(&ScoreHeadSpec { kind, n_outputs: 3, seed: 5 }).unwrap();
+        let target_modules = vec![];
+        let lora = LoraSpec { r: 2, alpha: 4.0, dropout: 0.0, use_rslora: false, target_modules, seed: 1 };
+        model.attach_lora(&lora).unwrap();
+        // B starts at zero, where the adapter does nothing.
+        let store = model.parameters_mut();
+        for idx in 0..store.len() {
+            if store.get(idx).unwrap().name.ends_with("lora_B.weight") {
+                store.update_value(idx, |b| b + 0.05).unwrap();
+            }
+        }
+        model
+    };
+    for kind in [ScoreHeadKind::OnHidden, ScoreHeadKind::RegressionOnLogits] {
+        let model_dir = bench.path(&format!("model-{kind:?}"));
+        let options =
+            ModelFolderOptions { problem: ScoreProblem::MultiLabel, ..ModelFolderOptions::default() };
+        let report = write_model_folder(load(kind), &source, &tokenizer, options, &model_dir).unwrap();
+        assert!(report.worst_logit_difference < 1e-4, "{report:?}");
+        let written = ModelSource::open(&model_dir).unwrap();
+        assert_eq!(written.contains("score.weight"), kind == ScoreHeadKind::OnHidden);
+        assert_eq!(
+            written.contains("lm_head.weight"),
+            source.contains("lm_head.weight") && kind.is_on_logits()
+        );
+        let classifier = SequenceClassifier::of(written.config());
+        assert_eq!(
+            classifier.map(|c| (c.labels.len(), c.problem)),
+            (!kind.is_on_logits()).then_some((3, Some(ScoreProblem::MultiLabel)))
+        );
+
+        let adapter_dir = bench.path(&format!("adapter-{kind:?}"));
+        let base = bench.model().display().to_string();
+        let report = write_adapter_folder(load(kind), &source, &base, &adapter_dir).unwrap();
+        assert_eq!(report.worst_logit_difference, 0.0);
+        let (config, _) = read_adapter(&adapter_dir).unwrap();
+        assert_eq!(config.modules_to_save.is_some(), !kind.is_on_logits());
+        for dir in [model_dir, adapter_dir] {
+            let file = dir.join("regression_head.safetensors");
+            assert_eq!(file.is_file(), kind.is_on_logits(), "{}", file.display());
+        }
+    }
 }
 
 #[test]

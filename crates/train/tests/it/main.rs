@@ -8,9 +8,12 @@
 )]
 
 mod devices;
+#[path = "../../../models/tests/it/digest.rs"]
+mod digest;
 mod exporting;
 #[path = "../../../ops/tests/support/on_device.rs"]
 mod on_device;
+mod preferences;
 mod profiling;
 mod reference;
 mod resuming;
