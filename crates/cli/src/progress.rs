@@ -185,6 +185,7 @@ mod tests {
             learning_rate: 1e-3,
             differential_learning_rate: None,
             gradient_norm: None,
+            rewards: None,
             n_tokens: 10,
             n_labelled_tokens: 5,
             n_samples_seen: 3,

@@ -7,6 +7,7 @@ use tunesmith_config::{ConfigError, Finding};
 use tunesmith_data::DataError;
 use tunesmith_formats::FormatError;
 use tunesmith_generate::GenerateError;
+use tunesmith_metrics::MetricError;
 use tunesmith_models::ModelError;
 use tunesmith_ops::OpsError;
 
@@ -29,6 +30,9 @@ pub enum TrainError {
     /// The model cannot give an answer.
     #[error(transparent)]
     Generate(#[from] GenerateError),
+    /// A metric cannot be computed.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
     /// The device or its threads cannot be had.
     #[error(transparent)]
     Ops(#[from] OpsError),
@@ -164,6 +168,7 @@ impl TrainError {
             Self::Format(error) => error.hint(),
             Self::Model(error) => error.hint(),
             Self::Generate(error) => error.hint(),
+            Self::Metric(error) => error.hint(),
             Self::Ops(error) => error.hint(),
             Self::Refused { findings } => {
                 let hints: Vec<&str> = findings.iter().filter_map(|finding| finding.hint.as_deref()).collect();
@@ -202,7 +207,7 @@ impl TrainError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Data(_) | Self::TooFewSamples { .. } => Failure::Data,
-            Self::NothingToEvaluate { .. } | Self::Generate(_) => Failure::Metric,
+            Self::NothingToEvaluate { .. } | Self::Generate(_) | Self::Metric(_) => Failure::Metric,
             Self::Format(_) | Self::Model(_) | Self::StartingWeights { .. } | Self::ExportDiffers { .. } => {
                 Failure::Model
             }

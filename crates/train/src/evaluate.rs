@@ -2,7 +2,7 @@
 
 use tunesmith_config::LossFunction;
 use tunesmith_data::{IGNORED_LABEL, TokenSample};
-use tunesmith_models::{CausalLm, TokenBatch};
+use tunesmith_models::{CausalLm, LossPass, TokenBatch};
 use tunesmith_ops::Segments;
 
 use crate::collective::Collective;
@@ -16,6 +16,8 @@ pub struct EvaluateOptions {
     pub max_batch_tokens: usize,
     /// Chooses what [`Figures::loss`] is.
     pub loss_function: LossFunction,
+    /// The model as it is, or with its adapter switched off.
+    pub pass: LossPass,
 }
 
 /// What an evaluation found.
@@ -60,7 +62,7 @@ pub fn evaluate(
             return Ok(None);
         }
         let (batch, later) = rest.split_at(n_fitting(rest, options.max_batch_tokens));
-        losses.extend(sums.add(batch, &per_token_losses(model, batch)?));
+        losses.extend(sums.add(batch, &per_token_losses(model, batch, options.pass)?));
         rest = later;
         n_done += batch.len();
         progress(n_done);
@@ -108,7 +110,7 @@ pub struct Evaluated {
 }
 
 /// How many of the first samples fit into a batch, at least one.
-fn n_fitting(samples: &[TokenSample], max_batch_tokens: usize) -> usize {
+pub(crate) fn n_fitting(samples: &[TokenSample], max_batch_tokens: usize) -> usize {
     let mut n_tokens = 0;
     let n_fitting = samples
         .iter()
@@ -122,7 +124,7 @@ fn n_fitting(samples: &[TokenSample], max_batch_tokens: usize) -> usize {
 
 /// Cross-entropy of each token of the samples laid end to end; 0 where there is no label. Samples without tokens are
 /// passed over.
-fn per_token_losses(model: &CausalLm, batch: &[TokenSample]) -> Result<Vec<f32>, TrainError> {
+fn per_token_losses(model: &CausalLm, batch: &[TokenSample], pass: LossPass) -> Result<Vec<f32>, TrainError> {
     let lengths: Vec<usize> = batch.iter().flat_map(TokenSample::texts).map(|text| text.len()).collect();
     let segments = Segments::new(&lengths);
     if segments.n_tokens() == 0 {
@@ -134,7 +136,7 @@ fn per_token_losses(model: &CausalLm, batch: &[TokenSample]) -> Result<Vec<f32>,
     let weights: Vec<f32> =
         labels.iter().map(|label| if *label == IGNORED_LABEL { 0.0 } else { 1.0 }).collect();
     let tokens = TokenBatch { ids: &ids, positions: &positions, segments: &segments };
-    Ok(model.losses(&tokens, &labels, &weights)?.per_token)
+    Ok(model.losses_in(&tokens, &labels, &weights, pass)?.per_token)
 }
 
 /// At each token the id that comes after it in its text, where that one is trained.

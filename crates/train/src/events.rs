@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::preference::{Pair, PreferenceStep};
+
 /// One line of `events.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
@@ -97,6 +99,9 @@ pub struct Step {
     pub differential_learning_rate: Option<f64>,
     /// L2 norm of all gradients of the latest step before clipping; absent when that step had no labelled token.
     pub gradient_norm: Option<f64>,
+    /// Of the latest step's preferences; absent where other things are learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewards: Option<Rewards>,
     /// Tokens run since the previous `step` event.
     pub n_tokens: u64,
     /// Those of them that are predicted.
@@ -105,6 +110,27 @@ pub struct Step {
     pub n_samples_seen: u64,
     /// Tokens run so far.
     pub n_tokens_seen: u64,
+}
+
+/// How much better than the reference a policy likes the answers of its preferences: means over the pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rewards {
+    /// Reward of the better answers.
+    pub chosen: f64,
+    /// Reward of the other ones.
+    pub rejected: f64,
+    /// The difference.
+    pub margin: f64,
+    /// Share of the pairs whose better answer has the larger reward.
+    pub accuracy: f64,
+}
+
+impl Rewards {
+    /// Those of a step.
+    pub(crate) fn of(step: &PreferenceStep) -> Self {
+        let Pair { chosen, rejected } = step.mean_rewards();
+        Self { chosen, rejected, margin: step.margin(), accuracy: step.accuracy() }
+    }
 }
 
 /// Result of one pass over the validation set.
@@ -317,6 +343,7 @@ mod tests {
                 learning_rate: 1e-4,
                 differential_learning_rate: None,
                 gradient_norm: Some(1.5),
+                rewards: None,
                 n_tokens: 40,
                 n_labelled_tokens: 12,
                 n_samples_seen: 12,

@@ -10,6 +10,8 @@ pub enum KeyUse {
     AdapterInit = 2,
     /// Token ids on which an exported model is compared.
     Probe = 3,
+    /// Starting values of a score head.
+    HeadInit = 4,
 }
 
 /// A 64-bit key for `use_of` at `position` (for instance epoch and micro-batch) of the run with this `seed`.

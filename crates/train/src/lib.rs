@@ -26,6 +26,7 @@ mod journal;
 mod json_file;
 mod judge;
 mod keys;
+mod learning;
 mod milestones;
 mod number_formats;
 mod optimizer;
@@ -34,11 +35,13 @@ mod predictions;
 mod preference;
 mod profile;
 mod record;
+mod reference;
 mod run;
 mod run_folder;
 mod run_log;
 mod saved_run;
 mod schedule;
+mod score_metrics;
 mod setup;
 mod starting_weights;
 mod state;
@@ -60,7 +63,7 @@ pub use evaluate::{EvaluateOptions, Evaluated, Figures, SampleLoss, TextLoss, ev
 pub use event_log::read_events;
 pub use events::{
     Checkpoint, CheckpointReason, Evaluation, Event, EventBody, Export, ExportKind, NoObserver, NoteLevel,
-    Observer, RunEnd, RunFailed, RunStarted, Step, Timing,
+    Observer, Rewards, RunEnd, RunFailed, RunStarted, Step, Timing,
 };
 pub use export::{
     ExportReport, ModelFolderOptions, load_head_on_logits, write_adapter_folder, write_model_folder,

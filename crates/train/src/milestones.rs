@@ -25,6 +25,7 @@ impl Trainer<'_, '_> {
             samples: &self.validation.samples,
             conversations: self.validation_conversations,
             assembler: self.assembler,
+            references: self.validation_references,
             seed: self.seed,
             collective: self.collective,
             stop: self.stop,

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use tunesmith_config::{ExperimentConfig, SaveCheckpoint};
-use tunesmith_data::Assembler;
+use tunesmith_data::{Assembler, SampleSet};
 use tunesmith_formats::atomic::write_file;
+use tunesmith_models::CausalLm;
 
 use crate::activations::ActivationPlan;
 use crate::checkpoint::{self, FoundCheckpoint};
@@ -19,10 +20,12 @@ use crate::export_template::exported_tokenizer;
 use crate::forecast::MemoryForecast;
 use crate::journal::Journal;
 use crate::judge::judged_by;
+use crate::learning::{Learning, score_problem};
 use crate::optimizer::Optimizer;
 use crate::plan::RunPlan;
 use crate::profile::Profiler;
 use crate::record::RunRecord;
+use crate::reference::References;
 use crate::run_folder::RunFolder;
 use crate::saved_run::base_name;
 use crate::setup::{Prepared, choose_seed, prepare};
@@ -123,6 +126,8 @@ fn work(
         device,
     } = prepared;
     let assembler = Assembler::new(config, &tokenizer)?;
+    let train_references = references(config, &model, &train, journal, stop)?;
+    let validation_references = references(config, &model, &validation, journal, stop)?;
     let mut optimizer = Optimizer::new(&config.training, model.parameters());
     let saved = found.as_ref().map(|found| found.state.progress());
     let started = run_started(config, &record, &plan, [&train, &validation]);
@@ -167,6 +172,8 @@ fn work(
         validation: &validation,
         validation_conversations: &validation_conversations,
         assembler: &assembler,
+        train_references: &train_references,
+        validation_references: &validation_references,
         plan,
         seed,
         state,
@@ -198,7 +205,9 @@ fn work(
             ExportKind::Adapter => write_adapter_folder(model, &source, &base_name(config, &source), &dir)?,
             ExportKind::Model => {
                 let tokenizer = exported_tokenizer(config, &tokenizer)?;
-                write_model_folder(model, &source, &tokenizer, ModelFolderOptions::default(), &dir)?
+                let options =
+                    ModelFolderOptions { problem: score_problem(config), ..ModelFolderOptions::default() };
+                write_model_folder(model, &source, &tokenizer, options, &dir)?
             }
         };
         let step = match (config.training.save_checkpoint, state.best) {
@@ -246,6 +255,27 @@ fn plan(config: &ExperimentConfig, seed: u64, prepared: &Prepared) -> RunPlan {
     RunPlan::new(micro_batches, training.grad_accumulation, training.evaluation_epochs)
 }
 
+/// What the model as the run starts thinks of the preferences of a set; nothing where there are none.
+fn references(
+    config: &ExperimentConfig,
+    model: &CausalLm,
+    set: &SampleSet,
+    journal: &mut Journal<'_>,
+    stop: &StopFlag,
+) -> Result<References, TrainError> {
+    if !Learning::of(config).needs_reference() || set.samples.is_empty() {
+        return Ok(References::default());
+    }
+    let n_samples = set.samples.len();
+    journal.stage(&format!("asking the reference model about {n_samples} preferences"))?;
+    let observer = journal.observer();
+    let found = References::compute(model, &set.samples, config, stop, &mut |n_done| {
+        observer.evaluated(n_done, n_samples);
+    })?;
+    // When the run is asked to stop meanwhile, it stops before it looks at them.
+    Ok(found.unwrap_or_default())
+}
+
 /// Cuts the events back to where the checkpoint was written, and notes the resumption outside of them.
 fn continue_events(
     folder: &RunFolder,
@@ -266,7 +296,7 @@ fn run_started(
     config: &ExperimentConfig,
     record: &RunRecord,
     plan: &RunPlan,
-    [train, validation]: [&tunesmith_data::SampleSet; 2],
+    [train, validation]: [&SampleSet; 2],
 ) -> RunStarted {
     RunStarted {
         experiment_name: config.experiment_name.clone(),

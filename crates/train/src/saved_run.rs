@@ -13,8 +13,11 @@ use tunesmith_ops::Device;
 use crate::checkpoint;
 use crate::error::TrainError;
 use crate::events::ExportKind;
-use crate::export::{ExportReport, ModelFolderOptions, write_adapter_folder, write_model_folder};
+use crate::export::{
+    ExportReport, ModelFolderOptions, load_head_on_logits, write_adapter_folder, write_model_folder,
+};
 use crate::export_template::exported_tokenizer;
+use crate::learning::score_problem;
 use crate::number_formats::NumberFormats;
 use crate::record::RunRecord;
 use crate::run_folder::RunFolder;
@@ -108,7 +111,8 @@ impl SavedRun {
             ExportKind::Adapter => write_adapter_folder(model, source, &base_name(&self.config, source), out),
             ExportKind::Model => {
                 let tokenizer = exported_tokenizer(&self.config, &self.tokenizer)?;
-                let options = ModelFolderOptions { dtype, ..ModelFolderOptions::default() };
+                let problem = score_problem(&self.config);
+                let options = ModelFolderOptions { dtype, problem, ..ModelFolderOptions::default() };
                 write_model_folder(model, source, &tokenizer, options, out)
             }
         }
@@ -128,11 +132,14 @@ impl SavedRun {
                 let mut model = CausalLm::load_with(source, device, &options)?;
                 let (config, tensors) = read_adapter(&self.folder.adapter())?;
                 model.load_adapter(&config, tensors)?;
+                load_head_on_logits(&mut model, &self.folder.adapter())?;
                 Ok((model, replaced))
             }
             RunWeights::Result if self.folder.model().is_dir() => {
                 let source = ModelSource::open(&self.folder.model())?;
-                Ok((CausalLm::load(&source, device)?, Some(source)))
+                let mut model = CausalLm::load(&source, device)?;
+                load_head_on_logits(&mut model, &self.folder.model())?;
+                Ok((model, Some(source)))
             }
             RunWeights::Result => Err(self.no_weights("the run has no result yet".to_owned())),
             RunWeights::Checkpoint(name) => {

@@ -14,6 +14,7 @@ use crate::error::TrainError;
 use crate::events::NoteLevel;
 use crate::journal::Journal;
 use crate::keys::{KeyUse, derive_key};
+use crate::learning::score_head;
 use crate::number_formats::NumberFormats;
 use crate::record::{Fingerprints, Machine, RunRecord, field_values, samples_fingerprint};
 use crate::run::RunRequest;
@@ -140,6 +141,9 @@ pub(crate) fn load_model(
     let is_trained = |name: &str| trainability.trains(name);
     let options = NumberFormats::of(config, device).load_options(&is_trained);
     let mut model = CausalLm::load_with(&source, device, &options)?;
+    if let (Some(head), None) = (score_head(config, seed), model.score_head()) {
+        model.attach_score_head(&head)?;
+    }
     if let Some((dir, adapter_config, tensors)) = adapter {
         attach_stored_adapter(&mut model, &dir, adapter_config, tensors, training, &targets)?;
     } else if training.lora {
@@ -176,7 +180,9 @@ fn set_trainability(
 ) -> Result<(), TrainError> {
     let names: Vec<&str> = model.parameters().iter().map(|parameter| parameter.name.as_str()).collect();
     let mut unmatched = trainability.unmatched(&names);
-    unmatched.extend(unmatched_texts(&config.training.differential_learning_rate_layers, &names));
+    // The default names the head that H2O LLM Studio has, which is not always the one in use.
+    let differential = unmatched_texts(&config.training.differential_learning_rate_layers, &names);
+    unmatched.extend(differential.into_iter().filter(|text| !text.ends_with("_head")));
     for text in unmatched {
         notes.push((NoteLevel::Warning, format!("no parameter's name contains {text:?}")));
     }

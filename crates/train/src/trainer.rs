@@ -12,12 +12,14 @@ use tunesmith_platform::n_page_faults;
 
 use crate::collective::Collective;
 use crate::error::TrainError;
-use crate::events::{EventBody, Step, Timing};
+use crate::events::{EventBody, Rewards, Step, Timing};
 use crate::gradients::{clip_factor, global_norm};
 use crate::journal::Journal;
+use crate::learning::Learning;
 use crate::optimizer::Optimizer;
 use crate::plan::RunPlan;
 use crate::profile::Profiler;
+use crate::reference::References;
 use crate::run_folder::RunFolder;
 use crate::schedule::LearningRateSchedule;
 use crate::state::{Exact, TrainState};
@@ -44,6 +46,8 @@ pub(crate) struct Trainer<'a, 'o> {
     pub(crate) validation: &'a SampleSet,
     pub(crate) validation_conversations: &'a [Conversation],
     pub(crate) assembler: &'a Assembler,
+    pub(crate) train_references: &'a References,
+    pub(crate) validation_references: &'a References,
     pub(crate) plan: RunPlan,
     pub(crate) seed: u64,
     pub(crate) state: TrainState,
@@ -146,6 +150,8 @@ impl Trainer<'_, '_> {
                 epoch_idx,
                 step: self.state.step + 1,
                 loss_function: self.config.training.loss_function,
+                learning: Learning::of(self.config),
+                references: self.train_references,
                 recompute: self.recompute,
                 seed: self.seed,
             };
@@ -216,7 +222,7 @@ impl Trainer<'_, '_> {
         }
         unreported.n_tokens += window.n_tokens;
         unreported.n_labelled_tokens += window.n_labelled_tokens;
-        Ok(StepTaken { factor, gradient_norm, epoch: state.epoch_idx + 1 })
+        Ok(StepTaken { factor, gradient_norm, rewards: window.rewards, epoch: state.epoch_idx + 1 })
     }
 
     /// Moves the position to micro-batch `end` of the epoch, or to the next epoch.
@@ -246,6 +252,7 @@ impl Trainer<'_, '_> {
             learning_rate: self.optimizer.learning_rate(taken.factor),
             differential_learning_rate: self.optimizer.differential_learning_rate(taken.factor),
             gradient_norm: taken.gradient_norm,
+            rewards: taken.rewards,
             n_tokens: unreported.n_tokens,
             n_labelled_tokens: unreported.n_labelled_tokens,
             n_samples_seen: self.state.n_samples_seen,
@@ -269,5 +276,6 @@ impl Trainer<'_, '_> {
 struct StepTaken {
     factor: f64,
     gradient_norm: Option<f64>,
+    rewards: Option<Rewards>,
     epoch: usize,
 }

@@ -4,16 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tunesmith_config::{ExperimentConfig, Metric};
 use tunesmith_data::{Assembler, Conversation, TokenSample};
-use tunesmith_models::CausalLm;
+use tunesmith_models::{CausalLm, LossPass, ScoreLoss, TokenBatch};
+use tunesmith_ops::Segments;
 
 use crate::answers::answer_all;
 use crate::collective::Collective;
 use crate::error::TrainError;
-use crate::evaluate::{EvaluateOptions, Evaluated, SampleLoss, evaluate};
+use crate::evaluate::{EvaluateOptions, Evaluated, SampleLoss, evaluate, n_fitting};
+use crate::events::Rewards;
 use crate::judge::{Judge, judged_by};
+use crate::learning::Learning;
 use crate::predictions::{PredictionRow, PredictionTable, number_text, prompt_text};
+use crate::preference::{Pair, PreferenceLoss, PreferenceStep};
+use crate::reference::References;
 use crate::stop::StopFlag;
-use crate::text_metrics;
+use crate::{score_metrics, text_metrics};
 
 /// The outcome of one evaluation.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +43,8 @@ pub(crate) struct Validation<'a> {
     /// The conversations that the samples were made from.
     pub(crate) conversations: &'a [Conversation],
     pub(crate) assembler: &'a Assembler,
+    /// Of the samples, where preferences are learned against a reference.
+    pub(crate) references: &'a References,
     pub(crate) seed: u64,
     pub(crate) collective: &'a dyn Collective,
     pub(crate) stop: &'a StopFlag,
@@ -58,6 +65,9 @@ impl Validation<'_> {
     ) -> Result<Option<Verdict>, TrainError> {
         let judge = judged_by(self.config);
         let conversations = self.by_row();
+        if let Learning::Scores(loss) = Learning::of(self.config) {
+            return self.scored(model, loss, &conversations, progress);
+        }
         let n_answers = if judge.needs_text { conversations.len() } else { 0 };
         let (n_samples, n_total) = (self.samples.len(), self.samples.len() + n_answers);
         let evaluated =
@@ -102,7 +112,73 @@ impl Validation<'_> {
         EvaluateOptions {
             max_batch_tokens: self.batch_size().saturating_mul(self.config.tokenizer.max_length),
             loss_function: self.config.training.loss_function,
+            pass: LossPass::Evaluation,
         }
+    }
+
+    /// All validation pairs as one batch.
+    fn preferences(&self, samples: &[SampleLoss], loss: PreferenceLoss, beta: f64) -> PreferenceStep {
+        let pair = |sample: &SampleLoss| {
+            let policy = [sample.answer, sample.rejected.unwrap_or_default()];
+            self.references.pair(sample.row, policy, loss.reduction())
+        };
+        loss.of(beta, &samples.iter().map(pair).collect::<Vec<_>>())
+    }
+
+    /// Scores of all samples and their metrics.
+    fn scored(
+        &self,
+        model: &CausalLm,
+        score_loss: ScoreLoss,
+        conversations: &BTreeMap<usize, &Conversation>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Option<Verdict>, TrainError> {
+        let (mut scores, mut losses): (Vec<Vec<f32>>, Vec<f64>) = (Vec::new(), Vec::new());
+        let mut rest = self.samples;
+        while !rest.is_empty() {
+            if self.stop.is_raised() {
+                return Ok(None);
+            }
+            let (batch, later) = rest.split_at(n_fitting(rest, self.options().max_batch_tokens));
+            let lengths: Vec<usize> = batch.iter().map(|sample| sample.ids.len()).collect();
+            let segments = Segments::new(&lengths);
+            let ids: Vec<u32> = batch.iter().flat_map(|sample| sample.ids.iter().copied()).collect();
+            let positions: Vec<u32> = lengths.iter().flat_map(|length| 0..*length as u32).collect();
+            let tokens = TokenBatch { ids: &ids, positions: &positions, segments: &segments };
+            let targets: Vec<f32> = batch.iter().flat_map(|sample| sample.values.iter().copied()).collect();
+            let found = model.score_losses(&tokens, &targets, &vec![1.0; batch.len()], score_loss)?;
+            let n_outputs = found.scores.len() / batch.len().max(1);
+            scores.extend(found.scores.chunks(n_outputs.max(1)).map(<[f32]>::to_vec));
+            losses.extend(found.per_sequence.into_iter().map(f64::from));
+            rest = later;
+            progress(losses.len(), self.samples.len());
+        }
+        if losses.is_empty() {
+            return Err(TrainError::NothingToEvaluate { n_samples: self.samples.len() });
+        }
+        let targets: Vec<&[f32]> = self.samples.iter().map(|sample| sample.values.as_slice()).collect();
+        let measured = score_metrics::measure(self.config, &scores, &targets)?;
+        let rows =
+            self.samples.iter().zip(&losses).zip(measured.cells).filter_map(|((sample, loss), cells)| {
+                let conversation = conversations.get(&sample.row)?;
+                let cells = cells.into_iter().chain([number_text(*loss)]).collect();
+                Some(prediction_row(conversation, cells))
+            });
+        let non_finite = self.samples.iter().zip(&losses).filter(|(_, loss)| !loss.is_finite());
+        Ok(Some(Verdict {
+            loss: losses.iter().sum::<f64>() / losses.len() as f64,
+            token_loss: None,
+            perplexity: None,
+            metrics: measured.metrics,
+            n_samples: losses.len(),
+            n_skipped_samples: 0,
+            n_labelled_tokens: 0,
+            non_finite_rows: non_finite.map(|(sample, _)| sample.row).collect(),
+            predictions: PredictionTable {
+                columns: measured.columns.into_iter().chain(["loss".to_owned()]).collect(),
+                rows: rows.collect(),
+            },
+        }))
     }
 
     fn verdict(
@@ -115,11 +191,25 @@ impl Validation<'_> {
         let Evaluated { figures, non_finite_rows, samples } = evaluated;
         let mut predictions = language_table(&samples, conversations);
         let mut metrics = BTreeMap::from([(PERPLEXITY.to_owned(), figures.perplexity)]);
+        let mut loss = figures.loss;
+        if let Learning::Preferences { loss: preference_loss, beta } = Learning::of(self.config) {
+            let step = self.preferences(&samples, preference_loss, beta);
+            loss = step.loss;
+            let Rewards { chosen, rejected, margin, accuracy } = Rewards::of(&step);
+            let figures = [
+                ("chosen_reward", chosen),
+                ("rejected_reward", rejected),
+                ("reward_margin", margin),
+                ("reward_accuracy", accuracy),
+            ];
+            metrics.extend(figures.map(|(name, value)| (name.to_owned(), value)));
+            add_rewards(&mut predictions, &step.rewards, conversations);
+        }
         if judge.needs_text {
             metrics.extend(text_metrics::add(&mut predictions, &answers)?);
         }
         Ok(Verdict {
-            loss: figures.loss,
+            loss,
             token_loss: Some(figures.token_loss),
             perplexity: Some(figures.perplexity),
             metrics,
@@ -148,14 +238,35 @@ fn language_table(samples: &[SampleLoss], conversations: &BTreeMap<usize, &Conve
         let conversation = conversations.get(&row)?;
         let sum = |of: fn(&SampleLoss) -> f64| pieces.iter().map(of).sum::<f64>();
         let loss = sum(|piece| piece.answer.sum) / sum(|piece| piece.answer.n_labels as f64);
-        Some(PredictionRow {
-            row,
-            prompt: prompt_text(conversation),
-            answer: conversation.rounds.last().map(|round| round.answer.clone()).unwrap_or_default(),
-            cells: vec![number_text(loss), number_text(loss.exp())],
-        })
+        Some(prediction_row(conversation, vec![number_text(loss), number_text(loss.exp())]))
     });
     PredictionTable { columns: vec!["loss".to_owned(), "perplexity".to_owned()], rows: rows.collect() }
+}
+
+fn prediction_row(conversation: &Conversation, cells: Vec<String>) -> PredictionRow {
+    PredictionRow {
+        row: conversation.row,
+        prompt: prompt_text(conversation),
+        answer: conversation.rounds.last().map(|round| round.answer.clone()).unwrap_or_default(),
+        cells,
+    }
+}
+
+/// The answer to be preferred less, and what both are worth to the policy.
+fn add_rewards(
+    table: &mut PredictionTable,
+    rewards: &[Pair],
+    conversations: &BTreeMap<usize, &Conversation>,
+) {
+    for (row, reward) in table.rows.iter_mut().zip(rewards) {
+        let rejected = conversations.get(&row.row).and_then(|conversation| conversation.rejected());
+        let rejected = rejected.and_then(|conversation| conversation.rounds.last().map(|r| r.answer.clone()));
+        row.cells.insert(0, rejected.unwrap_or_default());
+        let margin = reward.chosen - reward.rejected;
+        row.cells.extend([reward.chosen, reward.rejected, margin].map(number_text));
+    }
+    table.columns.insert(0, "rejected_answer".to_owned());
+    table.columns.extend(["chosen_reward", "rejected_reward", "reward_margin"].map(str::to_owned));
 }
 
 #[cfg(test)]

@@ -5,11 +5,16 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 use tunesmith_config::LossFunction;
 use tunesmith_data::{BatchPlan, IGNORED_LABEL, MicroBatch, SampleSet, token_weights};
-use tunesmith_models::{CausalLm, GradientSums, Recompute, StepOptions, TokenBatch};
+use tunesmith_models::{CausalLm, GradientSums, LossPass, Recompute, ScoreLoss, StepOptions, TokenBatch};
 use tunesmith_ops::Segments;
 
 use crate::error::TrainError;
+use crate::evaluate::TextLoss;
+use crate::events::Rewards;
 use crate::keys::{KeyUse, derive_key};
+use crate::learning::Learning;
+use crate::preference::PreferenceLoss;
+use crate::reference::References;
 use crate::stop::StopFlag;
 
 /// Which window to run, and how.
@@ -22,6 +27,9 @@ pub(crate) struct WindowRequest<'a> {
     /// The optimizer step that the window leads to, from 1.
     pub(crate) step: u64,
     pub(crate) loss_function: LossFunction,
+    pub(crate) learning: Learning,
+    /// Of the samples, where preferences are learned against a reference.
+    pub(crate) references: &'a References,
     pub(crate) recompute: Recompute,
     pub(crate) seed: u64,
 }
@@ -33,6 +41,8 @@ pub(crate) struct Window {
     pub(crate) loss: Option<f64>,
     /// Gradient of that loss, by ascending parameter index; empty when no token is labelled.
     pub(crate) gradients: Vec<(usize, Tensor<1>)>,
+    /// Rewards of its preferences, where those are learned.
+    pub(crate) rewards: Option<Rewards>,
     pub(crate) n_samples: u64,
     pub(crate) n_tokens: u64,
     pub(crate) n_labelled_tokens: u64,
@@ -53,40 +63,208 @@ pub(crate) fn run_window(
 ) -> Result<Option<Window>, TrainError> {
     let batches: Vec<MicroBatch> =
         request.micro_batches.clone().map(|idx| request.plan.micro_batch(request.samples, idx)).collect();
-    let weights = token_weights(&batches, request.loss_function);
-    let n_labelled_tokens = batches.iter().map(n_labelled).sum();
-    // The weights of the tokens are normalised over the whole window, so a plain sum is the window's gradient.
+    let mut window = Window {
+        loss: None,
+        gradients: Vec::new(),
+        rewards: None,
+        n_samples: batches.iter().map(|batch| batch.sample_rows.len() as u64).sum(),
+        n_tokens: batches.iter().map(|batch| batch.ids.len() as u64).sum(),
+        n_labelled_tokens: batches.iter().map(n_labelled).sum(),
+        sample_rows: batches.iter().flat_map(|batch| batch.sample_rows.iter().copied()).collect(),
+    };
     let mut sums = GradientSums::default();
+    let loss = match request.learning {
+        Learning::Tokens => {
+            let weights = token_weights(&batches, request.loss_function);
+            add_token_gradients(model, request, &batches, &weights, &mut sums, stop, done)?
+        }
+        Learning::Scores(loss) => add_score_gradients(model, request, &batches, loss, &mut sums, stop, done)?,
+        Learning::Preferences { loss, beta } => {
+            let Some(step) = preference_step(model, request, &batches, loss, beta, stop)? else {
+                return Ok(None);
+            };
+            window.rewards = Some(step.rewards);
+            let weights = &step.weights;
+            let added = add_token_gradients(model, request, &batches, weights, &mut sums, stop, done)?;
+            // What was added up is the loss whose gradient it is, not the loss itself.
+            added.map(|_| step.loss)
+        }
+    };
+    let Some(loss) = loss else { return Ok(None) };
+    let has_labels = match request.learning {
+        Learning::Scores(_) => window.n_samples > 0,
+        Learning::Tokens | Learning::Preferences { .. } => window.n_labelled_tokens > 0,
+    };
+    if has_labels {
+        window.loss = Some(loss);
+        window.gradients = sums.into_gradients(model.parameters());
+    }
+    Ok(Some(window))
+}
+
+/// Σ weight·cross-entropy over the micro-batches. The weights are normalised over the whole window, so a plain sum is the
+/// window's gradient. `None` when `stop` was raised.
+fn add_token_gradients(
+    model: &CausalLm,
+    request: &WindowRequest<'_>,
+    batches: &[MicroBatch],
+    weights: &[Vec<f32>],
+    sums: &mut GradientSums,
+    stop: &StopFlag,
+    done: &mut dyn FnMut(),
+) -> Result<Option<f64>, TrainError> {
     let mut loss = 0.0;
-    for (micro_batch_idx, (batch, weights)) in request.micro_batches.clone().zip(batches.iter().zip(&weights))
-    {
+    for ((micro_batch_idx, batch), weights) in request.micro_batches.clone().zip(batches).zip(weights) {
         if stop.is_raised() {
             return Ok(None);
         }
         // A micro-batch without labels adds nothing to loss and gradient.
         if n_labelled(batch) > 0 {
             let segments = Segments::new(&batch.segment_lengths);
-            let tokens = TokenBatch { ids: &batch.ids, positions: &batch.positions, segments: &segments };
-            let position = [request.epoch_idx as u64, micro_batch_idx as u64];
-            let options = StepOptions {
-                recompute: request.recompute,
-                dropout_key: derive_key(request.seed, KeyUse::Dropout, &position),
-            };
-            let result = model.add_gradients(&tokens, &batch.labels, weights, &options, &mut sums)?;
+            let options = request.options(micro_batch_idx);
+            let result =
+                model.add_gradients(&tokens(batch, &segments), &batch.labels, weights, &options, sums)?;
             check_finite(request, batch, result.loss, &result.per_token)?;
             loss += result.loss;
         }
         done();
     }
-    let is_labelled = n_labelled_tokens > 0;
-    Ok(Some(Window {
-        loss: is_labelled.then_some(loss),
-        gradients: if is_labelled { sums.into_gradients(model.parameters()) } else { Vec::new() },
-        n_samples: batches.iter().map(|batch| batch.sample_rows.len() as u64).sum(),
-        n_tokens: batches.iter().map(|batch| batch.ids.len() as u64).sum(),
-        n_labelled_tokens,
-        sample_rows: batches.iter().flat_map(|batch| batch.sample_rows.iter().copied()).collect(),
-    }))
+    Ok(Some(loss))
+}
+
+/// The mean loss of the samples' scores.
+fn add_score_gradients(
+    model: &CausalLm,
+    request: &WindowRequest<'_>,
+    batches: &[MicroBatch],
+    score_loss: ScoreLoss,
+    sums: &mut GradientSums,
+    stop: &StopFlag,
+    done: &mut dyn FnMut(),
+) -> Result<Option<f64>, TrainError> {
+    let n_samples: usize = batches.iter().map(|batch| batch.sample_rows.len()).sum();
+    let weight = (1.0 / n_samples.max(1) as f64) as f32;
+    let mut loss = 0.0;
+    for (micro_batch_idx, batch) in request.micro_batches.clone().zip(batches) {
+        if stop.is_raised() {
+            return Ok(None);
+        }
+        let segments = Segments::new(&batch.segment_lengths);
+        let options = request.options(micro_batch_idx);
+        let targets = batch.values.concat();
+        let weights = vec![weight; batch.sample_rows.len()];
+        let tokens = tokens(batch, &segments);
+        let result = model.add_score_gradients(&tokens, &targets, &weights, score_loss, &options, sums)?;
+        if let Some((row, value)) =
+            batch.sample_rows.iter().zip(&result.per_sequence).find(|(_, loss)| !loss.is_finite())
+        {
+            return Err(request.non_finite(f64::from(*value), vec![*row]));
+        }
+        loss += result.loss;
+        done();
+    }
+    Ok(Some(loss))
+}
+
+/// Loss of the window's preferences and the token weights whose weighted cross-entropy has its gradient.
+struct PreferenceWeights {
+    loss: f64,
+    weights: Vec<Vec<f32>>,
+    rewards: Rewards,
+}
+
+/// Runs the policy over the whole window, as the gradients will be computed, before it is known what each answer weighs:
+/// some losses compare the answers of all pairs.
+fn preference_step(
+    model: &CausalLm,
+    request: &WindowRequest<'_>,
+    batches: &[MicroBatch],
+    loss: PreferenceLoss,
+    beta: f64,
+    stop: &StopFlag,
+) -> Result<Option<PreferenceWeights>, TrainError> {
+    let reduction = loss.reduction();
+    let mut pairs = Vec::new();
+    let mut labels = Vec::new();
+    for (micro_batch_idx, batch) in request.micro_batches.clone().zip(batches) {
+        if stop.is_raised() {
+            return Ok(None);
+        }
+        let segments = Segments::new(&batch.segment_lengths);
+        let ones: Vec<f32> =
+            batch.labels.iter().map(|label| f32::from(u8::from(*label != IGNORED_LABEL))).collect();
+        let which = LossPass::Training { dropout_key: request.options(micro_batch_idx).dropout_key };
+        let result = model.losses_in(&tokens(batch, &segments), &batch.labels, &ones, which)?;
+        check_finite(request, batch, result.loss, &result.per_token)?;
+        let texts: Vec<TextLoss> = segments
+            .ranges()
+            .map(|range| TextLoss {
+                sum: result
+                    .per_token
+                    .get(range.clone())
+                    .unwrap_or_default()
+                    .iter()
+                    .copied()
+                    .map(f64::from)
+                    .sum(),
+                n_labels: batch
+                    .labels
+                    .get(range)
+                    .unwrap_or_default()
+                    .iter()
+                    .filter(|label| **label != IGNORED_LABEL)
+                    .count(),
+            })
+            .collect();
+        for (row, texts) in batch.sample_rows.iter().zip(texts.chunks_exact(2)) {
+            if let [chosen, rejected] = texts {
+                pairs.push(request.references.pair(*row, [*chosen, *rejected], reduction));
+                labels.push([chosen.n_labels, rejected.n_labels]);
+            }
+        }
+    }
+    let step = loss.of(beta, &pairs);
+    if !step.loss.is_finite() {
+        let rows = batches.iter().flat_map(|batch| batch.sample_rows.iter().copied()).collect();
+        return Err(request.non_finite(step.loss, rows));
+    }
+    let mut of_texts = step.derivatives.iter().zip(labels).flat_map(|(slope, [n_chosen, n_rejected])| {
+        [reduction.token_weight(slope.chosen, n_chosen), reduction.token_weight(slope.rejected, n_rejected)]
+    });
+    let weights = batches.iter().map(|batch| {
+        let mut weights = Vec::with_capacity(batch.ids.len());
+        for length in &batch.segment_lengths {
+            let weight = of_texts.next().unwrap_or_default();
+            let labels = batch.labels.get(weights.len()..weights.len() + length).unwrap_or_default();
+            weights.extend(labels.iter().map(|label| if *label == IGNORED_LABEL { 0.0 } else { weight }));
+        }
+        weights
+    });
+    Ok(Some(PreferenceWeights { loss: step.loss, weights: weights.collect(), rewards: Rewards::of(&step) }))
+}
+
+impl WindowRequest<'_> {
+    fn options(&self, micro_batch_idx: usize) -> StepOptions {
+        let position = [self.epoch_idx as u64, micro_batch_idx as u64];
+        StepOptions {
+            recompute: self.recompute,
+            dropout_key: derive_key(self.seed, KeyUse::Dropout, &position),
+        }
+    }
+
+    fn non_finite(&self, value: f64, sample_rows: Vec<usize>) -> TrainError {
+        TrainError::NonFinite {
+            what: "the training loss",
+            value,
+            step: self.step,
+            epoch: self.epoch_idx + 1,
+            sample_rows,
+        }
+    }
+}
+
+fn tokens<'a>(batch: &'a MicroBatch, segments: &'a Segments) -> TokenBatch<'a> {
+    TokenBatch { ids: &batch.ids, positions: &batch.positions, segments }
 }
 
 fn n_labelled(batch: &MicroBatch) -> u64 {
@@ -111,11 +289,5 @@ fn check_finite(
         .collect();
     sample_rows.dedup();
     let value = per_token.iter().find(|loss| !loss.is_finite()).map_or(loss, |loss| f64::from(*loss));
-    Err(TrainError::NonFinite {
-        what: "the training loss",
-        value,
-        step: request.step,
-        epoch: request.epoch_idx + 1,
-        sample_rows,
-    })
+    Err(request.non_finite(value, sample_rows))
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tunesmith_config::ExperimentConfig;
 use tunesmith_data::{Assembler, Conversation, Round};
 use tunesmith_formats::tokenizer::Tokenizer;
-use tunesmith_models::CausalLm;
+use tunesmith_models::{CausalLm, LossPass};
 use tunesmith_train::{EvaluateOptions, SingleProcess, StopFlag, answer_all, evaluate};
 
 use super::dataset::SYSTEM;
@@ -63,7 +63,11 @@ pub(crate) fn score(
     let Some(answers) = answers else { return Err(stopped()) };
 
     let samples = conversations.iter().map(|one| assembler.sample(one)).collect::<Result<Vec<_>, _>>()?;
-    let options = EvaluateOptions { max_batch_tokens: 1024, loss_function: config.training.loss_function };
+    let options = EvaluateOptions {
+        max_batch_tokens: 1024,
+        loss_function: config.training.loss_function,
+        pass: LossPass::Evaluation,
+    };
     let evaluated = evaluate(model, &samples, options, &SingleProcess, stop, &mut |_| {})?;
     let Some(evaluated) = evaluated else { return Err(stopped()) };
 

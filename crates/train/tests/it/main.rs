@@ -14,6 +14,7 @@ mod exporting;
 #[path = "../../../ops/tests/support/on_device.rs"]
 mod on_device;
 mod preferences;
+mod problem_types;
 mod profiling;
 mod reference;
 mod resuming;

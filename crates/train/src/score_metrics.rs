@@ -1,0 +1,177 @@
+//! Scores of a head against the classes, labels or numbers they should be: all metrics of the problem type at once.
+
+use std::collections::BTreeMap;
+
+use tunesmith_config::{ExperimentConfig, LossFunction, Metric, ProblemType};
+use tunesmith_metrics::{
+    Average, ClassMetric, ClassOutputs, ClassTask, Link, MetricError, RegressionMetric, Values,
+};
+
+use crate::error::TrainError;
+use crate::predictions::number_text;
+
+/// Metrics, and what the table says of each sample.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    /// By name; without those that have no value for these samples.
+    pub(crate) metrics: BTreeMap<String, f64>,
+    pub(crate) columns: Vec<String>,
+    /// One entry for each sample, of one cell for each column.
+    pub(crate) cells: Vec<Vec<String>>,
+}
+
+/// Compares the scores of each sample with its values.
+///
+/// # Errors
+/// When a score is not finite.
+pub(crate) fn measure(
+    config: &ExperimentConfig,
+    scores: &[Vec<f32>],
+    targets: &[&[f32]],
+) -> Result<Measured, TrainError> {
+    let flat: Vec<f64> = scores.iter().flatten().copied().map(f64::from).collect();
+    if config.problem_type == ProblemType::CausalRegressionModeling {
+        regression(config, scores, &flat, targets)
+    } else {
+        classification(config, scores, &flat, targets)
+    }
+}
+
+fn regression(
+    config: &ExperimentConfig,
+    scores: &[Vec<f32>],
+    flat: &[f64],
+    targets: &[&[f32]],
+) -> Result<Measured, TrainError> {
+    let flat_targets: Vec<f64> = targets.iter().copied().flatten().copied().map(f64::from).collect();
+    let values = Values::new(config.dataset.answer_column.all().len(), flat, &flat_targets)?;
+    let metrics = [
+        (Metric::Mse, RegressionMetric::Mse),
+        (Metric::Mae, RegressionMetric::Mae),
+        (Metric::R2, RegressionMetric::R2),
+    ];
+    let figures = metrics.into_iter().filter_map(|(metric, regression)| {
+        let aggregate = regression.score(&values).ok()?.aggregate;
+        Some((metric.as_str().to_owned(), aggregate))
+    });
+    Ok(Measured {
+        metrics: figures.collect(),
+        columns: names("prediction", config.dataset.answer_column.all()),
+        cells: scores.iter().map(|scores| scores.iter().map(|score| rounded(*score)).collect()).collect(),
+    })
+}
+
+fn classification(
+    config: &ExperimentConfig,
+    scores: &[Vec<f32>],
+    flat: &[f64],
+    targets: &[&[f32]],
+) -> Result<Measured, TrainError> {
+    let labels = config.dataset.answer_column.all();
+    let is_softmax = config.training.loss_function == LossFunction::CrossEntropyLoss;
+    let (task, link) = match (is_softmax, labels.len()) {
+        (true, _) => (ClassTask::MultiClass { n_classes: config.dataset.num_classes }, Link::Softmax),
+        (false, 0 | 1) => (ClassTask::Binary, Link::Sigmoid),
+        (false, n_labels) => (ClassTask::MultiLabel { n_labels }, Link::Sigmoid),
+    };
+    let classes: Vec<usize> = targets.iter().copied().flatten().map(|value| *value as usize).collect();
+    let outputs = ClassOutputs::from_logits(task, link, flat, &classes)?;
+    let metrics = [
+        (Metric::Auc, ClassMetric::Auc),
+        (Metric::Accuracy, ClassMetric::Accuracy),
+        (Metric::LogLoss, ClassMetric::LogLoss),
+        (Metric::F1Macro, ClassMetric::F1(Average::Macro)),
+        (Metric::F1Micro, ClassMetric::F1(Average::Micro)),
+    ];
+    let mut figures = BTreeMap::new();
+    for (metric, class_metric) in metrics {
+        match class_metric.score(&outputs) {
+            Ok(scores) => {
+                figures.insert(metric.as_str().to_owned(), scores.aggregate);
+            }
+            // There is no curve over samples that are all alike.
+            Err(MetricError::OneClass { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let classes: Vec<String> = (0..config.dataset.num_classes).map(|class| class.to_string()).collect();
+    let (predictions, probabilities) = match task {
+        ClassTask::MultiLabel { .. } => (names("prediction", labels), names("probability", labels)),
+        ClassTask::MultiClass { .. } => (vec!["prediction".to_owned()], names("probability", &classes)),
+        ClassTask::Binary => (vec!["prediction".to_owned()], vec!["probability".to_owned()]),
+    };
+    Ok(Measured {
+        metrics: figures,
+        columns: predictions.into_iter().chain(probabilities).collect(),
+        cells: scores.iter().map(|scores| class_cells(scores, is_softmax)).collect(),
+    })
+}
+
+/// What is predicted of a sample, and with which probabilities.
+fn class_cells(scores: &[f32], is_softmax: bool) -> Vec<String> {
+    if !is_softmax {
+        let probability = |score: &f32| 1.0 / (1.0 + (-f64::from(*score)).exp());
+        let predicted = scores.iter().map(|score| u8::from(probability(score) > 0.5).to_string());
+        return predicted.chain(scores.iter().map(|score| rounded(probability(score) as f32))).collect();
+    }
+    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: Vec<f64> = scores.iter().map(|score| f64::from(score - largest).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    let predicted = scores.iter().position(|score| *score == largest).unwrap_or_default();
+    let probabilities = weights.iter().map(|weight| rounded((weight / total) as f32));
+    std::iter::once(predicted.to_string()).chain(probabilities).collect()
+}
+
+/// `what`, or one `what_part` for each of several parts.
+fn names(what: &str, parts: &[String]) -> Vec<String> {
+    match parts {
+        [_] => vec![what.to_owned()],
+        parts => parts.iter().map(|part| format!("{what}_{part}")).collect(),
+    }
+}
+
+/// To the last digit that a float32 has.
+fn rounded(number: f32) -> String {
+    if number.is_finite() { number.to_string() } else { number_text(f64::from(number)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_the_largest_scores() {
+        let mut config = ExperimentConfig::for_problem_type(ProblemType::CausalClassificationModeling);
+        config.training.loss_function = LossFunction::CrossEntropyLoss;
+        config.dataset.num_classes = 3;
+        let scores = [vec![0.1, 0.8, 0.1], vec![0.7, 0.2, 0.1], vec![0.1, 0.1, 0.8], vec![0.3, 0.3, 0.4]];
+        let targets = [[1.0], [0.0], [2.0], [2.0]];
+        let targets: Vec<&[f32]> = targets.iter().map(|target| target.as_slice()).collect();
+        let measured = measure(&config, &scores, &targets).unwrap();
+        // The published figure of these scores.
+        assert!((measured.metrics["LogLoss"] - 0.795_117_897_7).abs() < 1e-6, "{measured:?}");
+        assert_eq!(measured.metrics["Accuracy"], 1.0);
+        assert_eq!(measured.columns, ["prediction", "probability_0", "probability_1", "probability_2"]);
+        assert_eq!(measured.cells[3][0], "2");
+    }
+
+    #[test]
+    fn a_metric_without_a_value_is_left_out() {
+        let config = ExperimentConfig::for_problem_type(ProblemType::CausalClassificationModeling);
+        let targets: [&[f32]; 2] = [&[1.0], &[1.0]];
+        let measured = measure(&config, &[vec![2.0], vec![-1.0]], &targets).unwrap();
+        assert!(!measured.metrics.contains_key("AUC") && measured.metrics["Accuracy"] == 0.5);
+        assert_eq!(measured.columns, ["prediction", "probability"]);
+        assert_eq!(measured.cells[1][0], "0");
+    }
+
+    #[test]
+    fn numbers_have_a_column_each() {
+        let mut config = ExperimentConfig::for_problem_type(ProblemType::CausalRegressionModeling);
+        config.dataset.answer_column = vec!["x".to_owned(), "y".to_owned()].into();
+        let targets: [&[f32]; 2] = [&[2.0, 3.0], &[3.0, 3.0]];
+        let measured = measure(&config, &[vec![1.0, 2.0], vec![3.0, 4.0]], &targets).unwrap();
+        assert_eq!((measured.metrics["MSE"], measured.metrics["MAE"]), (0.75, 0.75));
+        assert_eq!(measured.columns, ["prediction_x", "prediction_y"]);
+    }
+}
