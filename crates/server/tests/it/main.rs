@@ -12,3 +12,4 @@ mod datasets;
 mod harness;
 mod hostile;
 mod machine;
+mod predictions;
