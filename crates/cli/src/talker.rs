@@ -223,7 +223,7 @@ mod tests {
         let mut config = ExperimentConfig::default();
         config.dataset.train_dataframe = path.display().to_string();
         config.dataset.prompt_column = vec!["prompt".to_owned()];
-        config.dataset.answer_column = "answer".to_owned();
+        config.dataset.answer_column = "answer".into();
         config.dataset.parent_id_column = tunesmith_config::OptionalText::none();
         let system_of = |systems: &[&str]| {
             let line = |system: &&str| {

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::choices::BackboneDtype;
+use crate::choices::{BackboneDtype, LossFunction, Packing, ProblemType};
+use crate::experiment::schema;
 use crate::sections::ExperimentConfig;
 use crate::support;
 
@@ -35,6 +36,9 @@ impl ExperimentConfig {
         let mut findings = Vec::new();
         self.check_weights(&mut findings);
         self.check_data(&mut findings);
+        self.check_choices(&mut findings);
+        self.check_labels(&mut findings);
+        self.check_packing(&mut findings);
         self.check_generation(&mut findings);
         self.check_device(&mut findings);
         findings.extend(support::findings(self));
@@ -101,6 +105,85 @@ impl ExperimentConfig {
                 "dataset.data_sample_choice",
                 "is empty, so dataset.data_sample has no effect".to_owned(),
                 "name Train, Validation or both",
+            ));
+        }
+    }
+
+    /// Choices that belong to another problem type.
+    fn check_choices(&self, findings: &mut Vec<Finding>) {
+        for spec in schema() {
+            let (Some(names), Some(value)) = (spec.choices_of(self.problem_type), self.get(&spec.path()))
+            else {
+                continue;
+            };
+            let value = value.to_string();
+            if !names.contains(&value.as_str()) {
+                findings.push(error(
+                    &spec.path(),
+                    format!("{value} does not fit {}", self.problem_type),
+                    &format!("set it to {}", names.join(" or ")),
+                ));
+            }
+        }
+    }
+
+    /// Columns of classes and numbers, and the number of classes.
+    fn check_labels(&self, findings: &mut Vec<Finding>) {
+        let dataset = &self.dataset;
+        let (n_columns, n_classes) = (dataset.answer_column.all().len(), dataset.num_classes);
+        let is_cross_entropy = self.training.loss_function == LossFunction::CrossEntropyLoss;
+        let has_labels = matches!(
+            self.problem_type,
+            ProblemType::CausalClassificationModeling | ProblemType::CausalRegressionModeling
+        );
+        if has_labels && dataset.parent_id_column.is_some() {
+            findings.push(error(
+                "dataset.parent_id_column",
+                format!("{} has no conversations", self.problem_type),
+                "set dataset.parent_id_column to None",
+            ));
+        }
+        if n_columns == 0 || (n_columns > 1 && !has_labels) {
+            let hint = if has_labels { "name at least one column" } else { "name the one column of answers" };
+            findings.push(error("dataset.answer_column", format!("names {n_columns} columns"), hint));
+            return;
+        }
+        if self.problem_type != ProblemType::CausalClassificationModeling {
+            return;
+        }
+        match (is_cross_entropy, n_columns) {
+            (true, 2..) => findings.push(error(
+                "training.loss_function",
+                format!("CrossEntropyLoss takes one column of classes, not {n_columns}"),
+                "set training.loss_function to BinaryCrossEntropyLoss, which takes a column for each label",
+            )),
+            (true, _) if n_classes == 1 => findings.push(error(
+                "dataset.num_classes",
+                "is 1, but CrossEntropyLoss needs at least two classes".to_owned(),
+                "set the number of classes, or training.loss_function to BinaryCrossEntropyLoss for labels of 0 and 1",
+            )),
+            (false, 1) if n_classes != 1 => findings.push(error(
+                "dataset.num_classes",
+                format!("is {n_classes}, but BinaryCrossEntropyLoss with one column tells 0 from 1 only"),
+                "set dataset.num_classes to 1, or training.loss_function to CrossEntropyLoss",
+            )),
+            (false, 2..) if n_classes != n_columns => findings.push(error(
+                "dataset.num_classes",
+                format!("is {n_classes}, but dataset.answer_column names {n_columns} columns"),
+                &format!("set it to {n_columns}"),
+            )),
+            _ => {}
+        }
+    }
+
+    /// Rows cut out of a stream of samples know neither the end of one nor which answer is the better.
+    fn check_packing(&self, findings: &mut Vec<Finding>) {
+        let is_wrapped = self.training.packing == Packing::Wrapped;
+        if is_wrapped && self.problem_type != ProblemType::CausalLanguageModeling {
+            findings.push(error(
+                "training.packing",
+                format!("wrapped does not fit {}: its samples must stay whole", self.problem_type),
+                "set training.packing to samples or rows",
             ));
         }
     }

@@ -210,6 +210,14 @@ choices! {
         Wrapped = "wrapped",
     }
 
+    /// What a score head reads: classification and regression.
+    pub enum ScoreHead {
+        /// The output of the last block at the last token, as transformers' sequence classifiers do.
+        Hidden = "hidden",
+        /// The scores of all tokens of the vocabulary at the last token, as H2O LLM Studio does.
+        Logits = "logits",
+    }
+
     /// Number the validation is judged by.
     pub enum Metric legacy legacy_metric; {
         /// BLEU of generated against expected answers.
@@ -218,16 +226,28 @@ choices! {
         Gpt = "GPT",
         /// Exponential of the mean loss.
         Perplexity = "Perplexity",
+        /// Longest common subsequence of generated and expected answers.
+        RougeL = "ROUGE-L",
+        /// Share of generated answers that are the expected ones.
+        ExactMatch = "ExactMatch",
+        /// Share of generated answers that end in the expected number.
+        FinalNumber = "FinalNumber",
         /// Classification: area under the curve.
         Auc = "AUC",
         /// Classification: share of right answers.
         Accuracy = "Accuracy",
         /// Classification: logarithmic loss.
         LogLoss = "LogLoss",
+        /// Classification: mean over the classes of the harmonic mean of precision and recall.
+        F1Macro = "F1Macro",
+        /// Classification: the same over all decisions together.
+        F1Micro = "F1Micro",
         /// Regression: mean squared error.
         Mse = "MSE",
         /// Regression: mean absolute error.
         Mae = "MAE",
+        /// Regression: share of the variance that is explained.
+        R2 = "R2",
     }
 
     /// Number format of activations under mixed precision.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use crate::choices::ProblemType;
+use crate::choices::{Metric, ProblemType, ScoreHead};
 use crate::declare::{FieldFault, Fields};
 use crate::error::{ConfigError, FieldProblem, Warning};
 use crate::field::{FieldSpec, Kind};
@@ -39,12 +39,19 @@ impl ExperimentConfig {
             ProblemType::SequenceToSequenceModeling => "t5-small",
             _ => "h2oai/h2o-danube3-500m-chat",
         };
-        Self {
+        let mut config = Self {
             problem_type,
             llm_backbone: backbone.to_owned(),
             output_directory: format!("output/{problem_type}_config"),
             ..Self::default()
+        };
+        for spec in schema() {
+            if let Some(text) = spec.other_default(problem_type) {
+                // A test sets every one of them; none can fail.
+                config.set(&spec.path(), text).ok();
+            }
         }
+        config
     }
 
     /// Reads a YAML file of this program or of H2O LLM Studio.
@@ -67,6 +74,8 @@ impl ExperimentConfig {
         let problem_type = loader.problem_type(&entries)?;
         let mut config = Self::for_problem_type(problem_type);
         loader.top_level(&mut config, &entries)?;
+        loader.settle_metric(&mut config);
+        loader.settle_score_head(&mut config, &entries);
         if config.experiment_name.is_empty() {
             config.experiment_name = slug::generate();
         }
@@ -231,6 +240,43 @@ impl Loader<'_> {
         Ok(())
     }
 
+    /// A metric of another problem type, or one that no longer exists, becomes that of the problem type, as it always did.
+    fn settle_metric(&mut self, config: &mut ExperimentConfig) {
+        let Some(spec) = find_field("prediction.metric") else { return };
+        let fits = spec.choices_of(config.problem_type);
+        if fits.is_none_or(|names| names.contains(&config.prediction.metric.as_str())) {
+            return;
+        }
+        let fallback = match config.problem_type {
+            ProblemType::CausalClassificationModeling => Metric::LogLoss,
+            ProblemType::CausalRegressionModeling => Metric::Mse,
+            _ => Metric::Bleu,
+        };
+        let given = std::mem::replace(&mut config.prediction.metric, fallback);
+        let kind = config.problem_type;
+        self.warn(
+            None,
+            format!("prediction.metric: {given} does not fit {kind}; {fallback} is used instead"),
+        );
+    }
+
+    /// Files of H2O LLM Studio do not know the choice and mean its head.
+    fn settle_score_head(&mut self, config: &mut ExperimentConfig, entries: &[(Key, Node)]) {
+        let has_head = matches!(
+            config.problem_type,
+            ProblemType::CausalClassificationModeling | ProblemType::CausalRegressionModeling
+        );
+        let is_named = entries.iter().any(|(key, node)| match &node.content {
+            Content::Map(fields) => {
+                key.text == "architecture" && fields.iter().any(|(field, _)| field.text == "score_head")
+            }
+            _ => false,
+        });
+        if has_head && !is_named {
+            config.architecture.score_head = ScoreHead::Logits;
+        }
+    }
+
     fn note(&mut self, field: String, node: &Node, note: Option<String>) {
         if let Some(note) = note {
             self.warn(Some(node.line), format!("{field}: {note}"));
@@ -255,19 +301,7 @@ impl Loader<'_> {
         self.warnings.push(Warning { origin: self.origin.to_owned(), line, message });
     }
 
-    fn finish(mut self, config: ExperimentConfig) -> Result<(ExperimentConfig, Vec<Warning>), ConfigError> {
-        if config.problem_type != ProblemType::CausalLanguageModeling {
-            // Their fields have other types and choices, which this program does not know yet. It refuses to
-            // train them, but a file that is fine elsewhere should open.
-            for problem in std::mem::take(&mut self.problems) {
-                let FieldProblem { line, field, value, .. } = problem;
-                let kind = config.problem_type;
-                self.warn(
-                    Some(line),
-                    format!("{field}: {value} is not read for {kind}; the default is kept"),
-                );
-            }
-        }
+    fn finish(self, config: ExperimentConfig) -> Result<(ExperimentConfig, Vec<Warning>), ConfigError> {
         if self.problems.is_empty() {
             Ok((config, self.warnings))
         } else {

@@ -14,6 +14,11 @@ pub fn explain(name: &str) -> Option<String> {
     if spec.path() != "experiment_name" {
         line("Default", (spec.default)().to_string());
     }
+    for (kinds, text) in spec.facets.defaults_for {
+        let kinds: Vec<&str> = kinds.iter().copied().map(ProblemType::as_str).collect();
+        let text = if text.is_empty() { "''" } else { text };
+        line("", format!("{text} for {}", kinds.join(", ")));
+    }
     if let Some(range) = recommended(spec) {
         line("Usual", range);
     }
@@ -23,6 +28,9 @@ pub fn explain(name: &str) -> Option<String> {
     if !spec.facets.depends_on.is_empty() {
         let conditions: Vec<String> = spec.facets.depends_on.iter().map(|d| d.describe()).collect();
         line("Matters if", conditions.join(" and "));
+    }
+    for (kind, names) in spec.facets.choices_for {
+        line("", format!("{kind}: {}", names.join(", ")));
     }
     if !spec.facets.hidden_for.is_empty() {
         let kinds: Vec<&str> = spec.problem_types().map(ProblemType::as_str).collect();

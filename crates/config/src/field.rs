@@ -106,6 +106,10 @@ pub struct Facets {
     pub is_hidden: bool,
     /// Problem types for which the field has no meaning.
     pub hidden_for: &'static [ProblemType],
+    /// Defaults of other problem types than causal language modeling, where they differ, as text.
+    pub defaults_for: &'static [(&'static [ProblemType], &'static str)],
+    /// Which of the choices make sense, by problem type; all where a type is not listed.
+    pub choices_for: &'static [(ProblemType, &'static [&'static str])],
 }
 
 impl FieldSpec {
@@ -148,6 +152,18 @@ impl FieldSpec {
     pub fn problem_types(&self) -> impl Iterator<Item = ProblemType> {
         let hidden_for = self.facets.hidden_for;
         ProblemType::ALL.iter().copied().filter(move |kind| !hidden_for.contains(kind))
+    }
+
+    /// The default of a problem type as text, where it differs from [`Self::default`].
+    pub fn other_default(&self, problem_type: ProblemType) -> Option<&'static str> {
+        let mut defaults = self.facets.defaults_for.iter();
+        defaults.find(|(kinds, _)| kinds.contains(&problem_type)).map(|(_, text)| *text)
+    }
+
+    /// The choices that make sense for a problem type; `None` where the field takes no choice or all of them do.
+    pub fn choices_of(&self, problem_type: ProblemType) -> Option<&'static [&'static str]> {
+        let mut choices = self.facets.choices_for.iter();
+        choices.find(|(kind, _)| *kind == problem_type).map(|(_, names)| *names)
     }
 
     /// What the field accepts, as the end of "expected …".
@@ -246,6 +262,8 @@ pub(crate) const fn facets() -> Facets {
         depends_on: &[],
         is_hidden: false,
         hidden_for: &[],
+        defaults_for: &[],
+        choices_for: &[],
     }
 }
 
@@ -318,6 +336,22 @@ impl Facets {
 
     pub(crate) const fn hidden(mut self) -> Self {
         self.is_hidden = true;
+        self
+    }
+
+    pub(crate) const fn default_for(
+        mut self,
+        defaults: &'static [(&'static [ProblemType], &'static str)],
+    ) -> Self {
+        self.defaults_for = defaults;
+        self
+    }
+
+    pub(crate) const fn choices_for(
+        mut self,
+        choices: &'static [(ProblemType, &'static [&'static str])],
+    ) -> Self {
+        self.choices_for = choices;
         self
     }
 

@@ -94,6 +94,49 @@ impl fmt::Display for OptionalText {
     }
 }
 
+/// One column or several: written as text when it is one, which is how files of every problem type spell it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Columns(Vec<String>);
+
+impl Columns {
+    /// The only column, or the first; empty when there is none.
+    pub fn first(&self) -> &str {
+        self.0.first().map_or("", String::as_str)
+    }
+
+    /// All columns, in order.
+    pub fn all(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl From<&str> for Columns {
+    fn from(name: &str) -> Self {
+        Self(vec![name.to_owned()])
+    }
+}
+
+impl From<Vec<String>> for Columns {
+    fn from(names: Vec<String>) -> Self {
+        Self(names)
+    }
+}
+
+impl FieldValue for Columns {
+    const KIND: Kind = Kind::TextList;
+
+    fn read(node: &Node) -> Result<Self, Mismatch> {
+        Vec::<String>::read(node).map(Self)
+    }
+
+    fn value(&self) -> Value {
+        match self.0.as_slice() {
+            [name] => Value::Text(name.clone()),
+            names => Value::List(names.to_vec()),
+        }
+    }
+}
+
 /// The value does not fit the type; the text, if any, adds to "expected …".
 #[derive(Debug, Default)]
 pub(crate) struct Mismatch(pub(crate) Option<String>);

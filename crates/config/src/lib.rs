@@ -27,14 +27,14 @@ mod yaml_writer;
 pub use check::{Finding, Level};
 pub use choices::{
     AttentionImplementation, BackboneDtype, DataPart, DeepspeedMethod, LogStepSize, Logger, LossFunction,
-    Metric, MixedPrecisionDtype, Optimizer, Packing, ProblemType, SaveCheckpoint, Schedule, TableLayout,
-    TextFormat, ValidationStrategy,
+    Metric, MixedPrecisionDtype, Optimizer, Packing, ProblemType, SaveCheckpoint, Schedule, ScoreHead,
+    TableLayout, TextFormat, ValidationStrategy,
 };
 pub use error::{ConfigError, FieldProblem, Warning};
 pub use experiment::{find_field, schema};
 pub use explain::explain;
 pub use field::{Dependency, Facets, FieldSpec, Grid, Kind, Limit, Slider};
-pub use field_value::{OptionalText, Value};
+pub use field_value::{Columns, OptionalText, Value};
 pub use json_schema::json_schema;
 pub use nearest::nearest;
 pub use sections::{

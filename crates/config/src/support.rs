@@ -5,8 +5,8 @@
 
 use crate::check::{Finding, Level};
 use crate::choices::{
-    AttentionImplementation, BackboneDtype, LogStepSize, Logger, LossFunction, Metric, MixedPrecisionDtype,
-    Optimizer, ProblemType,
+    AttentionImplementation, BackboneDtype, LogStepSize, Logger, Metric, MixedPrecisionDtype, Optimizer,
+    ProblemType,
 };
 use crate::sections::ExperimentConfig;
 
@@ -26,9 +26,9 @@ const GAPS: &[Gap] = &[
     Gap {
         field: "problem_type",
         level: Level::Error,
-        is_hit: |c| c.problem_type != ProblemType::CausalLanguageModeling,
-        message: "only text_causal_language_modeling can be trained by this version",
-        hint: None,
+        is_hit: |c| c.problem_type == ProblemType::SequenceToSequenceModeling,
+        message: "models of encoder and decoder cannot be trained by this version",
+        hint: Some("text_causal_language_modeling learns the same rows with a decoder"),
     },
     Gap {
         field: "architecture.backbone_dtype",
@@ -142,19 +142,6 @@ const GAPS: &[Gap] = &[
         hint: Some("set training.optimizer to AdamW to silence this"),
     },
     Gap {
-        field: "training.loss_function",
-        level: Level::Error,
-        is_hit: |c| {
-            c.problem_type == ProblemType::CausalLanguageModeling
-                && !matches!(
-                    c.training.loss_function,
-                    LossFunction::TokenAveragedCrossEntropy | LossFunction::SampleAveragedCrossEntropy
-                )
-        },
-        message: "does not fit causal language modeling",
-        hint: Some("set it to TokenAveragedCrossEntropy or SampleAveragedCrossEntropy"),
-    },
-    Gap {
         field: "augmentation.token_mask_probability",
         level: Level::Error,
         is_hit: |c| c.augmentation.token_mask_probability > 0.0,
@@ -185,8 +172,8 @@ const GAPS: &[Gap] = &[
     Gap {
         field: "prediction.metric",
         level: Level::Warning,
-        is_hit: |c| c.prediction.metric != Metric::Perplexity,
-        message: "validation is judged by Perplexity instead; other metrics are not built",
+        is_hit: |c| c.prediction.metric == Metric::Gpt,
+        message: "validation is judged by Perplexity instead; grading by another model is not built",
         hint: Some("set prediction.metric to Perplexity to silence this"),
     },
     Gap {

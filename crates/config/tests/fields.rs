@@ -59,6 +59,8 @@ fn defaults_are_those_of_upstream() {
         dataset.add_eos_token_to_system=true dataset.add_eos_token_to_prompt=true
         dataset.add_eos_token_to_answer=true dataset.limit_chained_samples=false
         dataset.mask_prompt_labels=true dataset.only_last_answer=false
+        dataset.rejected_answer_column=rejected_response dataset.rejected_prompt_column=None dataset.num_classes=1
+        training.beta=0.2 training.simpo_gamma=1.0 architecture.score_head=hidden
         tokenizer.max_length=512 tokenizer.add_prompt_answer_tokens=false tokenizer.padding_quantile=1.0
         architecture.pretrained=true architecture.backbone_dtype=int4 architecture.gradient_checkpointing=true
         architecture.intermediate_dropout=0.0 architecture.pretrained_weights=''
@@ -104,6 +106,49 @@ fn defaults_are_those_of_upstream() {
     assert_eq!(config.tokenizer.tokenizer_kwargs, r#"{"use_fast": true, "add_prefix_space": false}"#);
     // Besides those three: the two names that have no fixed default.
     assert_eq!(n_seen + 5, schema().len());
+}
+
+#[test]
+fn defaults_of_other_problem_types_are_read_and_differ() {
+    for spec in schema() {
+        for kind in ProblemType::ALL {
+            let Some(text) = spec.other_default(*kind) else { continue };
+            let mut config = ExperimentConfig::default();
+            config.set(&spec.path(), text).unwrap_or_else(|error| panic!("{}: {error}", spec.path()));
+            let value = ExperimentConfig::for_problem_type(*kind).get(&spec.path());
+            assert_eq!(value, config.get(&spec.path()), "{}", spec.path());
+            assert_ne!(value, ExperimentConfig::default().get(&spec.path()), "{}", spec.path());
+        }
+        for (kind, names) in spec.facets.choices_for {
+            let Kind::Choice(all) = spec.kind else { panic!("{} takes no choice", spec.path()) };
+            assert!(names.iter().all(|name| all.contains(name)), "{}", spec.path());
+            let default = ExperimentConfig::for_problem_type(*kind).get(&spec.path()).unwrap().to_string();
+            assert!(names.contains(&default.as_str()), "{} for {kind}", spec.path());
+        }
+    }
+}
+
+/// Fields of a classification with these columns, classes and loss that have an error.
+fn errors_of_classes(columns: &str, n_classes: &str, loss: &str) -> Vec<String> {
+    let mut config = ExperimentConfig::for_problem_type(ProblemType::CausalClassificationModeling);
+    config.set("dataset.answer_column", columns).unwrap();
+    config.set("dataset.num_classes", n_classes).unwrap();
+    config.set("training.loss_function", loss).unwrap();
+    config.check().into_iter().filter(|f| f.level == Level::Error).map(|f| f.field).collect()
+}
+
+#[test]
+fn classes_columns_and_loss_fit_each_other() {
+    let none = Vec::<String>::new();
+    let (binary, multi) = ("BinaryCrossEntropyLoss", "CrossEntropyLoss");
+    assert_eq!(errors_of_classes("label", "1", binary), none);
+    assert_eq!(errors_of_classes("a,b,c", "3", binary), none);
+    assert_eq!(errors_of_classes("label", "4", multi), none);
+    assert_eq!(errors_of_classes("a,b", "2", multi), ["training.loss_function"]);
+    assert_eq!(errors_of_classes("label", "1", multi), ["dataset.num_classes"]);
+    assert_eq!(errors_of_classes("label", "3", binary), ["dataset.num_classes"]);
+    assert_eq!(errors_of_classes("a,b", "3", binary), ["dataset.num_classes"]);
+    assert_eq!(errors_of_classes("label", "1", "MSELoss"), ["training.loss_function"]);
 }
 
 #[test]
@@ -300,7 +345,19 @@ fn what_does_not_go_together_is_found() {
         (&[("use_dora", "true")], Level::Error, "training.use_dora", "DoRA"),
         (&[("neftune_noise_alpha", "5")], Level::Error, "augmentation.neftune_noise_alpha", "not built"),
         (&[("num_beams", "2")], Level::Error, "prediction.num_beams", "beam"),
-        (&[("problem_type", "text_dpo_modeling")], Level::Error, "problem_type", "only text_causal"),
+        (
+            &[("problem_type", "text_sequence_to_sequence_modeling")],
+            Level::Error,
+            "problem_type",
+            "encoder and decoder",
+        ),
+        (
+            &[("problem_type", "text_dpo_modeling"), ("packing", "wrapped")],
+            Level::Error,
+            "training.packing",
+            "whole",
+        ),
+        (&[("answer_column", "a,b")], Level::Error, "dataset.answer_column", "2 columns"),
         (&[("loss_function", "DPOLoss")], Level::Error, "training.loss_function", "causal"),
         (&[("optimizer", "AdamW8bit")], Level::Warning, "training.optimizer", "32-bit"),
         (&[("gpus", "0,1")], Level::Warning, "environment.gpus", "one GPU"),

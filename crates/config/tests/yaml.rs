@@ -6,7 +6,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use tunesmith_config::{
-    BackboneDtype, ConfigError, DataPart, ExperimentConfig, Logger, Metric, OptionalText, ProblemType, schema,
+    BackboneDtype, ConfigError, DataPart, ExperimentConfig, Level, Logger, LossFunction, Metric,
+    OptionalText, ProblemType, ScoreHead, schema,
 };
 
 const HEAD: &str = "problem_type: text_causal_language_modeling\n";
@@ -113,7 +114,7 @@ fn missing_parts_have_defaults() {
     let default = ExperimentConfig::default();
     assert_eq!(config.training, default.training);
     assert_eq!(config.dataset.prompt_column, ["instruction", "input"]);
-    assert_eq!(config.dataset.answer_column, "answer");
+    assert_eq!(config.dataset.answer_column.all(), ["answer"]);
     assert_eq!(config.output_directory, "output/text_causal_language_modeling_config");
     // No name was given: two words are made up.
     assert_eq!(config.experiment_name.split('-').count(), 2);
@@ -130,7 +131,7 @@ fn wrong_values_are_named_with_line_value_and_what_is_allowed() {
 dataset:
     data_sample: 1.5
     validation_size: 1
-    answer_column: [a, b]
+    system_column: [a, b]
 prediction:
     top_p: .nan
 environment:
@@ -148,7 +149,7 @@ tokenizer:
             "cfg.yaml:6: training.lora is 'true', expected true or false (without quotes)",
             "cfg.yaml:8: dataset.data_sample is 1.5, expected a number above 0 and at most 1",
             "cfg.yaml:9: dataset.validation_size is 1, expected a number above 0 and below 1",
-            "cfg.yaml:10: dataset.answer_column is [a, b], expected text",
+            "cfg.yaml:10: dataset.system_column is [a, b], expected text, or None",
             "cfg.yaml:12: prediction.top_p is .nan, expected a number above 0 and at most 1",
             "cfg.yaml:14: environment.seed is -2, expected a whole number of at least -1",
             "cfg.yaml:16: tokenizer.max_length is 012, expected a whole number of at least 2",
@@ -208,8 +209,26 @@ fn a_file_of_another_problem_type_opens_with_its_own_defaults() {
     assert_eq!(config.problem_type, ProblemType::CausalClassificationModeling);
     assert_eq!(config.llm_backbone, "h2oai/h2o-danube3-500m-chat");
     assert_eq!(config.output_directory, "output/text_causal_classification_modeling_config");
-    assert_eq!(warnings.len(), 2);
-    assert!(config.check().iter().any(|finding| finding.field == "problem_type"));
+    assert_eq!(config.dataset.answer_column.all(), ["a", "b"]);
+    assert_eq!(config.dataset.text_prompt_start, "");
+    assert_eq!(config.training.loss_function, LossFunction::BinaryCrossEntropyLoss);
+    assert_eq!(config.prediction.metric, Metric::Auc);
+    // A file that does not name the head means the one that existed when it was written.
+    assert_eq!(config.architecture.score_head, ScoreHead::Logits);
+    assert_eq!(warnings, []);
+    let errors = config.check().into_iter().filter(|finding| finding.level == Level::Error);
+    assert_eq!(errors.map(|finding| finding.field).collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+#[test]
+fn a_metric_of_another_problem_type_becomes_that_of_its_own() {
+    let metric = |kind: &str| {
+        let text = format!("problem_type: {kind}\nprediction:\n    metric: Sonnet\n");
+        ExperimentConfig::from_yaml(&text, "cfg.yaml").unwrap().0.prediction.metric
+    };
+    assert_eq!(metric("text_causal_language_modeling"), Metric::Bleu);
+    assert_eq!(metric("text_causal_classification_modeling"), Metric::LogLoss);
+    assert_eq!(metric("text_causal_regression_modeling"), Metric::Mse);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! An epoch's plan is a pure function of the samples and [`BatchOptions`], so that a resumed run continues with
 //! the very batches it would have had. Symbols: N tokens of a micro-batch.
 
+use std::ops::Range;
+
 use tunesmith_config::{ExperimentConfig, LossFunction, Packing};
 
 use crate::sample::TokenSample;
@@ -54,7 +56,7 @@ pub struct BatchPlan {
 }
 
 /// Tokens for one forward pass.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct MicroBatch {
     /// Token ids \[N\].
     pub ids: Vec<u32>,
@@ -69,6 +71,8 @@ pub struct MicroBatch {
     pub sample_of_token: Vec<u32>,
     /// Row ids of the samples in this micro-batch.
     pub sample_rows: Vec<usize>,
+    /// What is to be predicted from the last token of each sample; empty for samples of answers.
+    pub values: Vec<Vec<f32>>,
 }
 
 /// Attention segments that make one row (or one sample).
@@ -90,7 +94,7 @@ pub fn plan_epoch(samples: &SampleSet, options: &BatchOptions) -> BatchPlan {
     let order = order(samples, options);
     let samples = &samples.samples;
     let mut rows: Vec<Row> = match options.packing {
-        Packing::Samples => order.into_iter().map(|idx| vec![vec![whole(samples, idx)]]).collect(),
+        Packing::Samples => order.into_iter().map(|idx| texts(samples, idx)).collect(),
         Packing::Rows => whole_samples_in_rows(samples, order, options.max_length),
         Packing::Wrapped => wrapped_rows(samples, order, options.max_length),
     };
@@ -129,6 +133,7 @@ impl BatchPlan {
                 let Some(sample) = samples.samples.get(piece.sample_idx) else { continue };
                 let place = *place.entry(piece.sample_idx).or_insert_with(|| {
                     batch.sample_rows.push(sample.row);
+                    batch.values.push(sample.values.clone());
                     batch.sample_rows.len() - 1
                 });
                 batch.ids.extend_from_slice(sample.ids.get(piece.start..piece.end).unwrap_or_default());
@@ -239,22 +244,29 @@ fn whole(samples: &[TokenSample], sample_idx: usize) -> Piece {
     Piece { sample_idx, start: 0, end: samples.get(sample_idx).map_or(0, |sample| sample.ids.len()) }
 }
 
+/// The texts of a sample, each a segment of its own: one, or the two of a preference.
+fn texts(samples: &[TokenSample], sample_idx: usize) -> Row {
+    let Some(sample) = samples.get(sample_idx) else { return Row::new() };
+    sample.texts().map(|Range { start, end }| vec![Piece { sample_idx, start, end }]).collect()
+}
+
 /// Puts each sample, in order, into the row with the least room that still takes it.
 fn whole_samples_in_rows(samples: &[TokenSample], order: Vec<usize>, max_length: usize) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     // Room left in a row, then the row: the first entry at or after (length, 0) is the tightest fit.
     let mut open: std::collections::BTreeSet<(usize, usize)> = std::collections::BTreeSet::new();
     for sample_idx in order {
-        let piece = whole(samples, sample_idx);
-        let fit = open.range((piece.end, 0)..).next().copied();
+        let texts = texts(samples, sample_idx);
+        let n_sample_tokens = n_tokens(&texts);
+        let fit = open.range((n_sample_tokens, 0)..).next().copied();
         let (room, row_idx) = fit.unwrap_or((max_length, rows.len()));
         match rows.get_mut(row_idx) {
-            Some(row) => row.push(vec![piece]),
-            None => rows.push(vec![vec![piece]]),
+            Some(row) => row.extend(texts),
+            None => rows.push(texts),
         }
         open.remove(&(room, row_idx));
         // A sample longer than a row has one of its own.
-        open.insert((room.saturating_sub(piece.end), row_idx));
+        open.insert((room.saturating_sub(n_sample_tokens), row_idx));
     }
     rows
 }

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::*;
 
 fn sample(row: usize, ids: &[u32], trained: &[u8]) -> TokenSample {
-    TokenSample { row, ids: ids.to_vec(), trained: trained.iter().map(|flag| *flag == 1).collect(), n_cut: 0 }
+    let trained = trained.iter().map(|flag| *flag == 1).collect();
+    TokenSample { row, ids: ids.to_vec(), trained, ..TokenSample::default() }
 }
 
 /// Samples of these lengths; row and ids tell which token is which, every second token is trained.
@@ -48,6 +49,7 @@ fn samples_lie_end_to_end() {
             labels: vec![2, 3, -100, 5, -100],
             sample_of_token: vec![0, 0, 0, 1, 1],
             sample_rows: vec![7, 9],
+            values: vec![vec![], vec![]],
         }
     );
     assert_eq!((found[1].ids.as_slice(), found[1].labels.as_slice()), (&[6][..], &[-100][..]));
@@ -70,6 +72,22 @@ fn rows_hold_whole_samples() {
 }
 
 #[test]
+fn the_texts_of_a_preference_are_segments_side_by_side() {
+    let pair = TokenSample { n_rejected: 2, ..sample(3, &[1, 2, 3, 4, 5], &[0, 1, 1, 1, 1]) };
+    assert_eq!(pair.texts().collect::<Vec<_>>(), [0..3, 3..5]);
+    assert_eq!(pair.n_labels(), 3);
+    let samples = SampleSet { samples: vec![pair, sample(4, &[6], &[0])] };
+    for packing in [Packing::Samples, Packing::Rows] {
+        let found = batches(&samples, &BatchOptions { packing, ..OPTIONS });
+        assert_eq!(found[0].segment_lengths, [3, 2, 1]);
+        assert_eq!(found[0].positions, [0, 1, 2, 0, 1, 0]);
+        // The first token of the second text is not predicted from the last of the first.
+        assert_eq!(found[0].labels, [2, 3, -100, 5, -100, -100]);
+        assert_eq!(found[0].sample_of_token, [0, 0, 0, 0, 0, 1]);
+    }
+}
+
+#[test]
 fn wrapped_rows_run_across_samples() {
     let samples = SampleSet {
         samples: vec![
@@ -89,6 +107,7 @@ fn wrapped_rows_run_across_samples() {
             labels: vec![-100, 3, 4, -100, 6, 7, -100, -100],
             sample_of_token: vec![0, 0, 0, 1, 1, 1, 1, 2],
             sample_rows: vec![5, 6, 7],
+            values: vec![vec![]; 3],
         }
     );
     // The tail is a shorter row, and goes first when the last is to be dropped.

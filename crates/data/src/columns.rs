@@ -1,11 +1,12 @@
 //! One round a row: the column settings say which cells are prompt, answer, system text, id and parent.
 
-use tunesmith_config::{Dataset, find_field, nearest};
+use tunesmith_config::{Dataset, ExperimentConfig, find_field, nearest};
 
 use crate::chains::Parents;
 use crate::conversation::Round;
 use crate::error::{DataError, Result};
 use crate::escapes::unescape;
+use crate::labels::{Targets, targets};
 use crate::sanity::{IdColumns, checked_parents};
 use crate::table::Table;
 
@@ -25,35 +26,45 @@ pub(crate) enum Purpose {
 
 /// Whether the table has every configured prompt column and the answer column.
 pub(crate) fn has_configured_columns(table: &Table, dataset: &Dataset) -> bool {
-    let mut names = dataset.prompt_column.iter().chain([&dataset.answer_column]);
+    let mut names = dataset.prompt_column.iter().chain(dataset.answer_column.all());
     names.all(|name| table.column_idx(name).is_some())
 }
 
 /// Rounds by the column settings.
-pub(crate) fn configured_rounds(table: &Table, dataset: &Dataset, purpose: Purpose) -> Result<ColumnRounds> {
+pub(crate) fn configured_rounds(
+    table: &Table,
+    config: &ExperimentConfig,
+    purpose: Purpose,
+) -> Result<ColumnRounds> {
+    let dataset = &config.dataset;
     let prompts: Vec<usize> = dataset
         .prompt_column
         .iter()
         .map(|name| required(table, name, "dataset.prompt_column"))
         .collect::<Result<_>>()?;
-    let answer = required(table, &dataset.answer_column, "dataset.answer_column")?;
-    let mut notes = Vec::new();
+    let Targets { targets, answers, mut notes } = targets(table, config)?;
     let system = system_column(table, dataset, purpose, &mut notes)?;
     let separator = unescape(&dataset.prompt_column_separator);
-    let rounds = (0..table.n_rows())
-        .map(|row| {
+    let n_empty = answers.iter().filter(|answer| answer.is_empty()).count();
+    let rounds = answers
+        .into_iter()
+        .zip(targets)
+        .enumerate()
+        .map(|(row, (answer, target))| {
             let prompt: Vec<String> = prompts.iter().map(|column| table.cell(row, *column).text()).collect();
             Round {
                 system: system.map(|column| table.cell(row, column).text()).unwrap_or_default(),
                 prompt: prompt.join(&separator),
-                answer: table.cell(row, answer).text(),
+                answer,
                 row,
+                target,
             }
         })
         .collect();
     let parents = parents(table, dataset, &mut notes)?;
-    let used: Vec<usize> = prompts.iter().copied().chain([answer]).chain(system).collect();
-    notes.extend(cell_notes(table, &used, answer));
+    let answers = dataset.answer_column.all().iter().filter_map(|name| table.column_idx(name));
+    let used: Vec<usize> = prompts.iter().copied().chain(answers).chain(system).collect();
+    notes.extend(cell_notes(table, &used, n_empty));
     Ok(ColumnRounds { rounds, parents, notes })
 }
 
@@ -64,7 +75,7 @@ pub(crate) fn alpaca_rounds(table: &Table, dataset: &Dataset) -> Result<ColumnRo
     let input = table.column_idx("input");
     let system = table.column_idx("system");
     let separator = unescape(&dataset.prompt_column_separator);
-    let rounds = (0..table.n_rows())
+    let rounds: Vec<Round> = (0..table.n_rows())
         .map(|row| {
             let text = |column: Option<usize>| column.map(|column| table.cell(row, column).text());
             let mut prompt = table.cell(row, instruction).text();
@@ -77,11 +88,13 @@ pub(crate) fn alpaca_rounds(table: &Table, dataset: &Dataset) -> Result<ColumnRo
                 prompt,
                 answer: table.cell(row, output).text(),
                 row,
+                ..Round::default()
             }
         })
         .collect();
     let used: Vec<usize> = [instruction, output].into_iter().chain(input).chain(system).collect();
-    let notes = cell_notes(table, &used, output);
+    let n_empty = rounds.iter().filter(|round| round.answer.is_empty()).count();
+    let notes = cell_notes(table, &used, n_empty);
     Ok(ColumnRounds { rounds, parents: None, notes })
 }
 
@@ -138,7 +151,7 @@ fn parents(table: &Table, dataset: &Dataset, notes: &mut Vec<String>) -> Result<
 }
 
 /// What the user should know about the cells of the used columns.
-fn cell_notes(table: &Table, used: &[usize], answer: usize) -> Vec<String> {
+fn cell_notes(table: &Table, used: &[usize], n_empty: usize) -> Vec<String> {
     let mut notes = Vec::new();
     for column in used {
         let n_words = table.n_missing_words.get(*column).copied().unwrap_or(0);
@@ -148,7 +161,6 @@ fn cell_notes(table: &Table, used: &[usize], answer: usize) -> Vec<String> {
             ));
         }
     }
-    let n_empty = (0..table.n_rows()).filter(|row| table.cell(*row, answer).text().is_empty()).count();
     if n_empty > 0 {
         notes.push(format!("{n_empty} of {} rows have an empty answer", table.n_rows()));
     }

@@ -1,10 +1,10 @@
 //! From a table to what can be split, sampled and chained, whichever way its rows are laid out.
 
-use tunesmith_config::{Dataset, TableLayout};
+use tunesmith_config::{Dataset, ExperimentConfig, ProblemType, TableLayout};
 
 use crate::chains::{chain, ends, groups, roots};
 use crate::columns::{Purpose, alpaca_rounds, configured_rounds, has_configured_columns, required};
-use crate::conversation::{Conversation, Round};
+use crate::conversation::{Conversation, Round, Target};
 use crate::error::{DataError, Result};
 use crate::messages::{Oddities, messages_of, rounds_of};
 use crate::personalize::personalize;
@@ -29,8 +29,15 @@ enum Rows {
 }
 
 /// Reads the table by the configured layout, or by the one its columns suggest.
-pub(crate) fn lay_out(table: &Table, dataset: &Dataset, purpose: Purpose) -> Result<LaidOut> {
+pub(crate) fn lay_out(table: &Table, config: &ExperimentConfig, purpose: Purpose) -> Result<LaidOut> {
+    let dataset = &config.dataset;
+    let has_answers_only = matches!(
+        config.problem_type,
+        ProblemType::CausalLanguageModeling | ProblemType::SequenceToSequenceModeling
+    );
     let (layout, how) = match dataset.layout {
+        // Only columns can say what a class is, or which answer is the better one.
+        _ if !has_answers_only => (TableLayout::Columns, "as the problem type needs it"),
         TableLayout::Auto => (detect(table, dataset), "found by its columns"),
         chosen => (chosen, "as configured"),
     };
@@ -44,7 +51,7 @@ pub(crate) fn lay_out(table: &Table, dataset: &Dataset, purpose: Purpose) -> Res
             let read = if layout == TableLayout::Alpaca {
                 alpaca_rounds(table, dataset)?
             } else {
-                configured_rounds(table, dataset, purpose)?
+                configured_rounds(table, config, purpose)?
             };
             notes.extend(read.notes);
             Rows::Rounds { rounds: read.rounds, parents: read.parents }
@@ -225,6 +232,10 @@ impl Rows {
         let change = |round: &mut Round| {
             round.prompt = personalize(&round.prompt, dataset);
             round.answer = personalize(&round.answer, dataset);
+            if let Target::Preference { rejected_prompt, rejected_answer } = &mut round.target {
+                *rejected_answer = personalize(rejected_answer, dataset);
+                *rejected_prompt = rejected_prompt.as_deref().map(|prompt| personalize(prompt, dataset));
+            }
         };
         match self {
             Self::Rounds { rounds, .. } => rounds.iter_mut().for_each(change),

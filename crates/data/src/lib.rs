@@ -9,6 +9,7 @@ mod columns;
 pub mod conversation;
 pub mod error;
 mod escapes;
+mod labels;
 mod layouts;
 pub mod legacy_random;
 pub mod load;
@@ -33,7 +34,7 @@ mod text_file;
 mod trees;
 
 pub use batch::{BatchOptions, BatchPlan, IGNORED_LABEL, MicroBatch, plan_epoch, token_weights};
-pub use conversation::{Conversation, Round};
+pub use conversation::{Conversation, Round, Target};
 pub use error::{DataError, Place, Result};
 pub use escapes::unescape;
 pub use load::{Splits, load_splits};

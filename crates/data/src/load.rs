@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tunesmith_config::{DataPart, Dataset, ExperimentConfig, ValidationStrategy};
+use tunesmith_config::{DataPart, ExperimentConfig, ValidationStrategy};
 
 use crate::columns::Purpose;
 use crate::conversation::Conversation;
@@ -12,7 +12,7 @@ use crate::split::Split;
 use crate::table::read_table;
 
 /// Everything the run learns from and is measured on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Splits {
     /// Training conversations.
     pub train: Vec<Conversation>,
@@ -32,7 +32,7 @@ pub struct Splits {
 /// another table are numbered after them.
 pub fn load_splits(config: &ExperimentConfig) -> Result<Splits> {
     let dataset = &config.dataset;
-    let train_table = open(&dataset.train_dataframe, dataset, Purpose::Train)?;
+    let train_table = open(&dataset.train_dataframe, config, Purpose::Train)?;
     let mut notes = train_table.laid_out.notes.clone();
     let custom_table = match dataset.validation_strategy {
         ValidationStrategy::Automatic => None,
@@ -41,7 +41,7 @@ pub fn load_splits(config: &ExperimentConfig) -> Result<Splits> {
                 field: "dataset.validation_dataframe",
                 reason: "no validation table is named, but dataset.validation_strategy is custom".to_owned(),
             })?;
-            Some(open(path, dataset, Purpose::Validation)?)
+            Some(open(path, config, Purpose::Validation)?)
         }
     };
     let train_source = &train_table.laid_out;
@@ -83,10 +83,11 @@ struct OpenTable {
     n_rows: usize,
 }
 
-fn open(path: &str, dataset: &Dataset, purpose: Purpose) -> Result<OpenTable> {
-    let max_rows = (dataset.max_rows > 0).then_some(dataset.max_rows);
+fn open(path: &str, config: &ExperimentConfig, purpose: Purpose) -> Result<OpenTable> {
+    let max_rows = config.dataset.max_rows;
+    let max_rows = (max_rows > 0).then_some(max_rows);
     let table = read_table(Path::new(path), max_rows)?;
-    let laid_out = lay_out(&table, dataset, purpose)?;
+    let laid_out = lay_out(&table, config, purpose)?;
     let n_rows = laid_out.n_row_numbers().max(table.n_rows());
     Ok(OpenTable { laid_out, n_rows })
 }

@@ -142,6 +142,7 @@ pub(crate) fn rounds_of(messages: &[Message], row: usize, oddities: &mut Odditie
                     prompt: std::mem::take(&mut prompt).join("\n\n"),
                     answer: text.clone(),
                     row,
+                    ..Round::default()
                 });
             }
         }

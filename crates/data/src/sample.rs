@@ -15,11 +15,13 @@
 //!
 //! No token is added by the tokenizer itself, so a beginning-of-text token is there only if a template writes it.
 
+use std::ops::Range;
+
 use tunesmith_config::{ExperimentConfig, Packing, TextFormat};
 use tunesmith_formats::chat_template::{ChatMessage, ChatTemplate};
 use tunesmith_formats::tokenizer::Tokenizer;
 
-use crate::conversation::{Conversation, Round};
+use crate::conversation::{Conversation, Round, Target};
 use crate::error::{DataError, Result};
 use crate::escapes::unescape;
 use crate::sample_template::{Turns, turns};
@@ -29,8 +31,8 @@ use crate::sample_template::{Turns, turns};
 /// train on other tokens.
 pub const TRAINING_CLOCK_UNIX_SECS: u64 = 1_721_995_200;
 
-/// A conversation as tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A conversation as tokens; a preference as those of the better answer with all before it, then those of the other one.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct TokenSample {
     /// The conversation's row: the id of the sample.
     pub row: usize,
@@ -40,13 +42,41 @@ pub struct TokenSample {
     pub trained: Vec<bool>,
     /// Tokens that did not fit.
     pub n_cut: usize,
+    /// How many of the last tokens are those of the answer to be preferred less, a text of its own; 0 for other
+    /// samples.
+    pub n_rejected: usize,
+    /// What is to be predicted from the last token, where that is not a token: see [`Target::Values`].
+    pub values: Vec<f32>,
 }
 
 impl TokenSample {
-    /// Number of tokens that give a loss when the sample is used on its own: trained ones except the first, which
-    /// nothing precedes.
+    /// Number of tokens that give a loss when the sample is used on its own: trained ones except the first of a text,
+    /// which nothing precedes.
     pub fn n_labels(&self) -> usize {
-        self.trained.iter().skip(1).filter(|trained| **trained).count()
+        let is_label = |range: Range<usize>| {
+            let trained = self.trained.get(range).unwrap_or_default();
+            trained.iter().skip(1).filter(|trained| **trained).count()
+        };
+        self.texts().map(is_label).sum()
+    }
+
+    /// Where its texts stand: one, or the two of a preference.
+    pub fn texts(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (n_tokens, split) = (self.ids.len(), self.ids.len().saturating_sub(self.n_rejected));
+        [0..split, split..n_tokens].into_iter().filter(|range| !range.is_empty())
+    }
+
+    /// Whether there is anything to learn from it.
+    pub(crate) fn teaches(&self) -> bool {
+        if !self.values.is_empty() {
+            return !self.ids.is_empty();
+        }
+        if self.n_rejected == 0 {
+            return self.n_labels() > 0;
+        }
+        // Both answers need something to compare.
+        self.texts()
+            .all(|range| self.trained.get(range).unwrap_or_default().iter().skip(1).any(|trained| *trained))
     }
 }
 
@@ -146,6 +176,50 @@ impl Assembler {
     /// # Errors
     /// As [`Assembler::sample`].
     pub fn sample_with_notes(&self, conversation: &Conversation) -> Result<(TokenSample, SampleNotes)> {
+        match conversation.target() {
+            Target::Answer => self.answered(conversation, self.options.only_last_answer),
+            Target::Values(values) => self.valued(conversation, values),
+            Target::Preference { .. } => self.preferred(conversation),
+        }
+    }
+
+    /// All that stands before the answer, of which nothing is learned but the values at its end.
+    fn valued(&self, conversation: &Conversation, values: &[f32]) -> Result<(TokenSample, SampleNotes)> {
+        let (mut parts, mut notes) = self.parts(conversation)?;
+        parts.pop();
+        let mut ids: Vec<u32> = parts.iter().flat_map(|part| part.ids.iter().copied()).collect();
+        let n_over = ids.len().saturating_sub(self.options.limit);
+        ids.drain(..n_over);
+        notes.n_prompt_cut = n_over + parts.iter().map(|part| part.n_cut).sum::<usize>();
+        notes.n_unknown = self.n_unknown(&ids);
+        notes.had_labels = true;
+        let (trained, n_cut) = (vec![false; ids.len()], notes.n_prompt_cut);
+        let row = conversation.row;
+        Ok((TokenSample { row, ids, trained, n_cut, n_rejected: 0, values: values.to_vec() }, notes))
+    }
+
+    /// Both answers of a preference, each after all that stands before it; only the last answers are compared.
+    fn preferred(&self, conversation: &Conversation) -> Result<(TokenSample, SampleNotes)> {
+        let (mut sample, mut notes) = self.answered(conversation, true)?;
+        let Some(rejected) = conversation.rejected() else { return Ok((sample, notes)) };
+        let (rejected, other) = self.answered(&rejected, true)?;
+        sample.n_rejected = rejected.ids.len();
+        sample.ids.extend(rejected.ids);
+        sample.trained.extend(rejected.trained);
+        sample.n_cut += rejected.n_cut;
+        notes.n_prompt_cut += other.n_prompt_cut;
+        notes.n_answer_cut += other.n_answer_cut;
+        notes.n_unknown += other.n_unknown;
+        notes.lacks_end |= other.lacks_end;
+        notes.had_labels &= other.had_labels;
+        Ok((sample, notes))
+    }
+
+    fn answered(
+        &self,
+        conversation: &Conversation,
+        only_last_answer: bool,
+    ) -> Result<(TokenSample, SampleNotes)> {
         let (parts, mut notes) = self.parts(conversation)?;
         let last_idx = parts.len().saturating_sub(1);
         let mut ids = Vec::new();
@@ -154,8 +228,8 @@ impl Assembler {
         for (part_idx, part) in parts.iter().enumerate() {
             ids.extend_from_slice(&part.ids);
             let learn = match part.is_answer {
-                true => !self.options.only_last_answer || part_idx == last_idx,
-                false => !self.options.mask_prompt && !self.options.only_last_answer,
+                true => !only_last_answer || part_idx == last_idx,
+                false => !self.options.mask_prompt && !only_last_answer,
             };
             trained.resize(ids.len(), learn);
             is_answer.resize(ids.len(), part.is_answer);
@@ -173,12 +247,11 @@ impl Assembler {
         trained.drain(..n_over);
 
         notes.lacks_end = self.end_of(parts.last().map_or(&[], |part| &part.ids)).is_none();
-        let unknown_id = self.unknown_id();
-        notes.n_unknown = ids.iter().filter(|id| Some(**id) == unknown_id).count();
+        notes.n_unknown = self.n_unknown(&ids);
         notes.doubled_bos = matches!((ids.as_slice(), self.tokenizer.bos_id()),
             ([first, second, ..], Some(bos)) if *first == bos && *second == bos);
         let n_cut = notes.n_prompt_cut + notes.n_answer_cut;
-        Ok((TokenSample { row: conversation.row, ids, trained, n_cut }, notes))
+        Ok((TokenSample { row: conversation.row, ids, trained, n_cut, ..TokenSample::default() }, notes))
     }
 
     /// The tokens of everything before the last answer, cut to the last `max_length`: what generation starts from.
@@ -202,7 +275,7 @@ impl Assembler {
     /// Tokens that end an answer: end of text and, with a chat template, what the template puts after an answer.
     pub fn stop_ids(&self) -> Vec<u32> {
         let mut stop_ids = vec![self.tokenizer.eos_id()];
-        let round = Round { system: String::new(), prompt: "?".into(), answer: "!".into(), row: 0 };
+        let round = Round { prompt: "?".into(), answer: "!".into(), ..Round::default() };
         if self.template.is_some()
             && let Some(example) = Conversation::new(vec![round])
             && let Ok((parts, _)) = self.parts(&example)
@@ -297,6 +370,11 @@ impl Assembler {
         let is_blank = |id: u32| self.tokenizer.token_text(id).trim().is_empty();
         let last = answer.iter().rev().copied().find(|id| !is_blank(*id))?;
         (self.tokenizer.is_special(last) && Some(last) != self.unknown_id()).then_some(last)
+    }
+
+    fn n_unknown(&self, ids: &[u32]) -> usize {
+        let unknown_id = self.unknown_id();
+        ids.iter().filter(|id| Some(**id) == unknown_id).count()
     }
 
     /// The unknown token, unless it is the one that ends a text: then it says nothing.

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! magic (8 bytes) · key (32) · number of samples (u64)
-//! each sample: row u64 · tokens n u64 · six counts and flags of the notes · n ids u32 · n flags u8
+//! each sample: row u64 · tokens n u64 · rejected u64 · seven counts and flags of the notes · n ids u32 · n flags u8
 //! SHA-256 of all that (32)
 //! ```
 //!
@@ -17,12 +17,12 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use tunesmith_formats::atomic::write_file;
 
-use crate::conversation::Conversation;
+use crate::conversation::{Conversation, Target};
 use crate::error::{DataError, Result};
 use crate::sample::{Assembler, SampleNotes, TokenSample};
 
 /// Changes with the layout of the file and with the rules of assembly, so that old files are never taken.
-const MAGIC: &[u8; 8] = b"TSTOKEN1";
+const MAGIC: &[u8; 8] = b"TSTOKEN2";
 
 /// Hash of everything that decides the tokens of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,18 @@ pub(crate) fn key(assembler: &Assembler, conversations: &[Conversation]) -> Key 
         for round in &conversation.rounds {
             for text in [&round.system, &round.prompt, &round.answer] {
                 add(text.as_bytes());
+            }
+            match &round.target {
+                Target::Answer => add(b"answer"),
+                // What the values are is not in the tokens.
+                Target::Values(_) => add(b"values"),
+                Target::Preference { rejected_prompt, rejected_answer } => {
+                    add(b"preference");
+                    add(rejected_answer.as_bytes());
+                    if let Some(prompt) = rejected_prompt {
+                        add(prompt.as_bytes());
+                    }
+                }
             }
         }
     }
@@ -77,6 +89,7 @@ pub(crate) fn write(dir: &Path, key: &Key, samples: &[(TokenSample, SampleNotes)
     for (sample, notes) in samples {
         put(&mut out, sample.row);
         put(&mut out, sample.ids.len());
+        put(&mut out, sample.n_rejected);
         for count in [notes.n_prompt_cut, notes.n_answer_cut, notes.n_unknown] {
             put(&mut out, count);
         }
@@ -130,6 +143,7 @@ impl<'a> Reader<'a> {
     fn sample(&mut self) -> Option<(TokenSample, SampleNotes)> {
         let row = self.count()?;
         let n_tokens = self.count()?;
+        let n_rejected = self.count()?;
         let notes = SampleNotes {
             n_prompt_cut: self.count()?,
             n_answer_cut: self.count()?,
@@ -143,6 +157,6 @@ impl<'a> Reader<'a> {
         let ids = ids.map(|id| id.try_into().ok().map(u32::from_le_bytes)).collect::<Option<Vec<u32>>>()?;
         let trained = self.take(n_tokens)?.iter().map(|flag| *flag == 1).collect();
         let n_cut = notes.n_prompt_cut.checked_add(notes.n_answer_cut)?;
-        Some((TokenSample { row, ids, trained, n_cut }, notes))
+        Some((TokenSample { row, ids, trained, n_cut, n_rejected, values: Vec::new() }, notes))
     }
 }

@@ -83,6 +83,7 @@ mod tests {
             prompt: (*prompt).into(),
             answer: (*answer).into(),
             row,
+            ..Round::default()
         });
         Conversation::new(rounds.collect()).unwrap()
     }

@@ -48,6 +48,45 @@ fn two_rounds_and_their_masks() {
     check(&[("tokenizer.max_length", "4")], &[4, 5, 6, 7], "4 - 6 7", &[2, 3, 4, 5], 3);
 }
 
+/// The worked example with a last answer to be preferred less.
+#[test]
+fn preferences_are_two_texts_whose_last_answers_are_learned() {
+    let mut rounds = conversation(&[("", "1 2", "3 4"), ("", "5", "6 7")]);
+    let prefer = |rejected_prompt: Option<&str>, rejected_answer: &str| Target::Preference {
+        rejected_prompt: rejected_prompt.map(str::to_owned),
+        rejected_answer: rejected_answer.to_owned(),
+    };
+    // Learning prompts and earlier answers makes no sense here, so these settings do not count.
+    let changes = [("tokenizer.max_length", "9"), ("dataset.mask_prompt_labels", "false")];
+    let assembler = Assembler::new(&bare_config(&changes), &number_tokenizer()).unwrap();
+    rounds.rounds[1].target = prefer(None, "8");
+    let sample = assembler.sample(&rounds).unwrap();
+    assert_eq!(sample.ids, [1, 2, 3, 4, 5, 6, 7, 1, 2, 3, 4, 5, 8]);
+    assert_eq!((labels(&sample).as_str(), sample.n_rejected), ("- - - - - 6 7 - - - - - 8", 6));
+    rounds.rounds[1].target = prefer(Some("9 10"), "8");
+    let sample = assembler.sample(&rounds).unwrap();
+    assert_eq!((labels(&sample).as_str(), sample.n_rejected), ("- - - - - 6 7 - - - - - - 8", 7));
+    // Each is cut for itself; without anything to compare there is nothing to learn.
+    let short = Assembler::new(&bare_config(&[("tokenizer.max_length", "3")]), &number_tokenizer()).unwrap();
+    let sample = short.sample(&rounds).unwrap();
+    assert_eq!((labels(&sample).as_str(), sample.n_rejected, sample.n_cut), ("- 6 7 - - 8", 3, 4 + 4));
+    assert!(sample.teaches());
+    rounds.rounds[1].target = prefer(None, "");
+    assert!(!assembler.sample(&rounds).unwrap().teaches());
+}
+
+#[test]
+fn values_are_predicted_from_the_prompt_alone() {
+    let mut rounds = conversation(&[("", "1 2 3 4", "2")]);
+    rounds.rounds[0].target = Target::Values(vec![2.0]);
+    let assembler =
+        Assembler::new(&bare_config(&[("tokenizer.max_length", "3")]), &number_tokenizer()).unwrap();
+    let (sample, notes) = assembler.sample_with_notes(&rounds).unwrap();
+    assert_eq!((sample.ids.as_slice(), sample.values.as_slice()), (&[2, 3, 4][..], &[2.0][..]));
+    assert!(sample.trained.iter().all(|trained| !trained) && sample.teaches());
+    assert_eq!((notes.n_prompt_cut, notes.lacks_end), (1, false));
+}
+
 #[test]
 fn parts_are_cut_before_the_whole() {
     let assembler =

@@ -16,7 +16,7 @@ use crate::sample_cache;
 ///
 /// One for each conversation with something to learn. With packing `wrapped` one for each conversation, or several
 /// of at most `tokenizer.max_length` tokens with the same row, one after the other, for a long one.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct SampleSet {
     /// The samples.
     pub samples: Vec<TokenSample>,
@@ -86,9 +86,10 @@ pub fn tokenize(
     let mut report =
         TokenizeReport { from_cache, n_conversations: conversations.len(), ..TokenizeReport::default() };
     let mut set = SampleSet::default();
-    for (sample, notes) in samples {
+    for ((mut sample, notes), conversation) in samples.into_iter().zip(conversations) {
+        sample.values = conversation.values().to_vec();
         // In wrapped rows a sample without anything to learn is still context for the next one.
-        let is_kept = if is_wrapped { !sample.ids.is_empty() } else { sample.n_labels() > 0 };
+        let is_kept = if is_wrapped { !sample.ids.is_empty() } else { sample.teaches() };
         report.count(&sample, &notes, is_kept);
         match (is_kept, is_wrapped) {
             (false, _) => {}
@@ -203,7 +204,7 @@ fn pieces(sample: TokenSample, max_length: usize) -> Vec<TokenSample> {
     }
     let parts = sample.ids.chunks(max_length).zip(sample.trained.chunks(max_length));
     parts
-        .map(|(ids, trained)| TokenSample { ids: ids.to_vec(), trained: trained.to_vec(), ..sample })
+        .map(|(ids, trained)| TokenSample { ids: ids.to_vec(), trained: trained.to_vec(), ..sample.clone() })
         .collect()
 }
 

@@ -64,6 +64,7 @@ pub(crate) fn conversation(rounds: &[(&str, &str, &str)]) -> Conversation {
         prompt: (*prompt).into(),
         answer: (*answer).into(),
         row,
+        ..Round::default()
     });
     Conversation::new(rounds.collect()).unwrap()
 }

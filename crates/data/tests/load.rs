@@ -28,7 +28,7 @@ impl Fixture {
         let mut config = ExperimentConfig::default();
         config.dataset.train_dataframe = write(&folder, &format!("train.{ending}"), text);
         config.dataset.prompt_column = vec!["prompt".to_owned()];
-        config.dataset.answer_column = "answer".to_owned();
+        config.dataset.answer_column = "answer".into();
         Self { folder, config }
     }
 
@@ -233,7 +233,7 @@ fn prompt_columns_are_joined_and_missing_cells_empty() {
 fn no_prompt_column_means_no_prompt() {
     let mut fixture = Fixture::new("jsonl", "{\"text\": \"once\"}\n{\"text\": \"upon\"}\n");
     fixture.config.dataset.prompt_column.clear();
-    fixture.config.dataset.answer_column = "text".to_owned();
+    fixture.config.dataset.answer_column = "text".into();
     assert_eq!(prompts(&fixture.whole().train), ["", ""]);
 }
 
@@ -247,7 +247,7 @@ fn missing_columns_are_named_with_what_there_is() {
     assert!(error.hint().unwrap().contains("did you mean \"question\"?"), "{:?}", error.hint());
 
     let mut fixture = Fixture::new("csv", &pairs(3));
-    fixture.config.dataset.answer_column = "anwser".to_owned();
+    fixture.config.dataset.answer_column = "anwser".into();
     assert!(fixture.error().hint().unwrap().contains("did you mean \"answer\"?"));
 
     let mut fixture = Fixture::new("csv", &pairs(3));
@@ -502,7 +502,7 @@ fn real_instructions_and_questions_load() {
         let error = load_splits(&config).unwrap_err();
         assert!(error.hint().unwrap().contains("question"), "{:?}", error.hint());
         config.dataset.prompt_column = vec!["question".to_owned()];
-        config.dataset.answer_column = "answer".to_owned();
+        config.dataset.answer_column = "answer".into();
         let splits = load_splits(&config).unwrap();
         assert_eq!((splits.train.len(), splits.validation.len()), (7398, 75));
         assert!(splits.train.iter().all(|c| c.rounds[0].answer.contains("####")));

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use tunesmith_config::{Dependency, FieldSpec, Kind, Limit, Slider, not_built_note, schema};
+use tunesmith_config::{
+    Dependency, ExperimentConfig, FieldSpec, Kind, Limit, ProblemType, Slider, not_built_note, schema,
+};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
@@ -72,6 +74,11 @@ struct Field {
     is_hidden: bool,
     /// Problem types for which it has no meaning.
     hidden_for: Vec<String>,
+    /// Defaults of other problem types than causal language modeling, where they differ.
+    #[schema(value_type = BTreeMap<String, FieldValue>)]
+    defaults_for: BTreeMap<String, Value>,
+    /// Which of the choices make sense, by problem type; all where a type is not listed.
+    choices_for: BTreeMap<String, Vec<String>>,
     is_built: bool,
     /// What happens instead where it is not built.
     #[schema(required)]
@@ -206,10 +213,26 @@ fn field(spec: &FieldSpec, own_default: Option<&Value>) -> Field {
         depends_on: facets.depends_on.iter().map(dependency).collect(),
         is_hidden: facets.is_hidden,
         hidden_for: facets.hidden_for.iter().map(|kind| kind.as_str().to_owned()).collect(),
+        defaults_for: defaults_for(spec),
+        choices_for: facets
+            .choices_for
+            .iter()
+            .map(|(kind, names)| (kind.as_str().to_owned(), owned(names)))
+            .collect(),
         is_built: note.is_none(),
         not_built_note: note.map(str::to_owned),
         path,
     }
+}
+
+fn defaults_for(spec: &FieldSpec) -> BTreeMap<String, Value> {
+    let kinds = ProblemType::ALL.iter().filter(|kind| spec.other_default(**kind).is_some());
+    kinds
+        .filter_map(|kind| {
+            let value = ExperimentConfig::for_problem_type(*kind).get(&spec.path())?;
+            Some((kind.as_str().to_owned(), json!(value)))
+        })
+        .collect()
 }
 
 fn dependency(of: &Dependency) -> FieldDependency {

@@ -192,7 +192,7 @@ mod tests {
     fn sample(row: usize, labels: &[i64]) -> TokenSample {
         let ids = labels.iter().map(|label| (*label).max(0) as u32).collect();
         let trained = labels.iter().map(|label| *label != IGNORED_LABEL).collect();
-        TokenSample { row, ids, trained, n_cut: 0 }
+        TokenSample { row, ids, trained, ..TokenSample::default() }
     }
 
     #[test]

@@ -173,6 +173,10 @@ pub(crate) fn samples_fingerprint(samples: &[TokenSample]) -> String {
         bytes.extend((sample.ids.len() as u64).to_le_bytes());
         bytes.extend(sample.ids.iter().flat_map(|id| id.to_le_bytes()));
         bytes.extend(sample.trained.iter().map(|trained| u8::from(*trained)));
+        if sample.n_rejected > 0 {
+            bytes.extend((sample.n_rejected as u64).to_le_bytes());
+        }
+        bytes.extend(sample.values.iter().flat_map(|value| value.to_le_bytes()));
         hash.update(&bytes);
     }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -259,13 +263,16 @@ mod tests {
 
     #[test]
     fn fingerprints_see_rows_ids_and_masks() {
-        let sample = TokenSample { row: 1, ids: vec![3, 4], trained: vec![false, true], n_cut: 0 };
+        let sample =
+            TokenSample { row: 1, ids: vec![3, 4], trained: vec![false, true], ..TokenSample::default() };
         let base = samples_fingerprint(std::slice::from_ref(&sample));
         assert_eq!(base.len(), 64);
         let changed = [
             TokenSample { row: 2, ..sample.clone() },
             TokenSample { ids: vec![3, 5], ..sample.clone() },
             TokenSample { trained: vec![true, true], ..sample.clone() },
+            TokenSample { n_rejected: 1, ..sample.clone() },
+            TokenSample { values: vec![1.0], ..sample.clone() },
         ];
         for sample in changed {
             assert_ne!(samples_fingerprint(&[sample]), base);

@@ -1416,8 +1416,16 @@ export interface components {
         /** @description A field of an experiment. */
         Field: {
             choices: string[] | null;
+            /** @description Which of the choices make sense, by problem type; all where a type is not listed. */
+            choices_for: {
+                [key: string]: string[];
+            };
             /** @description With the studio's own default where that was changed. */
             default: components["schemas"]["FieldValue"];
+            /** @description Defaults of other problem types than causal language modeling, where they differ. */
+            defaults_for: {
+                [key: string]: components["schemas"]["FieldValue"];
+            };
             /** @description All must hold for the field to matter. */
             depends_on: components["schemas"]["FieldDependency"][];
             grid: components["schemas"]["FieldGrid"] | null;

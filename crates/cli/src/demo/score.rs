@@ -95,6 +95,7 @@ fn conversation(row_idx: usize, row: &Spoken) -> Conversation {
         prompt: row.prompt.clone(),
         answer: row.answer.clone(),
         row: row_idx,
+        ..Round::default()
     };
     Conversation { rounds: vec![round], row: row_idx }
 }

@@ -1,6 +1,7 @@
 //! `architecture`: model weights and their number formats.
 
-use crate::choices::BackboneDtype;
+use super::{NOT_CLASSIFICATION_OR_REGRESSION, SEQUENCE_TO_SEQUENCE};
+use crate::choices::{BackboneDtype, ScoreHead};
 use crate::declare::fields;
 use crate::field::facets;
 
@@ -11,7 +12,8 @@ fields! {
         pretrained: bool = true => facets().hidden();
         /// Number format of the backbone's weights. Training all weights wants `float32` or `bfloat16`; `int8`
         /// and `int4` save memory when only adapters are trained.
-        backbone_dtype: BackboneDtype = BackboneDtype::Int4;
+        backbone_dtype: BackboneDtype = BackboneDtype::Int4
+            => facets().default_for(&[(SEQUENCE_TO_SEQUENCE, "bfloat16")]);
         /// Forgets activations after the forward pass and computes them again in the backward pass: much less
         /// memory for about a third more time. Off, only as many are forgotten as the free memory demands. The
         /// results are the same.
@@ -22,5 +24,9 @@ fields! {
         /// Weights to start from instead of the backbone's own: a PEFT adapter folder or a model folder, for
         /// example of an earlier experiment. Empty: the backbone's own.
         pretrained_weights: String = String::new();
+        /// What classes and numbers are computed from. `hidden`: the model's last state at the last token, as
+        /// transformers' sequence classifiers do; the result loads there. `logits`: the scores of all tokens of the
+        /// vocabulary, as H2O LLM Studio does; a file without this field means that one.
+        score_head: ScoreHead = ScoreHead::Hidden => facets().not_for(NOT_CLASSIFICATION_OR_REGRESSION);
     }
 }

@@ -1,10 +1,13 @@
 //! `dataset`: tables, columns and how their cells become text.
 
-use super::CLASSIFICATION_AND_REGRESSION;
+use super::{
+    CLASSIFICATION, CLASSIFICATION_AND_REGRESSION, DPO, NOT_CLASSIFICATION, NOT_DPO, REGRESSION,
+    WITHOUT_MARKERS,
+};
 use crate::choices::{DataPart, ProblemType, TableLayout, TextFormat, ValidationStrategy};
 use crate::declare::fields;
 use crate::field::{facets, is, is_not};
-use crate::field_value::OptionalText;
+use crate::field_value::{Columns, OptionalText};
 
 const ONLY_LANGUAGE: &[ProblemType] = &[
     ProblemType::CausalClassificationModeling,
@@ -48,42 +51,67 @@ fields! {
         /// Column with a system text; `None` for no system texts. Only the text of the first round of a
         /// conversation is used. A validation table may lack the column.
         system_column: OptionalText = OptionalText::from("system")
-            => facets().suggest(&["system"]).not_for(CLASSIFICATION_AND_REGRESSION);
+            => facets().suggest(&["system"]).not_for(CLASSIFICATION_AND_REGRESSION)
+                .default_for(&[(CLASSIFICATION_AND_REGRESSION, "None")]);
         /// Columns of the prompt, in order. Several are joined with `prompt_column_separator`. An empty list
         /// means no prompt, as in continued pre-training.
         prompt_column: Vec<String> = vec!["instruction".to_owned(), "input".to_owned()]
             => facets().suggest(&["instruction", "prompt", "question", "input", "user"]);
         /// Text between the parts of a prompt made of several columns. Escapes such as `\n` are decoded.
         prompt_column_separator: String = r"\n\n".to_owned();
-        /// Column of the answer the model learns to give.
-        answer_column: String = "output".to_owned()
-            => facets().suggest(&["answer", "output", "response", "assistant", "chosen"]);
+        /// Column of the answer the model learns to give; for preferences, of the better answer. Classification: the
+        /// column with the class, counted from 0, or several columns of 0 and 1, one for each label. Regression: one
+        /// or more columns of numbers.
+        answer_column: Columns = Columns::from("output")
+            => facets().suggest(&["answer", "output", "response", "assistant", "chosen"])
+                .default_for(&[
+                    (CLASSIFICATION, "label"),
+                    (REGRESSION, "label"),
+                    (DPO, "chosen_response"),
+                ]);
+        /// Column of the answer that the model learns to prefer less.
+        rejected_answer_column: String = "rejected_response".to_owned()
+            => facets().suggest(&["rejected_answer", "rejected_response", "rejected"]).not_for(NOT_DPO);
+        /// Column of the prompt that the rejected answer belongs to; `None` when it is the same prompt.
+        rejected_prompt_column: OptionalText = OptionalText::none()
+            => facets()
+                .suggest(&["rejected_input", "rejected_prompt", "rejected_instruction", "rejected_question"])
+                .not_for(NOT_DPO);
+        /// Number of classes. 1: one label of 0 or 1 (binary). With several answer columns their number.
+        num_classes: usize = 1 => facets().at_least(1.0).slider(1.0, 100.0, 1.0).not_for(NOT_CLASSIFICATION);
         /// Column that names the row before this one in a conversation; `None` when every row stands alone. A
         /// missing parent starts a conversation. A table without this column has no conversations.
         parent_id_column: OptionalText = OptionalText::from("parent_id")
-            => facets().suggest(&["parent", "parent_id"]).not_for(CLASSIFICATION_AND_REGRESSION);
+            => facets().suggest(&["parent", "parent_id"]).not_for(CLASSIFICATION_AND_REGRESSION)
+                .default_for(&[(CLASSIFICATION_AND_REGRESSION, "None")]);
         /// Column with the row's own id, which `parent_id_column` refers to. Ids must be unique.
         id_column: OptionalText = OptionalText::from("id")
             => facets().suggest(&["id", "ID", "index"]).when(&[is_not("parent_id_column", "None")]);
         /// Marker text before a system text. Escapes such as `\n` are decoded.
         text_system_start: String = "<|system|>".to_owned()
-            => facets().when(&[is_not("system_column", "None")]).not_for(CLASSIFICATION_AND_REGRESSION);
+            => facets().when(&[is_not("system_column", "None")]).not_for(CLASSIFICATION_AND_REGRESSION)
+                .default_for(&[(WITHOUT_MARKERS, "")]);
         /// Marker text before a prompt. Escapes such as `\n` are decoded.
-        text_prompt_start: String = "<|prompt|>".to_owned();
+        text_prompt_start: String = "<|prompt|>".to_owned() => facets().default_for(&[(WITHOUT_MARKERS, "")]);
         /// Marker text between prompt and answer. Escapes such as `\n` are decoded.
-        text_answer_separator: String = "<|answer|>".to_owned();
+        text_answer_separator: String = "<|answer|>".to_owned()
+            => facets().default_for(&[(WITHOUT_MARKERS, "")]);
         /// Puts the end-of-text token after a system text.
         add_eos_token_to_system: bool = true
-            => facets().when(&[is_not("system_column", "None")]).not_for(CLASSIFICATION_AND_REGRESSION);
+            => facets().when(&[is_not("system_column", "None")]).not_for(CLASSIFICATION_AND_REGRESSION)
+                .default_for(&[(CLASSIFICATION_AND_REGRESSION, "false")]);
         /// Puts the end-of-text token after a prompt, before the answer marker.
-        add_eos_token_to_prompt: bool = true;
+        add_eos_token_to_prompt: bool = true
+            => facets().default_for(&[(CLASSIFICATION_AND_REGRESSION, "false")]);
         /// Puts the end-of-text token after an answer, which teaches the model when to stop.
-        add_eos_token_to_answer: bool = true => facets().not_for(CLASSIFICATION_AND_REGRESSION);
+        add_eos_token_to_answer: bool = true => facets().not_for(CLASSIFICATION_AND_REGRESSION)
+            .default_for(&[(CLASSIFICATION_AND_REGRESSION, "false")]);
         /// Off: every row is a sample, with all its ancestors in front. On: only rows that nobody answers are
         /// samples, so that each conversation is seen once, in full length.
         limit_chained_samples: bool = false
             => facets().when(&[is_not("parent_id_column", "None")])
-                .not_for(&[ProblemType::SequenceToSequenceModeling, ProblemType::DpoModeling]);
+                .not_for(&[ProblemType::SequenceToSequenceModeling, ProblemType::DpoModeling])
+                .default_for(&[(DPO, "true")]);
         /// Leaves prompts, system texts and markers out of the loss, so that only answers are learned. Off, every
         /// token is learned, as continued pre-training wants.
         mask_prompt_labels: bool = true => facets().not_for(&[

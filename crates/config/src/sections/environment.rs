@@ -1,5 +1,6 @@
 //! `environment`: devices, threads, seeds.
 
+use super::SEQUENCE_TO_SEQUENCE;
 use crate::choices::{DeepspeedMethod, MixedPrecisionDtype};
 use crate::declare::fields;
 use crate::field::{facets, is};
@@ -14,7 +15,7 @@ fields! {
         gpus: Vec<String> = Vec::new();
         /// Computes matrix products in a 16-bit format, which is faster, while weights keep their format and sums are
         /// float32.
-        mixed_precision: bool = true;
+        mixed_precision: bool = true => facets().default_for(&[(SEQUENCE_TO_SEQUENCE, "false")]);
         /// The 16-bit format of mixed precision.
         mixed_precision_dtype: MixedPrecisionDtype = MixedPrecisionDtype::Bfloat16
             => facets().when(&[is("mixed_precision", "true")]);

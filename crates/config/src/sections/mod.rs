@@ -22,8 +22,32 @@ use crate::choices::ProblemType;
 use crate::declare::fields;
 use crate::field::facets;
 
+const CLASSIFICATION: &[ProblemType] = &[ProblemType::CausalClassificationModeling];
+const REGRESSION: &[ProblemType] = &[ProblemType::CausalRegressionModeling];
 const CLASSIFICATION_AND_REGRESSION: &[ProblemType] =
     &[ProblemType::CausalClassificationModeling, ProblemType::CausalRegressionModeling];
+const DPO: &[ProblemType] = &[ProblemType::DpoModeling];
+const SEQUENCE_TO_SEQUENCE: &[ProblemType] = &[ProblemType::SequenceToSequenceModeling];
+/// Those whose texts are assembled without markers unless a file says otherwise.
+const WITHOUT_MARKERS: &[ProblemType] = &[
+    ProblemType::CausalClassificationModeling,
+    ProblemType::CausalRegressionModeling,
+    ProblemType::SequenceToSequenceModeling,
+];
+const NOT_CLASSIFICATION: &[ProblemType] = &[
+    ProblemType::CausalLanguageModeling,
+    ProblemType::CausalRegressionModeling,
+    ProblemType::SequenceToSequenceModeling,
+    ProblemType::DpoModeling,
+];
+const NOT_CLASSIFICATION_OR_REGRESSION: &[ProblemType] =
+    &[ProblemType::CausalLanguageModeling, ProblemType::SequenceToSequenceModeling, ProblemType::DpoModeling];
+const NOT_DPO: &[ProblemType] = &[
+    ProblemType::CausalLanguageModeling,
+    ProblemType::CausalClassificationModeling,
+    ProblemType::CausalRegressionModeling,
+    ProblemType::SequenceToSequenceModeling,
+];
 
 fields! {
     /// Everything one experiment needs to know: the whole YAML file.

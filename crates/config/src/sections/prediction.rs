@@ -1,16 +1,28 @@
 //! `prediction`: validation metric and text generation.
 
-use super::CLASSIFICATION_AND_REGRESSION;
-use crate::choices::Metric;
+use super::{CLASSIFICATION, CLASSIFICATION_AND_REGRESSION, REGRESSION};
+use crate::choices::{Metric, ProblemType};
 use crate::declare::fields;
 use crate::field::{facets, is};
+
+/// The metrics of generated texts, and of each problem type.
+const TEXT_METRICS: &[&str] = &["Perplexity", "BLEU", "ROUGE-L", "ExactMatch", "FinalNumber", "GPT"];
+const METRICS: &[(ProblemType, &[&str])] = &[
+    (ProblemType::CausalLanguageModeling, TEXT_METRICS),
+    (ProblemType::SequenceToSequenceModeling, TEXT_METRICS),
+    (ProblemType::DpoModeling, TEXT_METRICS),
+    (ProblemType::CausalClassificationModeling, &["AUC", "Accuracy", "LogLoss", "F1Macro", "F1Micro"]),
+    (ProblemType::CausalRegressionModeling, &["MSE", "MAE", "R2"]),
+];
 
 fields! {
     /// Validation metric and text generation.
     pub struct Prediction in "prediction" {
-        /// Number the validation is judged by, and by which the best checkpoint is chosen. Perplexity needs no
-        /// generated text.
-        metric: Metric = Metric::Gpt;
+        /// Number the validation is judged by, and by which the best checkpoint is chosen. Perplexity, classes and
+        /// numbers need no generated text; BLEU, ROUGE-L, ExactMatch (the whole answer) and FinalNumber (the last
+        /// number of an answer, as in sums) compare one with the expected answer.
+        metric: Metric = Metric::Gpt
+            => facets().choices_for(METRICS).default_for(&[(CLASSIFICATION, "AUC"), (REGRESSION, "MSE")]);
         /// Model that grades answers when the metric is GPT.
         metric_gpt_model: String = "gpt-3.5-turbo-0301".to_owned()
             => facets().when(&[is("metric", "GPT")]).not_for(CLASSIFICATION_AND_REGRESSION).suggest(&[

@@ -1,9 +1,22 @@
 //! `training`: loss, optimizer, schedule, adapters, checkpoints.
 
-use super::CLASSIFICATION_AND_REGRESSION;
-use crate::choices::{AttentionImplementation, LossFunction, Optimizer, Packing, SaveCheckpoint, Schedule};
+use super::{CLASSIFICATION, CLASSIFICATION_AND_REGRESSION, DPO, NOT_DPO, REGRESSION};
+use crate::choices::{
+    AttentionImplementation, LossFunction, Optimizer, Packing, ProblemType, SaveCheckpoint, Schedule,
+};
 use crate::declare::fields;
 use crate::field::{facets, is, is_filled, is_not};
+
+/// The losses of each problem type. A model of encoder and decoder has its own.
+const LOSSES: &[(ProblemType, &[&str])] = &[
+    (ProblemType::CausalLanguageModeling, &["TokenAveragedCrossEntropy", "SampleAveragedCrossEntropy"]),
+    (ProblemType::CausalClassificationModeling, &["BinaryCrossEntropyLoss", "CrossEntropyLoss"]),
+    (ProblemType::CausalRegressionModeling, &["MSELoss", "MAELoss"]),
+    (
+        ProblemType::DpoModeling,
+        &["DPOLoss", "DPOHingeLoss", "DPOIPOLoss", "KTOPairLoss", "CPOLoss", "SimPOLoss"],
+    ),
+];
 
 const LEARNING_RATES: &[f64] = &[1e-6, 5e-6, 1e-5, 5e-5, 1e-4, 3e-4, 5e-4];
 
@@ -11,9 +24,24 @@ fields! {
     /// Loss, optimizer, schedule, adapters, checkpoints.
     pub struct Training in "training" {
         /// What is made small. Token averaged: every learned token of a step counts the same. Sample averaged:
-        /// every sample counts the same, however long its answer is. The other losses belong to other problem
-        /// types.
-        loss_function: LossFunction = LossFunction::TokenAveragedCrossEntropy => facets().choice_grid();
+        /// every sample counts the same, however long its answer is. Classification: cross-entropy over classes
+        /// that exclude each other, binary cross-entropy for yes or no. Regression: squared or absolute error.
+        /// Preferences: how the better answer is set against the worse one.
+        loss_function: LossFunction = LossFunction::TokenAveragedCrossEntropy
+            => facets().choice_grid().choices_for(LOSSES).default_for(&[
+                (CLASSIFICATION, "BinaryCrossEntropyLoss"),
+                (REGRESSION, "MSELoss"),
+                (DPO, "DPOLoss"),
+            ]);
+        /// Preferences: how strongly the model may leave the one it starts from; larger stays closer.
+        beta: f64 = 0.2
+            => facets().above(0.0).slider(0.05, 1.0, 0.05).open_grid(&[0.1, 0.15, 0.2, 0.25, 0.4, 0.5])
+                .not_for(NOT_DPO);
+        /// SimPO: margin by which the better answer should win.
+        simpo_gamma: f64 = 1.0
+            => facets().at_least(0.0).slider(0.05, 2.0, 0.05)
+                .open_grid(&[0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0])
+                .when(&[is("loss_function", "SimPOLoss")]).not_for(NOT_DPO);
         /// Rule that turns gradients into weight changes. AdamW suits nearly everything.
         optimizer: Optimizer = Optimizer::AdamW;
         /// Step size at the top of the schedule. Adapters usually want 1e-5 to 5e-4, whole models ten times less.
@@ -21,7 +49,10 @@ fields! {
         /// Parts of the model that learn with `differential_learning_rate` instead: every weight whose name
         /// contains one of these texts. Empty: none.
         differential_learning_rate_layers: Vec<String> = Vec::new()
-            => facets().suggest(&["backbone", "embed", "head"]);
+            => facets().suggest(&["backbone", "embed", "head"]).default_for(&[
+                (CLASSIFICATION, "classification_head"),
+                (REGRESSION, "regression_head"),
+            ]);
         /// Learning rate of the layers named in `differential_learning_rate_layers`.
         differential_learning_rate: f64 = 1e-5
             => facets().at_least(0.0).spin(1e-9, 1e-9).open_grid(LEARNING_RATES)
@@ -52,7 +83,8 @@ fields! {
         weight_decay: f64 = 0.0 => facets().at_least(0.0).spin(0.0, 1e-5).open_grid(&[0.0, 0.01, 0.1, 0.2]);
         /// Largest length of the gradient over all weights; a longer one is scaled down. 0 switches it off.
         gradient_clip: f64 = 0.0
-            => facets().at_least(0.0).slider(0.0, 10.0, 0.1).open_grid(&[0.0, 0.5, 1.0, 2.0, 4.0, 8.0]);
+            => facets().at_least(0.0).slider(0.0, 10.0, 0.1).open_grid(&[0.0, 0.5, 1.0, 2.0, 4.0, 8.0])
+                .default_for(&[(DPO, "10")]);
         /// Micro-batches whose gradients are added up before the optimizer takes a step: larger batches without
         /// more memory.
         grad_accumulation: usize = 1

@@ -110,7 +110,7 @@ impl DataSettings {
         dataset.system_column = optional(&self.system_column);
         dataset.prompt_column.clone_from(&self.prompt_columns);
         if let Some(answer) = self.answer_column.as_ref().filter(|name| !name.is_empty()) {
-            dataset.answer_column.clone_from(answer);
+            dataset.answer_column = answer.as_str().into();
         }
         dataset.parent_id_column = optional(&self.parent_id_column);
         dataset.id_column = optional(&self.id_column);

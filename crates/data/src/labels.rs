@@ -1,0 +1,176 @@
+//! What a row is to be learned from besides an answer: classes, labels, numbers, and answers to prefer less.
+
+use tunesmith_config::{ExperimentConfig, ProblemType};
+
+use crate::columns::required;
+use crate::conversation::Target;
+use crate::error::{DataError, Place, Result};
+use crate::table::{Cell, Table};
+
+/// Most values that an error shows.
+const N_SHOWN: usize = 5;
+
+/// Targets of all rows of a table, and the answers as text.
+pub(crate) struct Targets {
+    pub(crate) targets: Vec<Target>,
+    pub(crate) answers: Vec<String>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// Reads the answer columns as the problem type means them.
+///
+/// # Errors
+/// [`DataError::MissingColumn`] for a column that is not there, [`DataError::Values`] for cells that are no class, label
+/// or number, with the rows of the first few.
+pub(crate) fn targets(table: &Table, config: &ExperimentConfig) -> Result<Targets> {
+    match config.problem_type {
+        ProblemType::CausalClassificationModeling => values(table, config, Some(n_classes_of_column(config))),
+        ProblemType::CausalRegressionModeling => values(table, config, None),
+        ProblemType::DpoModeling => preferences(table, config),
+        ProblemType::CausalLanguageModeling | ProblemType::SequenceToSequenceModeling => {
+            let answer = required(table, config.dataset.answer_column.first(), "dataset.answer_column")?;
+            let answers = texts(table, answer);
+            Ok(Targets { targets: vec![Target::Answer; answers.len()], answers, notes: Vec::new() })
+        }
+    }
+}
+
+/// How many values a column may hold: the classes, or 0 and 1 for each of several labels.
+fn n_classes_of_column(config: &ExperimentConfig) -> usize {
+    let n_columns = config.dataset.answer_column.all().len();
+    if n_columns > 1 { 2 } else { config.dataset.num_classes.max(2) }
+}
+
+fn values(table: &Table, config: &ExperimentConfig, n_classes: Option<usize>) -> Result<Targets> {
+    let mut rows = vec![Vec::new(); table.n_rows()];
+    let mut answers = vec![Vec::new(); table.n_rows()];
+    let mut notes = Vec::new();
+    for name in config.dataset.answer_column.all() {
+        let column = required(table, name, "dataset.answer_column")?;
+        let numbers = numbers(table, name, column, n_classes)?;
+        if let Some(n_classes) = n_classes {
+            notes.extend(unused_classes(name, &numbers, n_classes));
+        }
+        for (row_idx, number) in numbers.into_iter().enumerate() {
+            if let (Some(row), Some(answer)) = (rows.get_mut(row_idx), answers.get_mut(row_idx)) {
+                row.push(number as f32);
+                answer.push(table.cell(row_idx, column).text());
+            }
+        }
+    }
+    Ok(Targets {
+        targets: rows.into_iter().map(Target::Values).collect(),
+        answers: answers.into_iter().map(|parts| parts.join(",")).collect(),
+        notes,
+    })
+}
+
+/// A column of numbers, or of whole ones from 0 to below `n_classes`.
+fn numbers(table: &Table, name: &str, column: usize, n_classes: Option<usize>) -> Result<Vec<f64>> {
+    let mut numbers = Vec::with_capacity(table.n_rows());
+    let mut wrong = Vec::new();
+    let is_allowed = |number: f64| match n_classes {
+        Some(n_classes) => number.fract() == 0.0 && number >= 0.0 && number < n_classes as f64,
+        None => (number as f32).is_finite(),
+    };
+    for row_idx in 0..table.n_rows() {
+        let cell = table.cell(row_idx, column);
+        match number(cell).filter(|number| is_allowed(*number)) {
+            Some(number) => numbers.push(number),
+            None => wrong.push(row_idx),
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(numbers);
+    }
+    let shown: Vec<String> = wrong
+        .iter()
+        .take(N_SHOWN)
+        .map(|row_idx| {
+            let cell = table.cell(*row_idx, column);
+            let text = if cell.is_missing() { "nothing".to_owned() } else { format!("{:?}", cell.text()) };
+            match table.place(*row_idx) {
+                Place::Line(line) => format!("{text} in line {line}"),
+                Place::Row(row) => format!("{text} in row {row}"),
+            }
+        })
+        .collect();
+    let more = wrong.len().saturating_sub(N_SHOWN);
+    let expected = match n_classes {
+        Some(2) => "0 or 1".to_owned(),
+        Some(n_classes) => format!("a class from 0 to {}", n_classes - 1),
+        None => "a number".to_owned(),
+    };
+    let reason = format!(
+        "{} of {} cells are not {expected}: {}{}",
+        wrong.len(),
+        table.n_rows(),
+        shown.join(", "),
+        if more > 0 { format!(" and {more} more") } else { String::new() }
+    );
+    let has_words = wrong.iter().any(|row_idx| number(table.cell(*row_idx, column)).is_none());
+    Err(DataError::Values {
+        path: table.path.clone(),
+        column: name.to_owned(),
+        reason,
+        is_class: n_classes.is_some(),
+        has_words,
+    })
+}
+
+fn number(cell: &Cell) -> Option<f64> {
+    match cell {
+        Cell::Int(value) => Some(*value as f64),
+        Cell::Float(value) => Some(*value),
+        Cell::Bool(value) => Some(f64::from(u8::from(*value))),
+        Cell::Text(text) => text.trim().parse().ok().filter(|value: &f64| value.is_finite()),
+        Cell::Missing | Cell::Json(_) => None,
+    }
+}
+
+/// A note when no row has some of the classes.
+fn unused_classes(name: &str, numbers: &[f64], n_classes: usize) -> Option<String> {
+    let is_used = |class: usize| numbers.contains(&(class as f64));
+    let unused: Vec<String> =
+        (0..n_classes).filter(|class| !is_used(*class)).map(|class| class.to_string()).collect();
+    let classes = if unused.len() == 1 { "class" } else { "classes" };
+    (!unused.is_empty()).then(|| {
+        format!("no row of the column {name} has the {classes} {} of {n_classes}", unused.join(", "))
+    })
+}
+
+fn preferences(table: &Table, config: &ExperimentConfig) -> Result<Targets> {
+    let dataset = &config.dataset;
+    let chosen = required(table, dataset.answer_column.first(), "dataset.answer_column")?;
+    let rejected = required(table, &dataset.rejected_answer_column, "dataset.rejected_answer_column")?;
+    let prompt = match dataset.rejected_prompt_column.as_deref() {
+        Some(name) => Some(required(table, name, "dataset.rejected_prompt_column")?),
+        None => None,
+    };
+    let answers = texts(table, chosen);
+    let targets: Vec<Target> = texts(table, rejected)
+        .into_iter()
+        .enumerate()
+        .map(|(row_idx, rejected_answer)| Target::Preference {
+            rejected_prompt: prompt.map(|column| table.cell(row_idx, column).text()),
+            rejected_answer,
+        })
+        .collect();
+    let is_same = |(answer, target): &(&String, &Target)| match target {
+        Target::Preference { rejected_prompt: None, rejected_answer } => *answer == rejected_answer,
+        _ => false,
+    };
+    let n_same = answers.iter().zip(&targets).filter(is_same).count();
+    let notes = match n_same {
+        0 => Vec::new(),
+        n => vec![format!(
+            "{n} of {} rows prefer an answer to itself: nothing is learned there",
+            answers.len()
+        )],
+    };
+    Ok(Targets { targets, answers, notes })
+}
+
+fn texts(table: &Table, column: usize) -> Vec<String> {
+    (0..table.n_rows()).map(|row_idx| table.cell(row_idx, column).text()).collect()
+}

@@ -1,0 +1,105 @@
+//! Classes, labels, numbers and preferences out of tables.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use tempfile::TempDir;
+use tunesmith_config::{ExperimentConfig, ProblemType};
+use tunesmith_data::{DataError, Splits, Target, load_splits};
+
+/// What a csv of these lines becomes, all of it as validation data too, with these settings.
+fn load(problem_type: ProblemType, lines: &str, changes: &[(&str, &str)]) -> Result<Splits, DataError> {
+    let folder: TempDir = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.csv");
+    std::fs::write(&path, lines).unwrap();
+    let path = path.display().to_string();
+    let mut config = ExperimentConfig::for_problem_type(problem_type);
+    config.set("dataset.prompt_column", "text").unwrap();
+    config.set("dataset.train_dataframe", &path).unwrap();
+    config.set("dataset.validation_strategy", "custom").unwrap();
+    config.set("dataset.validation_dataframe", &path).unwrap();
+    for (field, value) in changes {
+        config.set(field, value).unwrap();
+    }
+    load_splits(&config)
+}
+
+fn classes(lines: &str, changes: &[(&str, &str)]) -> Result<Splits, DataError> {
+    load(ProblemType::CausalClassificationModeling, lines, changes)
+}
+
+fn values(splits: &Splits) -> Vec<Vec<f32>> {
+    splits.train.iter().map(|conversation| conversation.values().to_vec()).collect()
+}
+
+#[test]
+fn classes_are_whole_numbers() {
+    let splits = classes("text,label\na,0\nb,1\n", &[]).unwrap();
+    assert_eq!(values(&splits), [[0.0], [1.0]]);
+    assert_eq!(splits.train[1].rounds[0].answer, "1");
+    // A gap elsewhere made the column one of decimal numbers; they are whole still.
+    let splits = classes("text,label\na,2.0\nb,0\n", &[("dataset.num_classes", "4")]).unwrap();
+    assert_eq!(values(&splits), [[2.0], [0.0]]);
+    let note = "no row of the column label has the classes 1, 3 of 4";
+    assert!(splits.notes.iter().any(|text| text == note), "{:?}", splits.notes);
+}
+
+#[test]
+fn several_labels_are_columns_of_zero_and_one() {
+    let changes = [("dataset.answer_column", "x,y"), ("dataset.num_classes", "2")];
+    let splits = classes("text,x,y\na,0,1\nb,1,1\nc,0,0\n", &changes).unwrap();
+    assert_eq!(values(&splits), [[0.0, 1.0], [1.0, 1.0], [0.0, 0.0]]);
+    assert_eq!(splits.train[0].rounds[0].answer, "0,1");
+    let error = classes("text,x,y\na,0,2\n", &changes).unwrap_err().to_string();
+    assert!(error.ends_with("column y: 1 of 1 cells are not 0 or 1: \"2\" in line 2"), "{error}");
+}
+
+#[test]
+fn what_is_no_class_is_shown_with_its_line() {
+    let text = "text,label\na,ham\nb,1\nc,\nd,-1\ne,0.5\nf,3\ng,spam\n";
+    let error = classes(text, &[("dataset.num_classes", "3")]).unwrap_err();
+    let message = error.to_string();
+    let expected = "column label: 6 of 7 cells are not a class from 0 to 2: \"ham\" in line 2, nothing in line 4, \
+                    \"-1\" in line 5, \"0.5\" in line 6, \"3\" in line 7 and 1 more";
+    assert!(message.ends_with(expected), "{message}");
+    assert!(error.hint().unwrap().contains("0 for ham"));
+    let error = classes("text,label\na,2\n", &[]).unwrap_err();
+    assert!(error.hint().unwrap().contains("dataset.num_classes"));
+    let error = classes("text,label\na,2\n", &[("dataset.answer_column", "labels")]).unwrap_err();
+    assert!(error.hint().unwrap().contains("\"label\""), "{error}");
+}
+
+#[test]
+fn regression_takes_any_numbers() {
+    let regression = |lines: &str| {
+        let changes = [("dataset.answer_column", "x,y")];
+        load(ProblemType::CausalRegressionModeling, lines, &changes)
+    };
+    let splits = regression("text,x,y\na,0.5,-3\nb,1e3,2\n").unwrap();
+    assert_eq!(values(&splits), [[0.5, -3.0], [1000.0, 2.0]]);
+    let message = regression("text,x,y\na,0.5,-3\nb,,2\n").unwrap_err().to_string();
+    assert!(message.ends_with("column x: 1 of 2 cells are not a number: nothing in line 3"), "{message}");
+}
+
+#[test]
+fn preferences_name_both_answers() {
+    let dpo = |lines: &str, changes: &[(&str, &str)]| load(ProblemType::DpoModeling, lines, changes);
+    let lines = "text,chosen_response,rejected_response,other\np,good,bad,q\nr,same,same,s\n";
+    let splits = dpo(lines, &[]).unwrap();
+    let preference = |prompt: Option<&str>, answer: &str| Target::Preference {
+        rejected_prompt: prompt.map(str::to_owned),
+        rejected_answer: answer.to_owned(),
+    };
+    assert_eq!(splits.train[0].rounds[0].answer, "good");
+    assert_eq!(splits.train[0].target(), &preference(None, "bad"));
+    assert_eq!(splits.train[0].rejected().unwrap().rounds[0].answer, "bad");
+    let note = "1 of 2 rows prefer an answer to itself: nothing is learned there";
+    assert!(splits.notes.iter().any(|text| text == note), "{:?}", splits.notes);
+    let splits = dpo(lines, &[("dataset.rejected_prompt_column", "other")]).unwrap();
+    assert_eq!(splits.train[0].target(), &preference(Some("q"), "bad"));
+    assert_eq!(splits.train[0].rejected().unwrap().rounds[0].prompt, "q");
+    let error = dpo("text,chosen_response\na,b\n", &[]).unwrap_err().to_string();
+    assert!(
+        error.contains("no column \"rejected_response\" (set by dataset.rejected_answer_column)"),
+        "{error}"
+    );
+}
