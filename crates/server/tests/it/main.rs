@@ -13,3 +13,4 @@ mod harness;
 mod hostile;
 mod machine;
 mod predictions;
+mod targets;
