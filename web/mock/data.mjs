@@ -271,7 +271,7 @@ export function detail(e, s, state) {
   return {
     ...s, values, changed: checkConfig(values).changed, dataset_settings: Object.fromEntries(Object.entries(values).filter(([path]) => path.startsWith("dataset."))), grid_changes: e.grid?.changes ?? null,
     record: { version: "0.1.0", device: "cpu", instruction_set: "bf16", seed: 1 }, yaml: toYaml(values), command: `tunesmith train -Y ${folder}/request.yaml --output ${folder}/run`, folder,
-    artifacts: [...(done ? [art("adapter", "Adapter (PEFT)", ADAPTER_BYTES, "run/adapter_model")] : []), ...(e.merged ? [art("merged", "Merged model", 538e6, "exports/merged")] : []), ...(s.status === "queued" ? [] : [art("events", "Events", 81233, "run/events.jsonl"), art("log", "Log", 14022, "run/logs.log")]), art("config", "Experiment file", 812, "request.yaml"), ...(done ? [art("everything", "Everything, as zip", 21e6, "run")] : [])],
+    artifacts: [...(done ? [art("adapter", "Adapter (PEFT)", ADAPTER_BYTES, "run/adapter_model")] : []), ...(e.merged ? [art("merged", "Merged model", 538e6, "exports/merged")] : []), ...(s.metric === null ? [] : [art("predictions", "Validation predictions", 14210, "run/validation_predictions.csv")]), ...(s.status === "queued" ? [] : [art("events", "Events", 81233, "run/events.jsonl"), art("log", "Log", 14022, "run/logs.log")]), art("config", "Experiment file", 812, "request.yaml"), ...(done ? [art("everything", "Everything, as zip", 21e6, "run")] : [])],
   };
 }
 

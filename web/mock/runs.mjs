@@ -3,7 +3,7 @@
 const SECS_PER_STEP = 0.55;
 
 /** A number in 0..1 that is always the same for the same arguments. */
-function noise(seed, i) {
+export function noise(seed, i) {
   const x = Math.sin(seed * 127.1 + i * 311.7) * 43758.5453;
   return x - Math.floor(x);
 }
@@ -13,7 +13,7 @@ function loss(e, step) {
   const base = e.floor + (e.from - e.floor) * Math.exp(-t * e.speed);
   return base * (1 + 0.22 * (noise(e.seed, step) - 0.5) * (0.35 + Math.exp(-t * 3)));
 }
-const validation = (e, step) => e.floor * 1.08 + (e.from - e.floor) * Math.exp((-step / e.n_steps) * e.speed) * 0.95;
+export const validation = (e, step) => e.floor * 1.08 + (e.from - e.floor) * Math.exp((-step / e.n_steps) * e.speed) * 0.95;
 const rate = (e, step) => {
   const warm = Math.max(1, Math.round(e.n_steps * 0.05));
   const top = Number(e.values["training.learning_rate"] ?? 1e-4);
@@ -21,6 +21,8 @@ const rate = (e, step) => {
 };
 const tokensPerSec = (e, step) => e.tokens_per_sec * (1 + 0.08 * (noise(e.seed + 5, step) - 0.5));
 const evaluationEvery = (e) => Math.max(1, Math.floor(e.n_steps / 8));
+/** The step of the newest evaluation, 0 before the first. */
+export const lastEvaluation = (e, step) => (step === e.n_steps ? step : Math.floor(step / evaluationEvery(e)) * evaluationEvery(e));
 
 export function summaryOf(e, state, now, speed) {
   let step = 0;
@@ -33,9 +35,8 @@ export function summaryOf(e, state, now, speed) {
   } else if (status === "finished") step = e.n_steps;
   else if (status !== "queued") step = e.at_step ?? 0;
   else step = e.resumed_from ?? 0;
-  const every = evaluationEvery(e);
-  const lastEvaluation = step === e.n_steps ? step : Math.floor(step / every) * every;
-  const evaluated = step > 0 && lastEvaluation > 0;
+  const evaluation = lastEvaluation(e, step);
+  const evaluated = evaluation > 0;
   const active = ["running", "starting", "stopping"].includes(status);
   const queue = state.experiments.filter((x) => x.state === "queued").sort((a, b) => a.order - b.order);
   const dataset = state.datasets.find((d) => d.id === e.dataset_id);
@@ -45,8 +46,8 @@ export function summaryOf(e, state, now, speed) {
     progress: step / e.n_steps, step, n_steps: e.n_steps,
     eta_secs: status === "running" ? ((e.n_steps - step) * SECS_PER_STEP) / speed : null,
     run_secs: step ? step * (e.real_secs_per_step ?? SECS_PER_STEP) : null,
-    metric_name: "Perplexity", higher_is_better: false, metric: evaluated ? Math.exp(validation(e, lastEvaluation)) : null,
-    train_loss: step ? loss(e, step) : null, validation_loss: evaluated ? validation(e, lastEvaluation) : null,
+    metric_name: "Perplexity", higher_is_better: false, metric: evaluated ? Math.exp(validation(e, evaluation)) : null,
+    train_loss: step ? loss(e, step) : null, validation_loss: evaluated ? validation(e, evaluation) : null,
     device: "cpu", failure: e.failure ?? null,
     queue_position: status === "queued" ? queue.indexOf(e) + 1 : null,
     created_unix_secs: e.created, started_unix_secs: e.started ?? null,

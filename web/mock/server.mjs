@@ -7,6 +7,7 @@ import { dirname, extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import * as data from "./data.mjs";
+import { csvOf, page, predictionsOf } from "./predictions.mjs";
 import { eventsOf, logOf, seriesOf, summaryOf } from "./runs.mjs";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
@@ -331,13 +332,21 @@ on("GET", "/experiments/:id/log", ({ id, query, response }) => {
 });
 on("GET", "/experiments/:id/log.txt", ({ id, response }) =>
   download(response, `${id}.log`, logOf(experiment(id), summary(experiment(id)))));
+on("GET", "/experiments/:id/artifacts/predictions", ({ id, response }) => download(response, `${id}-predictions.csv`, csvOf(predictions(id))));
 on("GET", "/experiments/:id/artifacts/:name", ({ id, name, response }) => (experiment(id), download(response, `${id}-${name}.zip`, "PK")));
 on("POST", "/experiments/:id/export", ({ id, body }) => [202, startJob("export", `Write the ${body.kind} model`, 2.5, () => {
   experiment(id).merged = true;
   return { path: "exports/merged" };
 }, 538e6)]);
-on("GET", "/experiments/:id/predictions", () => {
-  throw missing("prediction file");
+const predictions = (id) => {
+  const table = predictionsOf(experiment(id), summary(experiment(id)));
+  if (!table) throw new Refusal(404, "no_predictions", "there are no predictions yet", "the run writes them after every evaluation on the validation rows");
+  return table;
+};
+on("GET", "/experiments/:id/predictions", ({ id, query }) => page(predictions(id), query));
+on("GET", "/experiments/:id/predictions/:position", ({ id, position }) => {
+  const { columns, cells } = predictions(id);
+  return { columns, cells: found(cells[Number(position)], "row") };
 });
 on("GET", "/experiments/:id/samples", () => data.tokens({ first: 0, n: 3, rows: null, values: {} }));
 on("POST", "/reindex", () => ({ found: state.experiments.length, added: 0 }));

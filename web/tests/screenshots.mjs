@@ -26,7 +26,11 @@ const PAGES = [
     for (const name of ["lora-r16", "lora-r4"]) await page.getByLabel(`Choose ${name}`, { exact: true }).check();
     await page.getByRole("button", { name: "Actions for lora-r4" }).click();
   }],
-  ["experiment-charts", "/experiments/lora-r16-2e-3"], ["experiment-summary", "/experiments/lora-r16/summary"], ["experiment-logs", "/experiments/lora-r16/logs"],
+  ["experiment-charts", "/experiments/lora-r16-2e-3"], ["experiment-summary", "/experiments/lora-r16/summary"],
+  ["experiment-predictions", "/experiments/lora-r4/predictions"],
+  ["experiment-prediction-open", "/experiments/lora-r4/predictions", async (page) => page.locator("[data-predictions] .opener button").first().click()],
+  ["experiment-predictions-none", "/experiments/support-small/predictions"],
+  ["experiment-logs", "/experiments/lora-r16/logs"],
   ["experiment-config", "/experiments/lora-r16/config"], ["experiment-artifacts", "/experiments/lora-r16/artifacts"], ["experiment-failed", "/experiments/hot-rate"],
   ["compare", "/experiments/compare?ids=lora-r16,lora-r4,full-weights"],
   ["chat", "/chat?model=run:lora-r16"],

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tunesmith_config::{Dataset, ExperimentConfig, TextFormat};
+use tunesmith_config::{Dataset, ExperimentConfig, ProblemType, TextFormat};
 use tunesmith_data::{Assembler, training_tokenizer, unescape};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::read_adapter;
@@ -114,6 +114,7 @@ pub(crate) fn weights(checkpoint: Option<&str>) -> RunWeights {
 fn load_run(run_dir: &Path, source: &Source<'_>, terminal: &Terminal) -> Result<Talker, Failure> {
     set_threads(source.n_threads)?;
     let run = open_run(run_dir, terminal)?;
+    refuse_scores(run_dir, run.config().problem_type)?;
     let model = run.model(&weights(source.checkpoint), &open_device(source.device)?)?;
     let config = run.config();
     // Texts are cut into tokens as they were in training.
@@ -132,6 +133,21 @@ fn load_run(run_dir: &Path, source: &Source<'_>, terminal: &Terminal) -> Result<
     // The setting counts messages, two to a round.
     let n_history_rounds = Some(config.prediction.num_history.div_ceil(2));
     Ok(Talker { model, tokenizer, layout, settings, system, n_history_rounds })
+}
+
+/// Models that give classes or numbers say nothing.
+fn refuse_scores(run_dir: &Path, problem_type: ProblemType) -> Result<(), Failure> {
+    let has_scores = matches!(
+        problem_type,
+        ProblemType::CausalClassificationModeling | ProblemType::CausalRegressionModeling
+    );
+    if !has_scores {
+        return Ok(());
+    }
+    let what =
+        format!("the run {} is of {problem_type}: it answers with scores, not with text", run_dir.display());
+    Err(Failure::new(Exit::Usage, what)
+        .hint("what it says of the validation rows is in validation_predictions.csv"))
 }
 
 /// The system text that the first rows of a run's training table share. `None` when they differ, when there is none, or

@@ -422,8 +422,25 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Predictions on the validation rows: not written by the trainer yet, so always 404 */
+        /** Predictions on the validation rows, as the newest evaluation left them */
         get: operations["show_predictions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/experiments/{id}/predictions/{position}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One row of the predictions, with whole texts */
+        get: operations["show_prediction"];
         put?: never;
         post?: never;
         delete?: never;
@@ -934,6 +951,20 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description What the run says of its predictions. */
+        AboutPredictions: {
+            /** @description Whether more of the metric is better. */
+            higher_is_better: boolean | null;
+            /** @description The metric of the run. */
+            metric: string | null;
+            /** @description The column that tells good rows from bad ones. */
+            sort_column: string | null;
+            /**
+             * Format: int64
+             * @description The optimizer step after which they were made.
+             */
+            step: number | null;
+        };
         /** @description Something that can be downloaded. */
         Artifact: {
             /** @description What the download will be called. */
@@ -941,7 +972,7 @@ export interface components {
             label: string;
             /** Format: int64 */
             n_bytes: number;
-            /** @description `adapter`, `model`, `merged`, `events`, `log`, `config`, `summary` or `everything`. */
+            /** @description `adapter`, `model`, `merged`, `exported_adapter`, `predictions`, `events`, `log`, `config`, `summary` or `everything`. */
             name: string;
             /** @description On the server's machine. */
             path: string;
@@ -1693,6 +1724,35 @@ export interface components {
             backend: string;
             reason: string;
         };
+        /** @description One row of predictions, with whole texts. */
+        Prediction: {
+            cells: (components["schemas"]["PredictionCell"] | null)[];
+            columns: components["schemas"]["PredictionColumn"][];
+        };
+        /** @description A cell of predictions; absent where there is nothing. */
+        PredictionCell: number | string;
+        /** @description A column of predictions. */
+        PredictionColumn: {
+            kind: components["schemas"]["PredictionKind"];
+            name: string;
+        };
+        /**
+         * @description What the cells of a column of predictions are.
+         * @enum {string}
+         */
+        PredictionKind: "text" | "number";
+        /** @description Some predictions of a run. */
+        Predictions: components["schemas"]["AboutPredictions"] & {
+            columns: components["schemas"]["PredictionColumn"][];
+            /** @description Rows that were asked for, on all pages. */
+            n_found: number;
+            /** @description Rows of the whole table. */
+            n_rows: number;
+            /** @description Where each of these rows stands in the table, to read it whole. */
+            positions: number[];
+            /** @description A cell for each column; long texts are cut. */
+            rows: (components["schemas"]["PredictionCell"] | null)[][];
+        };
         /** @description Something to say about data. */
         Problem: {
             /** @description The setting concerned, by its name in `DataSettings`. */
@@ -1903,6 +1963,7 @@ export interface components {
     headers: never;
     pathItems: never;
 }
+export type AboutPredictions = components['schemas']['AboutPredictions'];
 export type Artifact = components['schemas']['Artifact'];
 export type Bin = components['schemas']['Bin'];
 export type Can = components['schemas']['Can'];
@@ -1970,6 +2031,11 @@ export type NewDataset = components['schemas']['NewDataset'];
 export type ParseRequest = components['schemas']['ParseRequest'];
 export type Parsed = components['schemas']['Parsed'];
 export type PassedOver = components['schemas']['PassedOver'];
+export type Prediction = components['schemas']['Prediction'];
+export type PredictionCell = components['schemas']['PredictionCell'];
+export type PredictionColumn = components['schemas']['PredictionColumn'];
+export type PredictionKind = components['schemas']['PredictionKind'];
+export type Predictions = components['schemas']['Predictions'];
 export type Problem = components['schemas']['Problem'];
 export type ProblemLevel = components['schemas']['ProblemLevel'];
 export type QueueOrder = components['schemas']['QueueOrder'];
@@ -2710,7 +2776,20 @@ export interface operations {
     };
     show_predictions: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The first of the rows found, from 0. */
+                offset?: number;
+                /** @description How many; at most 200. */
+                limit?: number;
+                /** @description Name of the column to sort by. */
+                sort?: string;
+                /** @description The largest first. */
+                descending?: boolean;
+                /** @description Only rows with this in a text, in upper or lower case. */
+                search?: string;
+                /** @description Only rows whose prediction is not the answer. */
+                differing?: boolean;
+            };
             header?: never;
             path: {
                 id: string;
@@ -2719,6 +2798,45 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Predictions"];
+                };
+            };
+            /** @description no_predictions before the first evaluation */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    show_prediction: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+                position: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Prediction"];
+                };
+            };
             404: {
                 headers: {
                     [name: string]: unknown;

@@ -84,6 +84,11 @@ describe("the mock answers as the server does", () => {
       expectShape(await ask("GET", `/experiments/${id}${rest}`), "GET", `/experiments/{id}${rest}`);
   });
 
+  it("/experiments/{id}/predictions", async () => {
+    expectShape(await ask("GET", "/experiments/lora-r16/predictions?sort=loss&descending=true&limit=3"), "GET", "/experiments/{id}/predictions");
+    expectShape(await ask("GET", "/experiments/lora-r16/predictions/5"), "GET", "/experiments/{id}/predictions/{position}");
+  });
+
   it("/chat/defaults", async () => {
     for (const { id } of (await ask("GET", "/chat/models")) as { id: string }[])
       expectShape(await ask("GET", `/chat/defaults?model=${encodeURIComponent(id)}`), "GET", "/chat/defaults");

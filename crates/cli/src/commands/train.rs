@@ -232,7 +232,11 @@ pub(crate) fn report(summary: &RunSummary, terminal: &Terminal) {
         }
     }
     terminal.heading("next");
-    terminal.line(format_args!("  {}", terminal.paint(Style::Cyan, &format!("tunesmith chat {run_dir}"))));
+    // Perplexity is there where text is learned; only such a model can be talked to.
+    if summary.validation_perplexity.is_some() || summary.validation_metric.is_none() {
+        let chat = format!("tunesmith chat {run_dir}");
+        terminal.line(format_args!("  {}", terminal.paint(Style::Cyan, &chat)));
+    }
     let export = format!("tunesmith export {run_dir} --output {run_dir}-merged --format merged");
     terminal.line(format_args!("  {}", terminal.paint(Style::Cyan, &export)));
 }

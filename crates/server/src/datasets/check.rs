@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use serde::Serialize;
-use tunesmith_config::ValidationStrategy;
-use tunesmith_data::{Conversation as Rounds, DataError, load_splits};
+use tunesmith_config::{ProblemType, ValidationStrategy};
+use tunesmith_data::{Conversation as Rounds, DataError, Target, load_splits};
 use utoipa::ToSchema;
 
+use super::column_names::check_header;
 use super::settings::DataSettings;
-use super::tables::{Problem, ProblemLevel, problem_of};
+use super::tables::{Problem, ProblemLevel, open_table, problem_of};
+use super::targets::{check_targets, n_classes};
 use crate::error::ApiResult;
 
 /// Rows that a problem names at most.
@@ -31,7 +33,8 @@ pub(crate) struct Conversation {
 /// One thing that is said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Turn {
-    /// `system`, `user`, `assistant`, or `text` where there are no prompts.
+    /// `system`, `user`, `assistant`, or `text` where there are no prompts; `label` and `target` for what is to be predicted;
+    /// `rejected_prompt` and `rejected` for an answer that is to be preferred less.
     pub role: String,
     /// The text.
     pub content: String,
@@ -44,6 +47,9 @@ pub(crate) struct Checked {
     pub problems: Vec<Problem>,
     /// The first conversations.
     pub conversations: Vec<Conversation>,
+    /// The number of classes in the training table, where classes are learned and can be counted.
+    #[schema(required)]
+    pub num_classes: Option<u64>,
 }
 
 /// Conversations, and what the reader noticed.
@@ -82,11 +88,21 @@ pub(crate) fn check_validation(settings: &DataSettings, folder: &Path) -> ApiRes
 /// # Errors
 /// Settings that name no table of the folder, or that their fields do not take.
 pub(crate) fn check(settings: &DataSettings, folder: &Path) -> ApiResult<Checked> {
+    let num_classes = n_classes(settings, folder);
+    // As the data set will have it.
+    let settings = &DataSettings { num_classes: settings.num_classes.or(num_classes), ..settings.clone() };
+    let mut problems = check_targets(settings, folder);
+    problems.extend(unnamed_columns(settings, folder));
     let (all, notes) = match conversations(settings, folder)? {
         Ok(found) => found,
-        Err(problem) => return Ok(Checked { problems: vec![problem], conversations: Vec::new() }),
+        Err(problem) => {
+            add_unless_known(&mut problems, problem);
+            return Ok(Checked { problems, conversations: Vec::new(), num_classes });
+        }
     };
-    let mut problems: Vec<Problem> = check_validation(settings, folder)?.into_iter().collect();
+    if let Some(problem) = check_validation(settings, folder)? {
+        add_unless_known(&mut problems, problem);
+    }
     let last = |rounds: &Rounds| rounds.rounds.last().cloned();
     let empty_answers =
         rows_where(&all, |rounds| last(rounds).is_some_and(|round| round.answer.trim().is_empty()));
@@ -152,8 +168,21 @@ pub(crate) fn check(settings: &DataSettings, folder: &Path) -> ApiResult<Checked
         field: None,
     }));
     problems.sort_by_key(|problem| problem.level != ProblemLevel::Error);
-    let conversations = all.iter().take(N_SHOWN).map(|rounds| readable(rounds, has_prompts)).collect();
-    Ok(Checked { problems, conversations })
+    let conversations = all.iter().take(N_SHOWN).map(|rounds| readable(rounds, settings)).collect();
+    Ok(Checked { problems, conversations, num_classes })
+}
+
+/// What training refuses the rows for, unless a problem says so already, with all rows.
+fn add_unless_known(problems: &mut Vec<Problem>, problem: Problem) {
+    if problems.iter().all(|known| known.level != ProblemLevel::Error) {
+        problems.insert(0, problem);
+    }
+}
+
+/// Whether the training table has names for its columns.
+fn unnamed_columns(settings: &DataSettings, folder: &Path) -> Option<Problem> {
+    let table = open_table(folder, &settings.train_table, None).ok()?;
+    check_header(&table, &settings.train_table)
 }
 
 /// Numbers of the rows, counted from 1, for which it holds.
@@ -173,19 +202,32 @@ fn warning(message: String, hint: &str, mut rows: Vec<u64>, field: &str) -> Prob
 }
 
 /// A conversation for people.
-pub(crate) fn readable(rounds: &Rounds, has_prompts: bool) -> Conversation {
+pub(crate) fn readable(rounds: &Rounds, settings: &DataSettings) -> Conversation {
+    let has_prompts = settings.has_prompts();
     let turn = |role: &str, content: &str| Turn { role: role.to_owned(), content: content.to_owned() };
     let mut turns = Vec::new();
     if !rounds.system().is_empty() {
         turns.push(turn("system", rounds.system()));
     }
     for round in &rounds.rounds {
-        if has_prompts {
+        if let Target::Values(values) = &round.target {
+            turns.push(turn("user", &round.prompt));
+            let role = match settings.kind() {
+                Some(ProblemType::CausalClassificationModeling) => "label",
+                _ => "target",
+            };
+            let named = settings.label_columns.iter().zip(values);
+            turns.extend(named.map(|(name, value)| turn(role, &format!("{name}: {value}"))));
+        } else if has_prompts {
             turns.push(turn("user", &round.prompt));
             turns.push(turn("assistant", &round.answer));
         } else {
             turns.push(turn("text", &round.answer));
         }
+    }
+    if let Target::Preference { rejected_prompt, rejected_answer } = rounds.target() {
+        turns.extend(rejected_prompt.as_ref().map(|prompt| turn("rejected_prompt", prompt)));
+        turns.push(turn("rejected", rejected_answer));
     }
     let is_empty = rounds.rounds.last().is_none_or(|round| round.answer.trim().is_empty());
     Conversation { row: rounds.row as u64, turns, note: is_empty.then(|| "the answer is empty".to_owned()) }

@@ -1,13 +1,20 @@
 //! What tables and columns probably mean: by their names first, then by what is in them. Everything can be changed after.
 
-use tunesmith_config::find_field;
+use tunesmith_config::{ProblemType, find_field};
 
 use super::settings::DataSettings;
-use super::tables::{ColumnKind, ImportTable};
+use super::tables::{Column, ColumnKind, ImportTable};
 
 /// Names beyond those that the configuration suggests.
 const PROMPTS: [&str; 4] = ["query", "inputs", "source", "context"];
 const ANSWERS: [&str; 5] = ["completion", "target", "reply", "label", "text"];
+/// Columns whose numbers are classes, or are to be predicted.
+const LABELS: [&str; 6] = ["label", "labels", "class", "target", "score", "sentiment"];
+/// Columns of texts that are judged, besides prompts.
+const JUDGED: [&str; 5] = ["text", "sentence", "message", "review", "content"];
+/// Most different whole numbers that are taken for classes, and how many rows each should have at least.
+const MAX_CLASSES: u64 = 100;
+const ROWS_PER_CLASS: u64 = 2;
 const SYSTEMS: [&str; 3] = ["system", "system_prompt", "system_message"];
 /// Parts of the names of tables that are not for training.
 const HELD_OUT: [&str; 5] = ["valid", "val", "dev", "eval", "test"];
@@ -50,7 +57,135 @@ pub(crate) fn guess(tables: &[ImportTable]) -> Option<DataSettings> {
     if matches!(layout, "columns" | "alpaca") {
         columns(train, &mut settings);
     }
+    let kind = kind_of_name(tables).unwrap_or_else(|| kind_of_columns(train, &settings));
+    as_kind(kind, train, &mut settings);
     Some(settings)
+}
+
+/// The longest name of a problem type that a table is named by.
+fn kind_of_name(tables: &[ImportTable]) -> Option<ProblemType> {
+    let names: Vec<String> =
+        tables.iter().map(|table| table.path.to_lowercase().replace(['-', ' '], "_")).collect();
+    let is_named = |kind: &&ProblemType| names.iter().any(|name| name.contains(kind.as_str()));
+    ProblemType::ALL.iter().filter(is_named).max_by_key(|kind| kind.as_str().len()).copied()
+}
+
+/// What is learned, by the columns there are. A table with an answer in words is one of language modeling.
+fn kind_of_columns(table: &ImportTable, settings: &DataSettings) -> ProblemType {
+    if settings.layout != "columns" {
+        return ProblemType::CausalLanguageModeling;
+    }
+    if rejected_column(table).is_some() {
+        return ProblemType::DpoModeling;
+    }
+    let has_text = table.columns.iter().any(|column| column.kind == ColumnKind::Text);
+    let is_words = |name: &str| {
+        table.columns.iter().any(|column| column.name == name && column.kind == ColumnKind::Text)
+    };
+    let suggested =
+        find_field("dataset.answer_column").map(|spec| spec.facets.suggestions).unwrap_or_default();
+    let has_answer = settings.answer_column.as_deref().is_some_and(|answer| {
+        is_words(answer) && suggested.iter().any(|name| answer.eq_ignore_ascii_case(name))
+    });
+    match label_columns(table).first() {
+        Some(column) if has_text && !has_answer => match are_classes(table, column) {
+            true => ProblemType::CausalClassificationModeling,
+            false => ProblemType::CausalRegressionModeling,
+        },
+        _ => ProblemType::CausalLanguageModeling,
+    }
+}
+
+/// Columns of numbers that are named as labels are: one, or several of 0 and 1 that are named alike (`label_0`, …).
+fn label_columns(table: &ImportTable) -> Vec<&Column> {
+    let is_number = |column: &&Column| matches!(column.kind, ColumnKind::Number | ColumnKind::Bool);
+    let numbers = || table.columns.iter().filter(is_number);
+    let exact =
+        LABELS.iter().find_map(|name| numbers().find(|column| column.name.eq_ignore_ascii_case(name)));
+    if let Some(column) = exact {
+        return vec![column];
+    }
+    let numbered: Vec<&Column> =
+        numbers().filter(|column| column.name.to_lowercase().starts_with("label")).collect();
+    if numbered.iter().all(|column| column.n_unique.is_some_and(|n| n <= 2)) { numbered } else { Vec::new() }
+}
+
+/// Few whole numbers from 0 on; gaps make `1.0` of `1`.
+fn are_classes(table: &ImportTable, column: &Column) -> bool {
+    let place = table.columns.iter().position(|other| other.name == column.name);
+    let mut cells = table.rows.iter().filter_map(|row| row.get(place?)?.as_deref());
+    let is_class = |cell: &str| {
+        matches!(cell, "True" | "False")
+            || cell.parse::<f64>().is_ok_and(|number| number >= 0.0 && number.fract() == 0.0)
+    };
+    let is_few =
+        column.n_unique.is_none_or(|n| n <= MAX_CLASSES && n.saturating_mul(ROWS_PER_CLASS) <= table.n_rows);
+    is_few && cells.all(is_class)
+}
+
+/// The column of answers to prefer less.
+fn rejected_column(table: &ImportTable) -> Option<String> {
+    let is_prompt =
+        |name: &str| ["prompt", "input", "instruction", "question"].iter().any(|word| name.contains(word));
+    let is_rejected = |column: &&Column| {
+        let name = column.name.to_lowercase();
+        name.starts_with("rejected")
+            && !is_prompt(&name)
+            && matches!(column.kind, ColumnKind::Text | ColumnKind::List)
+    };
+    table.columns.iter().find(is_rejected).map(|column| column.name.clone())
+}
+
+/// Gives columns the roles of a problem type.
+fn as_kind(kind: ProblemType, table: &ImportTable, settings: &mut DataSettings) {
+    kind.as_str().clone_into(&mut settings.problem_type);
+    let find = |wanted: &str| {
+        let mut columns = table.columns.iter().map(|column| &column.name);
+        columns.find(|name| name.eq_ignore_ascii_case(wanted)).cloned()
+    };
+    let suggested = |field: &str| {
+        let names = find_field(field).map(|spec| spec.facets.suggestions).unwrap_or_default();
+        names.iter().find_map(|name| find(name))
+    };
+    match kind {
+        ProblemType::CausalClassificationModeling | ProblemType::CausalRegressionModeling => {
+            "columns".clone_into(&mut settings.layout);
+            settings.label_columns =
+                label_columns(table).into_iter().map(|column| column.name.clone()).collect();
+            settings.answer_column = None;
+            settings.system_column = None;
+            settings.parent_id_column = None;
+            settings.id_column = None;
+            let is_free = |name: &String| !settings.label_columns.contains(name);
+            let of_texts = || {
+                let texts = table.columns.iter().filter(|column| column.kind == ColumnKind::Text);
+                texts.map(|column| column.name.clone()).find(is_free)
+            };
+            let prompt = suggested("dataset.prompt_column")
+                .or_else(|| PROMPTS.iter().chain(&JUDGED).find_map(|name| find(name)))
+                .filter(is_free)
+                .or_else(of_texts);
+            settings.prompt_columns = prompt.into_iter().collect();
+        }
+        ProblemType::DpoModeling => {
+            "columns".clone_into(&mut settings.layout);
+            settings.rejected_answer_column = rejected_column(table);
+            settings.rejected_prompt_column = suggested("dataset.rejected_prompt_column");
+            let chosen = || {
+                let mut names = table.columns.iter().map(|column| &column.name);
+                names.find(|name| name.to_lowercase().starts_with("chosen")).cloned()
+            };
+            let is_rejected = |name: &String| {
+                settings.rejected_answer_column.as_ref() == Some(name)
+                    || settings.rejected_prompt_column.as_ref() == Some(name)
+            };
+            settings.answer_column =
+                chosen().or_else(|| settings.answer_column.clone()).filter(|name| !is_rejected(name));
+            let is_answer = |name: &String| settings.answer_column.as_ref() == Some(name);
+            settings.prompt_columns.retain(|name| !is_rejected(name) && !is_answer(name));
+        }
+        ProblemType::CausalLanguageModeling | ProblemType::SequenceToSequenceModeling => {}
+    }
 }
 
 fn train_table(tables: &[ImportTable]) -> Option<&ImportTable> {
@@ -123,7 +258,6 @@ fn columns(table: &ImportTable, settings: &mut DataSettings) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datasets::tables::Column;
 
     fn table(path: &str, n_rows: u64, columns: &[(&str, ColumnKind)]) -> ImportTable {
         let columns = columns.iter().map(|(name, kind)| Column {
@@ -165,6 +299,72 @@ mod tests {
             assert_eq!(guessed.prompt_columns, prompts, "{columns:?}");
             assert_eq!(guessed.answer_column.as_deref(), answer, "{columns:?}");
         }
+    }
+
+    #[test]
+    fn columns_tell_what_is_learned() {
+        use ColumnKind::{List, Number, Text};
+        type Case<'a> = (&'a [(&'a str, ColumnKind)], [&'a str; 3], &'a str, &'a [&'a str], &'a [&'a str]);
+        let cases: [Case<'_>; 9] = [
+            (&[("text", Text), ("label", Number)], ["0", "2", "1"], "classification", &["text"], &["label"]),
+            (
+                &[("Sentiment", Number), ("review", Text)],
+                ["1", "0", "1"],
+                "classification",
+                &["review"],
+                &["Sentiment"],
+            ),
+            (&[("text", Text), ("score", Number)], ["0.5", "2", "1"], "regression", &["text"], &["score"]),
+            (&[("text", Text), ("target", Number)], ["-1", "2", "1"], "regression", &["text"], &["target"]),
+            (&[("text", Text), ("label", Text)], ["ham", "spam", "ham"], "language", &["text"], &[]),
+            (
+                &[("question", Text), ("answer", Text), ("score", Number)],
+                ["1", "2", "1"],
+                "language",
+                &["question"],
+                &[],
+            ),
+            (
+                &[("prompt", Text), ("rejected", Text), ("chosen", Text)],
+                ["a", "b", "c"],
+                "dpo",
+                &["prompt"],
+                &[],
+            ),
+            (&[("messages", List), ("label", Number)], ["1", "0", "1"], "language", &[], &[]),
+            (
+                &[("instruction", Text), ("label_a", Number), ("label_b", Number)],
+                ["1", "0", "1"],
+                "classification",
+                &["instruction"],
+                &["label_a", "label_b"],
+            ),
+        ];
+        for (columns, values, kind, prompts, labels) in cases {
+            let mut table = table("rows.csv", 10, columns);
+            table.columns.iter_mut().for_each(|column| column.n_unique = Some(2));
+            table.rows = values.map(|value| vec![Some(value.to_owned()); columns.len()]).to_vec();
+            let guessed = guess(&[table]).unwrap();
+            assert!(guessed.problem_type.contains(kind), "{columns:?}: {}", guessed.problem_type);
+            assert_eq!(guessed.prompt_columns, prompts, "{columns:?}");
+            assert_eq!(guessed.label_columns, labels, "{columns:?}");
+            if kind == "dpo" {
+                assert_eq!(guessed.answer_column.as_deref(), Some("chosen"));
+                assert_eq!(guessed.rejected_answer_column.as_deref(), Some("rejected"));
+            }
+        }
+        // Many different whole numbers are measured, not chosen.
+        let mut many = table("rows.csv", 10, &[("text", Text), ("score", Number)]);
+        many.columns[1].n_unique = Some(9);
+        assert!(guess(&[many]).unwrap().problem_type.contains("regression"));
+    }
+
+    #[test]
+    fn the_longest_problem_type_in_a_name_decides() {
+        let columns = [("text", ColumnKind::Text), ("points", ColumnKind::Number)];
+        let guessed = guess(&[table("My text-causal-regression-modeling rows.csv", 10, &columns)]).unwrap();
+        assert_eq!(guessed.problem_type, "text_causal_regression_modeling");
+        assert_eq!((guessed.answer_column, guessed.label_columns), (None, Vec::<String>::new()));
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 mod archive;
 mod check;
+mod column_names;
 mod fetch;
 mod guess;
+
 mod imports;
 mod record;
 mod sample;
@@ -11,6 +13,7 @@ mod settings;
 mod sources;
 mod statistics;
 mod tables;
+mod targets;
 mod uploads;
 
 use std::fs::{self, File};
@@ -233,9 +236,8 @@ async fn show_conversations(
         let folder = state.workdir.dataset(&id)?;
         let found = conversations(&dataset.settings, &folder)?;
         let (all, _) = found.map_err(|problem| ApiError::invalid(problem.message))?;
-        let has_prompts = dataset.settings.has_prompts();
         let (offset, limit) = (query.offset.unwrap_or(0), query.limit.unwrap_or(20).min(MAX_LIMIT));
-        let shown = all.iter().skip(offset).take(limit).map(|rounds| readable(rounds, has_prompts));
+        let shown = all.iter().skip(offset).take(limit).map(|rounds| readable(rounds, &dataset.settings));
         ApiResult::Ok(Conversations { conversations: shown.collect(), n: all.len() as u64 })
     })
     .await??;

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::settings::DataSettings;
 use super::tables::{TableFile, open_table, tables_of};
+use super::targets::n_classes;
 use crate::error::{ApiError, ApiResult};
 use crate::state::AppState;
 
@@ -92,7 +93,7 @@ impl Dataset {
         })
     }
 
-    /// Looks at the tables again: their number, rows and sizes.
+    /// Looks at the tables again: their number, rows and sizes, and the classes in them.
     pub(crate) fn count(&mut self, folder: &Path) -> ApiResult<()> {
         self.tables.clear();
         for name in tables_of(folder)? {
@@ -107,6 +108,9 @@ impl Dataset {
         self.n_validation_rows = self.settings.validation_table.as_deref().and_then(rows_of);
         self.n_bytes = self.tables.iter().map(|table| table.n_bytes).sum();
         self.problem_type.clone_from(&self.settings.problem_type);
+        if self.settings.num_classes.is_none() {
+            self.settings.num_classes = n_classes(&self.settings, folder);
+        }
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use tunesmith_config::{ExperimentConfig, OptionalText, ProblemType, ValidationStrategy};
+use tunesmith_config::{ExperimentConfig, LossFunction, OptionalText, ProblemType, ValidationStrategy};
 use utoipa::ToSchema;
 
 use crate::error::{ApiError, ApiResult};
@@ -36,10 +36,26 @@ pub struct DataSettings {
     #[serde(default)]
     #[schema(required)]
     pub prompt_columns: Vec<String>,
-    /// Column of the answer.
+    /// Column of the answer; of the better one where answers are preferred.
     #[serde(default)]
     #[schema(required)]
     pub answer_column: Option<String>,
+    /// Columns of classes (one with their numbers from 0, or several of 0 and 1), or of numbers to predict.
+    #[serde(default)]
+    #[schema(required)]
+    pub label_columns: Vec<String>,
+    /// Number of classes; 1 for one column of 0 and 1. Counted in the table where it is not given.
+    #[serde(default)]
+    #[schema(required)]
+    pub num_classes: Option<u64>,
+    /// Column of the answer that is to be preferred less.
+    #[serde(default)]
+    #[schema(required)]
+    pub rejected_answer_column: Option<String>,
+    /// Column of the prompt of the rejected answer, where it is another one.
+    #[serde(default)]
+    #[schema(required)]
+    pub rejected_prompt_column: Option<String>,
     /// Column that names the row before this one in a conversation.
     #[serde(default)]
     #[schema(required)]
@@ -64,6 +80,19 @@ impl DataSettings {
         !self.prompt_columns.is_empty() || self.layout != "columns"
     }
 
+    /// The problem type, if it is one.
+    pub fn kind(&self) -> Option<ProblemType> {
+        ProblemType::ALL.iter().copied().find(|kind| kind.as_str() == self.problem_type)
+    }
+
+    /// Whether classes or numbers are learned, and no texts.
+    pub fn has_labels(&self) -> bool {
+        matches!(
+            self.kind(),
+            Some(ProblemType::CausalClassificationModeling | ProblemType::CausalRegressionModeling)
+        )
+    }
+
     /// Settings that name a table and nothing else.
     pub fn of_table(train_table: &str) -> Self {
         Self {
@@ -75,6 +104,10 @@ impl DataSettings {
             system_column: None,
             prompt_columns: Vec::new(),
             answer_column: None,
+            label_columns: Vec::new(),
+            num_classes: None,
+            rejected_answer_column: None,
+            rejected_prompt_column: None,
             parent_id_column: None,
             id_column: None,
         }
@@ -87,7 +120,12 @@ impl DataSettings {
     pub fn config(&self, folder: &Path) -> ApiResult<ExperimentConfig> {
         let mut config = ExperimentConfig::default();
         config.set("problem_type", &self.problem_type)?;
-        config.set("dataset.layout", &self.layout)?;
+        // Defaults of other fields depend on it.
+        let kind = config.problem_type;
+        config = ExperimentConfig::for_problem_type(kind);
+        // Classes, numbers and rejected answers stand in columns of their own.
+        let has_columns = self.has_labels() || kind == ProblemType::DpoModeling;
+        config.set("dataset.layout", if has_columns { "columns" } else { &self.layout })?;
         config.set("dataset.validation_size", &self.validation_size.to_string())?;
         let table = |name: &str| -> ApiResult<String> {
             let path = folder.join(super::tables::plain_name(name)?);
@@ -107,11 +145,32 @@ impl DataSettings {
             dataset.validation_strategy = ValidationStrategy::Custom;
             dataset.validation_dataframe = OptionalText::from(table(validation)?);
         }
-        dataset.system_column = optional(&self.system_column);
         dataset.prompt_column.clone_from(&self.prompt_columns);
+        if self.has_labels() {
+            if !self.label_columns.is_empty() {
+                dataset.answer_column = self.label_columns.clone().into();
+            }
+            if let Some(n) = self.num_classes.and_then(|n| usize::try_from(n).ok()) {
+                dataset.num_classes = n.max(1);
+            }
+            if kind == ProblemType::CausalClassificationModeling {
+                let is_one_of_several = self.label_columns.len() < 2 && dataset.num_classes > 1;
+                config.training.loss_function = if is_one_of_several {
+                    LossFunction::CrossEntropyLoss
+                } else {
+                    LossFunction::BinaryCrossEntropyLoss
+                };
+            }
+            return Ok(config);
+        }
         if let Some(answer) = self.answer_column.as_ref().filter(|name| !name.is_empty()) {
             dataset.answer_column = answer.as_str().into();
         }
+        if let Some(rejected) = self.rejected_answer_column.as_ref().filter(|name| !name.is_empty()) {
+            dataset.rejected_answer_column.clone_from(rejected);
+        }
+        dataset.rejected_prompt_column = optional(&self.rejected_prompt_column);
+        dataset.system_column = optional(&self.system_column);
         dataset.parent_id_column = optional(&self.parent_id_column);
         dataset.id_column = optional(&self.id_column);
         Ok(config)

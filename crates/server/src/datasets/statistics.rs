@@ -1,8 +1,11 @@
-//! Counts over a data set: turns, words, columns.
+//! Counts over a data set: turns, words, columns, and what is to be predicted.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
+use tunesmith_config::ProblemType;
+use tunesmith_data::Conversation;
 use utoipa::ToSchema;
 
 use super::check::conversations;
@@ -27,6 +30,57 @@ pub(crate) struct Statistics {
     pub conversation_words: Histogram,
     /// The columns of the training table.
     pub columns: Vec<Column>,
+    /// What is to be predicted, a column each; nothing where texts are learned.
+    pub targets: Vec<TargetStatistics>,
+}
+
+/// Classes or numbers of one column.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(crate) struct TargetStatistics {
+    /// Its name.
+    pub column: String,
+    /// Rows of each class, from the lowest number; nothing where numbers are predicted.
+    pub labels: Vec<LabelCount>,
+    /// How the numbers are spread.
+    #[schema(required)]
+    pub numbers: Option<NumberHistogram>,
+}
+
+/// How many rows have a label.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct LabelCount {
+    /// The number of the class.
+    pub label: u64,
+    /// Rows.
+    pub count: u64,
+}
+
+/// How often which number is there.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(crate) struct NumberHistogram {
+    /// Ranges of equal width, from the smallest number to the largest.
+    pub bins: Vec<NumberBin>,
+    /// Smallest number.
+    pub min: f64,
+    /// Largest number.
+    pub max: f64,
+    /// Mean.
+    pub mean: f64,
+    /// Half are at most this.
+    pub p50: f64,
+    /// 95 % are at most this.
+    pub p95: f64,
+}
+
+/// Numbers of a range; its upper end belongs to the next one, but for the last.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+pub(crate) struct NumberBin {
+    /// Lower end.
+    pub from: f64,
+    /// Upper end.
+    pub to: f64,
+    /// How many.
+    pub count: u64,
 }
 
 /// How often which size is there.
@@ -78,7 +132,53 @@ pub(crate) fn statistics(settings: &DataSettings, folder: &Path) -> ApiResult<St
         answer_words: Histogram::of(rounds().map(|round| words(&round.answer)).collect()),
         conversation_words: Histogram::of(whole.collect()),
         columns: (0..table.columns.len()).map(|column| describe_column(&table, column)).collect(),
+        targets: if settings.has_labels() { targets(settings, &all) } else { Vec::new() },
     })
+}
+
+fn targets(settings: &DataSettings, all: &[Conversation]) -> Vec<TargetStatistics> {
+    let are_classes = settings.kind() == Some(ProblemType::CausalClassificationModeling);
+    let names = settings.label_columns.iter().enumerate();
+    let of_column = |(idx, column): (usize, &String)| {
+        let values: Vec<f32> = all.iter().filter_map(|row| row.values().get(idx).copied()).collect();
+        let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
+        if are_classes {
+            values.iter().for_each(|value| *counts.entry(*value as u64).or_default() += 1);
+        }
+        let labels = counts.into_iter().map(|(label, count)| LabelCount { label, count }).collect();
+        let numbers = if are_classes { None } else { NumberHistogram::of(values) };
+        TargetStatistics { column: column.clone(), labels, numbers }
+    };
+    names.map(of_column).collect()
+}
+
+impl NumberHistogram {
+    /// `None` without numbers.
+    fn of(mut values: Vec<f32>) -> Option<Self> {
+        values.sort_unstable_by(f32::total_cmp);
+        let (&min, &max) = (values.first()?, values.last()?);
+        let (low, high) = (f64::from(min), f64::from(max));
+        let n_bins = if low < high { MAX_BINS } else { 1 };
+        let width = (high - low) / n_bins as f64;
+        let edge = |bin: u64| if bin == n_bins { high } else { low + bin as f64 * width };
+        let mut bins: Vec<NumberBin> =
+            (0..n_bins).map(|bin| NumberBin { from: edge(bin), to: edge(bin + 1), count: 0 }).collect();
+        for value in &values {
+            let place = if width > 0.0 { ((f64::from(*value) - low) / width) as usize } else { 0 };
+            if let Some(bin) = bins.get_mut(place.min(n_bins as usize - 1)) {
+                bin.count += 1;
+            }
+        }
+        let mean = values.iter().copied().map(f64::from).sum::<f64>() / values.len() as f64;
+        let quantile = |percent| f64::from(quantile(&values, percent).unwrap_or(max));
+        Some(Self { bins, min: low, max: high, mean, p50: quantile(50), p95: quantile(95) })
+    }
+}
+
+/// The value that so many of a hundred are at most; of sorted values.
+fn quantile<T: Copy>(sorted: &[T], percent: usize) -> Option<T> {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied()
 }
 
 impl Histogram {
@@ -95,10 +195,7 @@ impl Histogram {
                 bin.count += 1;
             }
         }
-        let quantile = |percent: usize| {
-            let rank = (sizes.len() * percent).div_ceil(100).max(1);
-            sizes.get(rank - 1).copied().unwrap_or(max)
-        };
+        let quantile = |percent| quantile(&sizes, percent).unwrap_or(max);
         let mean = sizes.iter().sum::<u64>() as f64 / sizes.len() as f64;
         Self { bins, min, max, mean, p50: quantile(50), p95: quantile(95) }
     }
@@ -117,5 +214,20 @@ mod tests {
         }
         let histogram = Histogram::of((1..=100).collect());
         assert_eq!((histogram.min, histogram.max, histogram.p50, histogram.p95), (1, 100, 50, 95));
+    }
+
+    #[test]
+    fn numbers_fall_into_ranges_of_equal_width() {
+        assert_eq!(NumberHistogram::of(Vec::new()), None);
+        for values in
+            [vec![2.5], vec![-1.0, -1.0], vec![0.1, 0.2, 0.3, 5.0], (0..100).map(|i| i as f32).collect()]
+        {
+            let histogram = NumberHistogram::of(values.clone()).unwrap();
+            assert_eq!(histogram.bins.iter().map(|bin| bin.count).sum::<u64>(), values.len() as u64);
+            assert_eq!(histogram.bins.first().unwrap().from, histogram.min);
+            assert_eq!(histogram.bins.last().unwrap().to, histogram.max);
+        }
+        let histogram = NumberHistogram::of(vec![1.0, 2.0, 3.0, 4.0]).unwrap();
+        assert_eq!((histogram.mean, histogram.p50, histogram.p95), (2.5, 2.0, 4.0));
     }
 }

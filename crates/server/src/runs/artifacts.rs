@@ -11,7 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -33,13 +33,13 @@ const PIECE_BYTES: usize = 256 * 1024;
 
 /// The routes of this file.
 pub(super) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(download)).routes(routes!(export)).routes(routes!(predictions))
+    OpenApiRouter::new().routes(routes!(download)).routes(routes!(export))
 }
 
 /// Something that can be downloaded.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Artifact {
-    /// `adapter`, `model`, `merged`, `events`, `log`, `config`, `summary` or `everything`.
+    /// `adapter`, `model`, `merged`, `exported_adapter`, `predictions`, `events`, `log`, `config`, `summary` or `everything`.
     name: String,
     label: String,
     n_bytes: u64,
@@ -50,11 +50,12 @@ pub(super) struct Artifact {
 }
 
 /// What may be there: name, label, place in the experiment's folder, ending of the download.
-const KINDS: [(&str, &str, &str, &str); 9] = [
+const KINDS: [(&str, &str, &str, &str); 10] = [
     ("adapter", "Adapter (PEFT)", "run/adapter_model", "zip"),
     ("model", "Model", "run/model", "zip"),
     ("merged", "Merged model", "exports/merged", "zip"),
     ("exported_adapter", "Exported adapter", "exports/adapter", "zip"),
+    ("predictions", "Validation predictions", "run/validation_predictions.csv", "csv"),
     ("events", "Events", "run/events.jsonl", "jsonl"),
     ("log", "Log", "run/logs.log", "log"),
     ("config", "Configuration", "run/cfg.yaml", "yaml"),
@@ -267,16 +268,4 @@ async fn export(
         Ok(serde_json::from_str(&ended.stdout).unwrap_or_else(|_| json!({})))
     });
     Ok((StatusCode::ACCEPTED, Json(job)))
-}
-
-/// Predictions on the validation rows: not written by the trainer yet, so always 404
-#[utoipa::path(get, path = "/experiments/{id}/predictions",
-    operation_id = "show_predictions", tag = "experiments", params(("id" = String, Path)),
-    responses((status = 404, body = crate::error::ErrorBody)))]
-async fn predictions(State(state): State<AppState>, Path(id): Path<String>) -> ApiResult<Json<Value>> {
-    act(&state, move |_, runs| {
-        runs.get(&id)?;
-        Err(ApiError::new(StatusCode::NOT_FOUND, "no_predictions", "runs do not write predictions yet"))
-    })
-    .await
 }

@@ -135,6 +135,9 @@ impl Entry {
         let has_weights =
             has_result || run.join("checkpoints/last").is_dir() || run.join("checkpoints/best").is_dir();
         let problem_type = text("problem_type");
+        // Such a model gives classes or numbers and says nothing.
+        let has_scores =
+            matches!(problem_type, "text_causal_classification_modeling" | "text_causal_regression_modeling");
         let n_planned = self.flags.as_ref().map_or(0, |flags| flags.n_steps);
         ExperimentSummary {
             id: self.file.id.clone(),
@@ -175,7 +178,7 @@ impl Entry {
                 stop: matches!(status, Queued | Starting | Running),
                 kill: status.is_active(),
                 resume: matches!(status, Stopped | Failed | Killed),
-                chat: has_weights,
+                chat: has_weights && !has_scores,
                 export: is_over && has_weights,
                 delete: !status.is_active(),
             },

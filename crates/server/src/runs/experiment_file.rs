@@ -100,6 +100,11 @@ impl ExperimentFolder {
         self.run().join("events.jsonl")
     }
 
+    /// What the newest evaluation predicted; beside it, under the same name with `.json`, what the run says of it.
+    pub(crate) fn predictions(&self) -> PathBuf {
+        self.run().join("validation_predictions.csv")
+    }
+
     pub(crate) fn flags(&self) -> PathBuf {
         self.run().join("flags.json")
     }

@@ -9,6 +9,8 @@ mod event_stream;
 mod experiment_file;
 mod forecast;
 mod grid;
+mod prediction_table;
+mod predictions;
 mod process;
 mod progress;
 mod routes;
@@ -30,6 +32,7 @@ pub(crate) use child::{last_words, run_json, run_to_end};
 pub(crate) use experiment_file::{ExperimentFolder, config_of, read_json};
 pub(crate) use supervisor::Supervisor;
 
+use self::prediction_table::PredictionCache;
 use self::supervisor::{Notice, RunsOptions, RunsPolicy, name_of};
 use crate::error::{ApiError, ApiResult};
 use crate::events::GlobalEvent;
@@ -44,6 +47,8 @@ const TICK: Duration = Duration::from_millis(250);
 pub struct Runs {
     /// Set when the server starts.
     supervisor: OnceLock<Supervisor>,
+    /// What is known of tables of predictions.
+    predictions: PredictionCache,
 }
 
 impl Runs {
@@ -60,7 +65,11 @@ impl Runs {
 
 /// The routes of this module, below `/api/v1`.
 pub fn router() -> OpenApiRouter<AppState> {
-    routes::router().merge(event_stream::router()).merge(artifacts::router()).merge(forecast::router())
+    routes::router()
+        .merge(event_stream::router())
+        .merge(artifacts::router())
+        .merge(forecast::router())
+        .merge(predictions::router())
 }
 
 /// Finds the experiments, and looks after them from now on.

@@ -12,3 +12,5 @@ mod datasets;
 mod harness;
 mod hostile;
 mod machine;
+mod predictions;
+mod targets;
