@@ -110,7 +110,7 @@ fn an_experiment_from_creation_to_its_files() {
         .iter()
         .map(|artifact| artifact["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["adapter", "events", "log", "config", "summary", "everything"]);
+    assert_eq!(names, ["adapter", "predictions", "events", "log", "config", "summary", "everything"]);
     let archive = studio.download(&format!("/experiments/{id}/artifacts/adapter"));
     let archive = sandbox.write("adapter.zip", archive);
     let listed =

@@ -81,11 +81,11 @@ impl Types {
 
     /// The metrics of the last evaluation.
     fn metric(&self, name: &str, metric: &str) -> f64 {
-        let evaluations = self.0.events(name).into_iter().filter_map(|event| match event.body {
+        let mut evaluations = self.0.events(name).into_iter().filter_map(|event| match event.body {
             EventBody::Evaluation(evaluation) => Some(evaluation),
             _ => None,
         });
-        evaluations.last().unwrap().metrics[metric]
+        evaluations.next_back().unwrap().metrics[metric]
     }
 
     fn columns(&self, name: &str) -> Vec<String> {
