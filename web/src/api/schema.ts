@@ -1081,6 +1081,11 @@ export interface components {
         Checked: {
             /** @description The first conversations. */
             conversations: components["schemas"]["Conversation"][];
+            /**
+             * Format: int64
+             * @description The number of classes in the training table, where classes are learned and can be counted.
+             */
+            num_classes: number | null;
             /** @description Errors first. */
             problems: components["schemas"]["Problem"][];
         };
@@ -1188,18 +1193,29 @@ export interface components {
         };
         /** @description Roles of tables and columns. */
         DataSettings: {
-            /** @description Column of the answer. */
+            /** @description Column of the answer; of the better one where answers are preferred. */
             answer_column: string | null;
             /** @description Column of the row's own id. */
             id_column: string | null;
+            /** @description Columns of classes (one with their numbers from 0, or several of 0 and 1), or of numbers to predict. */
+            label_columns: string[];
             /** @description How rows become conversations: `auto`, `columns`, `alpaca`, `sharegpt`, `messages` or `tree`. */
             layout: string;
+            /**
+             * Format: int64
+             * @description Number of classes; 1 for one column of 0 and 1. Counted in the table where it is not given.
+             */
+            num_classes: number | null;
             /** @description Column that names the row before this one in a conversation. */
             parent_id_column: string | null;
             /** @description `text_causal_language_modeling`, …. */
             problem_type: string;
             /** @description Columns of the prompt, in order. */
             prompt_columns: string[];
+            /** @description Column of the answer that is to be preferred less. */
+            rejected_answer_column: string | null;
+            /** @description Column of the prompt of the rejected answer, where it is another one. */
+            rejected_prompt_column: string | null;
             /** @description Column of system texts. */
             system_column: string | null;
             /** @description File of the training rows. */
@@ -1645,6 +1661,19 @@ export interface components {
          * @enum {string}
          */
         JobState: "running" | "done" | "failed" | "cancelled";
+        /** @description How many rows have a label. */
+        LabelCount: {
+            /**
+             * Format: int64
+             * @description Rows.
+             */
+            count: number;
+            /**
+             * Format: int64
+             * @description The number of the class.
+             */
+            label: number;
+        };
         Login: {
             password: string;
         };
@@ -1707,6 +1736,54 @@ export interface components {
             import_id: string;
             name: string;
             settings: components["schemas"]["DataSettings"];
+        };
+        /** @description Numbers of a range; its upper end belongs to the next one, but for the last. */
+        NumberBin: {
+            /**
+             * Format: int64
+             * @description How many.
+             */
+            count: number;
+            /**
+             * Format: double
+             * @description Lower end.
+             */
+            from: number;
+            /**
+             * Format: double
+             * @description Upper end.
+             */
+            to: number;
+        };
+        /** @description How often which number is there. */
+        NumberHistogram: {
+            /** @description Ranges of equal width, from the smallest number to the largest. */
+            bins: components["schemas"]["NumberBin"][];
+            /**
+             * Format: double
+             * @description Largest number.
+             */
+            max: number;
+            /**
+             * Format: double
+             * @description Mean.
+             */
+            mean: number;
+            /**
+             * Format: double
+             * @description Smallest number.
+             */
+            min: number;
+            /**
+             * Format: double
+             * @description Half are at most this.
+             */
+            p50: number;
+            /**
+             * Format: double
+             * @description 95 % are at most this.
+             */
+            p95: number;
         };
         ParseRequest: {
             yaml: string;
@@ -1885,6 +1962,8 @@ export interface components {
             n_conversations: number;
             /** @description Words of each prompt. */
             prompt_words: components["schemas"]["Histogram"];
+            /** @description What is to be predicted, a column each; nothing where texts are learned. */
+            targets: components["schemas"]["TargetStatistics"][];
             /** @description Rounds in each. */
             turns: components["schemas"]["Histogram"];
         };
@@ -1916,6 +1995,14 @@ export interface components {
             /** @description Name of the file. */
             path: string;
         };
+        /** @description Classes or numbers of one column. */
+        TargetStatistics: {
+            /** @description Its name. */
+            column: string;
+            /** @description Rows of each class, from the lowest number; nothing where numbers are predicted. */
+            labels: components["schemas"]["LabelCount"][];
+            numbers: components["schemas"]["NumberHistogram"] | null;
+        };
         TokensRequest: {
             dataset_id: string;
             /** @description The first row, from 0. */
@@ -1932,7 +2019,10 @@ export interface components {
         Turn: {
             /** @description The text. */
             content: string;
-            /** @description `system`, `user`, `assistant`, or `text` where there are no prompts. */
+            /**
+             * @description `system`, `user`, `assistant`, or `text` where there are no prompts; `label` and `target` for what is to be predicted;
+             *     `rejected_prompt` and `rejected` for an answer that is to be preferred less.
+             */
             role: string;
         };
         UnloadRequest: {
@@ -2019,6 +2109,7 @@ export type ImportTable = components['schemas']['ImportTable'];
 export type Job = components['schemas']['Job'];
 export type JobKind = components['schemas']['JobKind'];
 export type JobState = components['schemas']['JobState'];
+export type LabelCount = components['schemas']['LabelCount'];
 export type Login = components['schemas']['Login'];
 export type MachineInfo = components['schemas']['MachineInfo'];
 export type MachineLoad = components['schemas']['MachineLoad'];
@@ -2026,6 +2117,8 @@ export type Memory = components['schemas']['Memory'];
 export type MergeRequest = components['schemas']['MergeRequest'];
 export type Model = components['schemas']['Model'];
 export type NewDataset = components['schemas']['NewDataset'];
+export type NumberBin = components['schemas']['NumberBin'];
+export type NumberHistogram = components['schemas']['NumberHistogram'];
 export type ParseRequest = components['schemas']['ParseRequest'];
 export type Parsed = components['schemas']['Parsed'];
 export type PassedOver = components['schemas']['PassedOver'];
@@ -2050,6 +2143,7 @@ export type Source = components['schemas']['Source'];
 export type Statistics = components['schemas']['Statistics'];
 export type StorageItem = components['schemas']['StorageItem'];
 export type TableFile = components['schemas']['TableFile'];
+export type TargetStatistics = components['schemas']['TargetStatistics'];
 export type TokensRequest = components['schemas']['TokensRequest'];
 export type Turn = components['schemas']['Turn'];
 export type UnloadRequest = components['schemas']['UnloadRequest'];
