@@ -1,5 +1,6 @@
 // The mock's data: a home-assistant data set, a support data set, and a handful of experiments about them.
 import { readFileSync } from "node:fs";
+import { checkTargets, guessTargets, hasLabels, NO_TARGETS, targetDatasets, targetRows, targetStatistics, targetTurns } from "./targets.mjs";
 
 const fixture = (name) => readFileSync(new URL(`./fixtures/${name}`, import.meta.url), "utf8");
 export const schema = JSON.parse(fixture("schema.json"));
@@ -11,7 +12,7 @@ export const sampleText = () => fixture("held-out.jsonl");
 const TYPE = "text_causal_language_modeling";
 const settingsFor = (table) => ({
   problem_type: TYPE, train_table: table, validation_table: null, validation_size: 0.05, layout: "columns",
-  system_column: "system", prompt_columns: ["prompt"], answer_column: "answer", parent_id_column: null, id_column: null,
+  system_column: "system", prompt_columns: ["prompt"], answer_column: "answer", parent_id_column: null, id_column: null, ...NO_TARGETS,
 });
 
 export function sampleDataset(now) {
@@ -56,7 +57,7 @@ export function initialState(empty, now) {
         hint: "look at these rows; try a lower training.learning_rate, training.warmup_epochs of 0.1 or more, or training.gradient_clip of 1" } }),
   ];
   return {
-    datasets: empty ? [] : [sampleDataset(now - 4 * 86400), supportDataset(now)],
+    datasets: empty ? [] : [sampleDataset(now - 4 * 86400), supportDataset(now), ...targetDatasets(now)],
     experiments,
     models: empty ? [] : [demoModel(), { ...demoModel(), name: "h2oai/h2o-danube3-500m-base", n_bytes: 1_027_000_000, n_parameters: 513e6, dtype: "bfloat16", is_demo: false }],
     loaded: [],
@@ -130,7 +131,7 @@ export function readImport(name, text, source) {
       tables: [{ path: table, n_rows: rows.length, n_bytes: text.length,
         columns: columns.map((c, i) => describeColumn(c, rows.map((row) => row[i]))),
         rows: rows.slice(0, 50) }],
-      guess: { ...settingsFor(table), system_column: pick("system"), prompt_columns: prompt ? [prompt] : [], answer_column: answer },
+      guess: { ...settingsFor(table), system_column: pick("system"), prompt_columns: prompt ? [prompt] : [], answer_column: answer, ...guessTargets(columns, rows) },
       problems: [],
     },
   };
@@ -141,6 +142,12 @@ export function readImport(name, text, source) {
 export function check(made, settings) {
   const problems = [];
   const index = (name) => made.columns.indexOf(name);
+  if (hasLabels(settings)) {
+    const cell = (row, name) => row[index(name)] ?? null;
+    const found = checkTargets(settings, made.rows, cell);
+    const conversations = found.problems.length ? [] : made.rows.slice(0, 20).map((row, i) => ({ row: i, note: null, turns: targetTurns(settings, (name) => cell(row, name)).map(([role, content]) => ({ role, content })) }));
+    return { ...found, conversations };
+  }
   if (!settings.answer_column)
     problems.push({ level: "error", message: "No column is chosen for the answer.", hint: "Choose the column that holds what the model should say.", rows: null, field: "answer_column" });
   if (settings.prompt_columns.length === 0)
@@ -151,15 +158,15 @@ export function check(made, settings) {
   const cell = (row, name) => (name ? row[index(name)] : null);
   const conversations = made.rows.slice(0, 20).map((row, i) => ({
     row: i, note: null,
-    turns: [["system", cell(row, settings.system_column)], ["user", settings.prompt_columns.map((c) => cell(row, c)).filter(Boolean).join("\n\n")], ["assistant", cell(row, settings.answer_column)]].filter(([, content]) => content).map(([role, content]) => ({ role, content })),
+    turns: [["system", cell(row, settings.system_column)], ["user", settings.prompt_columns.map((c) => cell(row, c)).filter(Boolean).join("\n\n")], ["assistant", cell(row, settings.answer_column)], ["rejected_prompt", cell(row, settings.rejected_prompt_column)], ["rejected", cell(row, settings.rejected_answer_column)]].filter(([, content]) => content).map(([role, content]) => ({ role, content })),
   })).filter((c) => c.turns.length);
-  return { problems, conversations };
+  return { problems, conversations, num_classes: null };
 }
 
 export function datasetFromImport(made, body, now) {
   const t = made.answer.tables[0];
   const held = Math.ceil(t.n_rows * (body.settings.validation_size ?? 0.05));
-  return { id: `${body.name.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`, name: body.name, problem_type: TYPE, settings: body.settings, n_rows: t.n_rows - held, n_validation_rows: held, n_bytes: t.n_bytes, tables: [{ path: t.path, n_rows: t.n_rows, n_bytes: t.n_bytes }], created_unix_secs: now, source: made.answer.source, imported: check(made, body.settings).conversations.map((c) => c.turns) };
+  return { id: `${body.name.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`, name: body.name, problem_type: body.settings.problem_type, settings: body.settings, n_rows: t.n_rows - held, n_validation_rows: held, n_bytes: t.n_bytes, tables: [{ path: t.path, n_rows: t.n_rows, n_bytes: t.n_bytes }], created_unix_secs: now, source: made.answer.source, imported: check(made, body.settings).conversations.map((c) => c.turns) };
 }
 
 export function rowsOf(d, query) {
@@ -167,14 +174,17 @@ export function rowsOf(d, query) {
     const said = (turns, role) => turns.find((t) => t.role === role)?.content ?? null;
     return { columns: ["system", "prompt", "answer"], n_rows: d.imported.length, rows: d.imported.map((turns) => ["system", "user", "assistant"].map((role) => said(turns, role))) };
   }
+  const targets = targetRows(d, query);
+  if (targets) return targets;
   const offset = Number(query.get("offset") ?? 0);
   const limit = Number(query.get("limit") ?? 50);
   const n = Math.min(d.n_rows, 900);
   return { columns: ["system", "prompt", "answer"], n_rows: n, rows: Array.from({ length: Math.max(0, Math.min(limit, n - offset)) }, (_, i) => commands[(offset + i) % commands.length]).map((r) => [r.system, r.prompt, r.answer]) };
 }
 export function conversationsOf(d, query) {
-  const { rows, n_rows } = rowsOf(d, query);
+  const { columns, rows, n_rows } = rowsOf(d, query);
   const offset = Number(query.get("offset") ?? 0);
+  if (targetRows(d, query)) return { n: n_rows, conversations: rows.map((row, i) => ({ row: offset + i, note: null, turns: targetTurns(d.settings, (name) => row[columns.indexOf(name)]).map(([role, content]) => ({ role, content })) })) };
   return { n: n_rows, conversations: rows.map(([system, prompt, answer], i) => ({ row: offset + i, note: null, turns: [["system", system], ["user", prompt], ["assistant", answer]].filter(([, content]) => content).map(([role, content]) => ({ role, content })) })) };
 }
 const histogram = (from, step, counts) => {
@@ -185,12 +195,12 @@ function columnsOf(d) {
   const { columns, rows } = rowsOf(d, new URLSearchParams({ limit: "900" }));
   const described = columns.map((name, i) => describeColumn(name, rows.map((row) => row[i])));
   // The fixture is a part of the data sets that it stands for: they have more different values.
-  return d.imported ? described : described.map((column, i) => ({ ...column, n_unique: [1, 871, 512][i] }));
+  return d.imported || columns.length < 3 ? described : described.map((column, i) => ({ ...column, n_unique: [1, 871, 512][i] }));
 }
 export const statisticsOf = (d) => ({
   n_conversations: d.n_rows, turns: histogram(3, 1, [d.n_rows]), prompt_words: histogram(3, 1, [12, 88, 151, 204, 186, 120, 71, 40, 19, 9]),
   answer_words: histogram(1, 1, [410, 220, 118, 92, 41, 12, 7]), conversation_words: histogram(7, 1, [8, 60, 133, 190, 201, 142, 88, 45, 22, 11]),
-  columns: columnsOf(d),
+  columns: columnsOf(d), targets: targetStatistics(d),
 });
 
 // Configuration -------------------------------------------------------------------------------------------------

@@ -15,6 +15,16 @@ const PAGES = [
     await page.setInputFiles("input[type=file]", { name: "support.csv", mimeType: "text/csv", buffer: Buffer.from(IMPORT) });
     await page.getByRole("heading", { name: "Preview" }).waitFor();
   }],
+  ["import-classes", "/datasets/import", async (page) => {
+    await page.setInputFiles("input[type=file]", { name: "topics.csv", mimeType: "text/csv", buffer: Buffer.from("text,label\nI cannot log in,0\nWhere is my invoice?,1\nThe parcel is late,2\nYou charged me twice,1\n") });
+    await page.getByRole("heading", { name: "Preview" }).waitFor();
+  }],
+  ["import-preferences", "/datasets/import", async (page) => {
+    await page.setInputFiles("input[type=file]", { name: "pairs.csv", mimeType: "text/csv", buffer: Buffer.from("prompt,chosen,rejected\nHow do I pay?,You can pay by card or by invoice.,No idea.\n") });
+    await page.getByRole("heading", { name: "Preview" }).waitFor();
+  }],
+  ["dataset-classes", "/datasets/ticket-topics"], ["dataset-classes-statistics", "/datasets/ticket-topics?tab=statistics"], ["dataset-numbers-statistics", "/datasets/review-scores?tab=statistics"],
+  ["dataset-classes-columns", "/datasets/ticket-topics?tab=summary", async (page) => page.getByRole("button", { name: "Change" }).click()],
   ["new", "/experiments/new?dataset=home-commands&sample=1"],
   ["new-all", "/experiments/new?dataset=home-commands", async (page) => {
     await page.getByRole("button", { name: "All settings" }).click();

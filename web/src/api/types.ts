@@ -22,6 +22,7 @@ export type {
   JobState,
   MachineLoad,
   Model,
+  NumberHistogram,
   Prediction,
   PredictionCell,
   Predictions,
@@ -33,6 +34,7 @@ export type {
   SettingsAnswer,
   Statistics,
   StorageItem,
+  TargetStatistics,
   Turn,
   Upload,
 } from "./schema";

@@ -107,6 +107,9 @@ const ELSEWHERE = new Set([
   "dataset.system_column",
   "dataset.prompt_column",
   "dataset.answer_column",
+  "dataset.num_classes",
+  "dataset.rejected_answer_column",
+  "dataset.rejected_prompt_column",
   "dataset.parent_id_column",
   "dataset.id_column",
 ]);

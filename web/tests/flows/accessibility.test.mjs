@@ -7,7 +7,7 @@ import { external, openBrowser, openPage, studio } from "../browser.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const ANY = ["/", "/datasets", "/datasets/import", "/experiments", "/experiments/new", "/chat", "/settings", "/settings/defaults", "/settings/secrets", "/settings/models", "/settings/storage", "/nothing"];
-const MOCK = ["/datasets/home-commands", "/datasets/home-commands?tab=rows", "/datasets/home-commands?tab=statistics", "/datasets/home-commands?tab=summary", "/datasets/home-commands/tokens", "/experiments/lora-r16", "/experiments/lora-r16/predictions", "/experiments/lora-r16/summary", "/experiments/lora-r16/logs", "/experiments/lora-r16/config", "/experiments/lora-r16/artifacts", "/experiments/hot-rate", "/experiments/compare?ids=lora-r16,lora-r4"];
+const MOCK = ["/datasets/home-commands", "/datasets/home-commands?tab=rows", "/datasets/home-commands?tab=statistics", "/datasets/home-commands?tab=summary", "/datasets/ticket-topics", "/datasets/ticket-topics?tab=statistics", "/datasets/review-scores?tab=statistics", "/datasets/home-commands/tokens", "/experiments/lora-r16", "/experiments/lora-r16/predictions", "/experiments/lora-r16/summary", "/experiments/lora-r16/logs", "/experiments/lora-r16/config", "/experiments/lora-r16/artifacts", "/experiments/hot-rate", "/experiments/compare?ids=lora-r16,lora-r4"];
 
 let browser;
 before(async () => (browser = await openBrowser()));

@@ -67,7 +67,6 @@ async fn classes_are_found_counted_and_learned() {
         (&json!("label"), &json!(3))
     );
     assert_eq!(values["training.loss_function"], "CrossEntropyLoss");
-    assert_eq!(values["dataset.layout"], "columns");
 }
 
 #[tokio::test]
