@@ -239,9 +239,9 @@ choices! {
         /// Classification: logarithmic loss.
         LogLoss = "LogLoss",
         /// Classification: mean over the classes of the harmonic mean of precision and recall.
-        F1Macro = "F1Macro",
+        F1Macro = "F1-macro",
         /// Classification: the same over all decisions together.
-        F1Micro = "F1Micro",
+        F1Micro = "F1-micro",
         /// Regression: mean squared error.
         Mse = "MSE",
         /// Regression: mean absolute error.

@@ -11,7 +11,7 @@ const METRICS: &[(ProblemType, &[&str])] = &[
     (ProblemType::CausalLanguageModeling, TEXT_METRICS),
     (ProblemType::SequenceToSequenceModeling, TEXT_METRICS),
     (ProblemType::DpoModeling, TEXT_METRICS),
-    (ProblemType::CausalClassificationModeling, &["AUC", "Accuracy", "LogLoss", "F1Macro", "F1Micro"]),
+    (ProblemType::CausalClassificationModeling, &["AUC", "Accuracy", "LogLoss", "F1-macro", "F1-micro"]),
     (ProblemType::CausalRegressionModeling, &["MSE", "MAE", "R2"]),
 ];
 

@@ -129,7 +129,7 @@ fn several_classes_and_several_labels() {
 
     let labels = [("dataset.answer_column", "label,even"), ("dataset.num_classes", "2")];
     types.run("labels", types.config(CLASSES, &labels)).unwrap();
-    assert!(types.metric("labels", "F1Micro") > 0.5);
+    assert!(types.metric("labels", "F1-micro") > 0.5);
     let predicted = ["prediction_label", "prediction_even", "probability_label", "probability_even", "loss"];
     assert_eq!(types.columns("labels")[3..], predicted);
 }
