@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build install setup-dev test test-unit test-arm64 test-cuda test-mps test-vulkan test-web check fmt docs \
+.PHONY: help demo build install setup-dev test test-unit test-arm64 test-cuda test-mps test-vulkan test-web test-studio check fmt docs \
 	wave llmstudio web screenshots bench-train bench-curves toolchain nextest pages
 
 help: ## show this list
@@ -48,6 +48,11 @@ web: web/node_modules ## build the studio's web app (Node 20): web/dist
 
 test-web: web ## check, unit tests and browser flows of the web app; STUDIO_URL=… for flows on a running studio
 	cd web && npm run check && npm test && CHROMIUM="$$(../scripts/chromium)" npm run test:flows
+
+test-studio: toolchain web ## browser flows of the web app on the real program
+	$(CARGO) build --locked --workspace --bin tunesmith
+	cd web && TUNESMITH_BINARY="$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/tunesmith" CHROMIUM="$$(../scripts/chromium)" \
+		npm run test:studio
 
 screenshots: web ## pictures of every page of the web app: web/screenshots
 	cd web && CHROMIUM="$$(../scripts/chromium)" npm run screenshots

@@ -1,9 +1,13 @@
 // What flows and pictures share: a browser, a mock of the server (or, with STUDIO_URL, a real one), and waiting.
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { createServer } from "node:net";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const MOCK = fileURLToPath(new URL("../mock/server.mjs", import.meta.url));
 export const external = process.env.STUDIO_URL?.replace(/\/$/, "") ?? null;
 
@@ -52,4 +56,23 @@ export async function openPage(browser, base, options = {}) {
     if (!request.url().startsWith(base) && !/^(data|blob):/.test(request.url())) problems.push(`request to ${request.url()}`);
   });
   return { context, page, problems };
+}
+
+/** What axe finds seriously wrong with the open page; its context has to be made with `bypassCSP`, for the policy forbids foreign scripts. */
+export async function violations(page) {
+  await page.evaluate(axe);
+  const found = await page.evaluate(() => window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"] }));
+  return found.violations.filter((v) => ["serious", "critical"].includes(v.impact)).map((v) => `${new URL(page.url()).pathname}: ${v.id}: ${v.nodes.map((n) => `${n.target.join(" ")} ${n.any[0]?.message ?? ""}`).slice(0, 2).join(" | ")}`);
+}
+
+/** By how many pixels the open page is wider than the screen. */
+export const tooWide = (page) => page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+
+/** How many points the loss chart of an open run shows. */
+export const lossPoints = (page) => page.locator('[data-chart="loss"]').getAttribute("data-points").then(Number);
+
+/** Waits until `check` holds. */
+export async function until(check, message, secs = 60) {
+  for (const end = Date.now() + secs * 1000; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 150))) if (await check()) return;
+  assert.fail(message);
 }

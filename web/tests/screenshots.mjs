@@ -1,6 +1,6 @@
 // Pictures of every page, light and dark, at a desk and on a phone: node tests/screenshots.mjs [folder] [name part]
 import { mkdirSync } from "node:fs";
-import { openBrowser, openPage, studio } from "./browser.mjs";
+import { openBrowser, openPage, studio, tooWide } from "./browser.mjs";
 
 const folder = process.argv[2] ?? "screenshots";
 const only = process.argv[3] ?? "";
@@ -73,7 +73,7 @@ async function shoot(base, look, options, pages) {
       problems.push(`${name}: ${error.message.split("\n")[0]}`);
     }
     await page.waitForTimeout(name === "home" ? 2600 : 900);
-    const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    const wide = await tooWide(page);
     if (wide > 0) problems.push(`${name} is ${wide} px too wide`);
     await page.screenshot({ path: `${folder}/${name}-${look}.png`, fullPage: !/dialog|menu|^chat/.test(name) });
   }

@@ -1,5 +1,6 @@
 // Points of charts: events become points, live ones are merged with stored ones, noisy ones are smoothed.
-import type { NamedSeries, Point } from "../api/types";
+import { api } from "../api/client";
+import type { NamedSeries, Point, SeriesAnswer } from "../api/types";
 
 export type SeriesMap = Record<string, Point[]>;
 
@@ -17,6 +18,12 @@ type EventLine = {
 
 export function toMap(series: NamedSeries[]): SeriesMap {
   return Object.fromEntries(series.map(({ name, points }) => [name, points]));
+}
+
+/** All points of one curve of a run; what the charts hold is thinned when a run is long. */
+export async function wholeSeries(id: string, name: string): Promise<Point[]> {
+  const { series } = await api.get<SeriesAnswer>(`/experiments/${id}/series?max_points=${Number.MAX_SAFE_INTEGER}`);
+  return toMap(series)[name] ?? [];
 }
 
 /** Adds a point in order; the same step again (a resumed run, a repeated message) replaces the old value. */

@@ -1,9 +1,7 @@
 // What a run predicts on its validation rows, on the mock: searched, sorted, read whole by mouse and keyboard, and kept fresh.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
-import { external, openBrowser, openPage, studio } from "../browser.mjs";
+import { external, openBrowser, openPage, studio, tooWide, until, violations } from "../browser.mjs";
 
 let browser;
 before(async () => (browser = await openBrowser()));
@@ -21,10 +19,6 @@ async function withPage(path, args, options, flow) {
     await context.close();
     await server.stop();
   }
-}
-async function until(check, message) {
-  for (const end = Date.now() + 15_000; Date.now() < end; await new Promise((r) => setTimeout(r, 100))) if (await check()) return;
-  assert.fail(message);
 }
 const numbers = async (page, label) => (await page.locator(`[data-predictions] td[data-label="${label}"]`).allInnerTexts()).map(Number);
 const isFalling = (list) => list.length > 1 && list.every((x, i) => i === 0 || x <= list[i - 1]);
@@ -88,15 +82,12 @@ test("a running experiment says when predictions appear, and shows them anew aft
 
 for (const colorScheme of ["light", "dark"]) {
   test(`an open prediction is accessible and fits a phone, ${colorScheme}`, onMock, async () => {
-    const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
     await withPage("/experiments/lora-r4/predictions", [], { colorScheme, bypassCSP: true, viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true }, async (page) => {
       await page.locator("[data-predictions] .opener button").first().click();
       await page.locator(".detail .text").first().waitFor();
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      const wide = await tooWide(page);
       assert.ok(wide <= 0, `${wide} px too wide`);
-      await page.evaluate(axe);
-      const { violations } = await page.evaluate(() => window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"] }));
-      assert.deepEqual(violations.filter((v) => ["serious", "critical"].includes(v.impact)).map((v) => `${v.id}: ${v.nodes[0]?.target}`), []);
+      assert.deepEqual(await violations(page), []);
     });
   });
 }

@@ -5,7 +5,7 @@ import { rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { external, openBrowser, openPage, studio } from "../browser.mjs";
+import { external, lossPoints, openBrowser, openPage, studio, tooWide, until } from "../browser.mjs";
 
 let browser;
 before(async () => (browser = await openBrowser()));
@@ -24,11 +24,6 @@ async function withStudio(args, options, flow) {
     await server.stop();
   }
 }
-const points = (page) => page.locator('[data-chart="loss"]').getAttribute("data-points").then(Number);
-async function until(check, message, secs = external ? 120 : 15) {
-  for (const end = Date.now() + secs * 1000; Date.now() < end; await new Promise((r) => setTimeout(r, 150))) if (await check()) return;
-  assert.fail(message);
-}
 
 test("first visit, sample, train, watch, chat, download: in fewer than ten clicks", async () => {
   await withStudio(["--empty", "--speed", "6"], {}, async (page, { url }) => {
@@ -42,9 +37,9 @@ test("first visit, sample, train, watch, chat, download: in fewer than ten click
     await click(page.locator("[data-start]:enabled"));
     await page.waitForURL(/experiments\/(?!new)/);
     await page.locator("[data-charts]").waitFor();
-    await until(async () => (await points(page)) > 3, "no points came");
-    const first = await points(page);
-    await until(async () => (await points(page)) > first + 3, "the chart does not move");
+    await until(async () => (await lossPoints(page)) > 3, "no points came");
+    const first = await lossPoints(page);
+    await until(async () => (await lossPoints(page)) > first + 3, "the chart does not move");
     await page.getByText("Finished", { exact: true }).first().waitFor({ timeout: external ? 1_800_000 : 90_000 });
     const id = new URL(page.url()).pathname.split("/")[2];
     await click(page.getByRole("link", { name: "Chat", exact: true }).last());
@@ -72,7 +67,7 @@ test("a CSV with columns of other names is put right in the wizard", async () =>
     await page.locator('[data-field="answer_column"]').selectOption("reply");
     if ((await page.locator('[data-prompt="question"]').getAttribute("aria-pressed")) !== "true") await page.locator('[data-prompt="question"]').click();
     await page.getByText("By card.", { exact: true }).first().waitFor();
-    if (!external) await page.getByText("Rows 4", { exact: true }).waitFor();
+    if (!external) await page.getByText("Row 4", { exact: true }).waitFor();
     await page.locator(".preview:not(.checking)").getByText("By card.").waitFor();
     await page.getByRole("button", { name: "Import", exact: true }).click();
     await page.waitForURL(/datasets\/(?!import)/);
@@ -105,12 +100,12 @@ test("the form shows what matters, in step with its YAML", onMock, async () => {
 test("a reload in the middle of a run loses no point", onMock, async () => {
   await withStudio(["--speed", "3"], {}, async (page, { url }) => {
     await page.goto(`${url}/experiments/lora-r16-2e-3`);
-    await until(async () => (await points(page).catch(() => 0)) > 60, "no points came");
-    const seen = await points(page);
+    await until(async () => (await lossPoints(page).catch(() => 0)) > 60, "no points came");
+    const seen = await lossPoints(page);
     await page.reload();
-    await until(async () => (await points(page).catch(() => 0)) >= seen, "points were lost");
+    await until(async () => (await lossPoints(page).catch(() => 0)) >= seen, "points were lost");
     const step = Number(await page.locator("[data-step]").getAttribute("data-step"));
-    await until(async () => (await points(page)) >= step, "the chart lags behind the run");
+    await until(async () => (await lossPoints(page)) >= step, "the chart lags behind the run");
   });
 });
 
@@ -121,15 +116,15 @@ test("a restart of the server is survived calmly, without a gap in the chart", o
   const { context, page, problems } = await openPage(browser, server.url);
   try {
     await page.goto(`${server.url}/experiments/lora-r16-2e-3`);
-    await until(async () => (await points(page).catch(() => 0)) > 40, "no points came");
+    await until(async () => (await lossPoints(page).catch(() => 0)) > 40, "no points came");
     // Any change makes the mock write its state.
     await page.request.put(`${server.url}/api/v1/queue`, { headers: { "X-Tunesmith": "1" }, data: { ids: [] } });
-    const seen = await points(page);
+    const seen = await lossPoints(page);
     await server.stop();
     await page.getByText("Reconnecting to the studio").waitFor();
     server = await studio({ args, port: server.port });
     await page.getByText("Reconnecting to the studio").waitFor({ state: "detached" });
-    await until(async () => (await points(page)) > seen + 10, "the chart stands still");
+    await until(async () => (await lossPoints(page)) > seen + 10, "the chart stands still");
     const csv = page.waitForEvent("download");
     await page.getByRole("button", { name: "Export Loss" }).click();
     await page.getByRole("menuitem", { name: "Save as CSV" }).click();
@@ -202,7 +197,7 @@ test("on a phone nothing is wider than the screen, and the menu works", async ()
       await page.goto(url + path);
       await page.locator("h1").first().waitFor();
       await page.waitForTimeout(250);
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      const wide = await tooWide(page);
       assert.ok(wide <= 0, `${path} is ${wide} px too wide`);
     }
     await page.getByRole("button", { name: "Open the menu" }).click();
