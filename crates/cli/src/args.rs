@@ -45,6 +45,9 @@ pub(crate) enum Command {
     Completions(CompletionsArgs),
     #[command(hide = true)]
     ChatWorker(ChatWorkerArgs),
+    /// Look into tables for the studio: one task from standard input, its answer to standard output
+    #[command(hide = true)]
+    TableWorker,
     #[command(hide = true)]
     Reference(ReferenceArgs),
 }

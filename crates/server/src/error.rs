@@ -1,9 +1,11 @@
 //! One shape for everything that goes wrong, inside and on the wire.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tunesmith_config::ConfigError;
 use tunesmith_data::DataError;
@@ -21,7 +23,7 @@ pub struct ApiError {
     /// HTTP status.
     pub status: StatusCode,
     /// A word for programs, such as `not_found`.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// What went wrong, as a sentence for people.
     pub message: String,
     /// What can be done about it.
@@ -38,7 +40,7 @@ pub struct ErrorBody {
 }
 
 /// What went wrong.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorContent {
     /// A word for programs, such as `not_found`.
     pub code: String,
@@ -55,7 +57,7 @@ pub struct ErrorContent {
 impl ApiError {
     /// An error of that status and code.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), hint: None, details: None }
+        Self { status, code: code.into(), message: message.into(), hint: None, details: None }
     }
 
     /// 400: the request itself makes no sense.
@@ -126,7 +128,7 @@ impl ApiError {
     /// The part that is sent.
     pub fn content(&self) -> ErrorContent {
         let Self { code, message, hint, details, .. } = self.clone();
-        ErrorContent { code: code.to_owned(), message, hint, details: details.map(|details| *details) }
+        ErrorContent { code: code.into_owned(), message, hint, details: details.map(|details| *details) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The studio's server: a JSON interface with event streams, an OpenAI-compatible one, and the embedded web app.
 //!
-//! One process, one work folder. It loads no model and computes nothing: training runs and chat models are child processes
-//! of the same program, and a run goes on when this process ends. Data sets, experiments and settings are files and rows of
+//! One process, one work folder. It loads no model and computes nothing: training runs, chat models and readers of large tables
+//! are child processes of the same program, and a run goes on when this process ends. Data sets, experiments and settings are files and rows of
 //! a small database; `docs/studio.md` describes the interface for users of both.
 
 pub mod access;

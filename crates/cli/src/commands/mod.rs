@@ -14,6 +14,7 @@ mod model_inspect;
 mod model_pull;
 pub(crate) mod smoke;
 pub(crate) mod studio;
+pub(crate) mod table_worker;
 pub(crate) mod train;
 
 use crate::args::Command;
@@ -31,6 +32,7 @@ pub(crate) fn run(command: Command, terminal: &Terminal) -> Result<(), Failure> 
         Command::Doctor(args) => doctor::run(&args, terminal),
         Command::Forecast(args) => forecast::run(&args, terminal),
         Command::ChatWorker(args) => chat_worker::run(&args, terminal),
+        Command::TableWorker => table_worker::run(),
         Command::Export(args) => export::run(&args, terminal),
         Command::Model(command) => model::run(&command, terminal),
         Command::Data(command) => data::run(&command, terminal),

@@ -17,6 +17,7 @@ mod layers;
 mod on_device;
 mod studio_chat;
 mod studio_client;
+mod studio_data;
 mod studio_runs;
 mod surface;
 mod tidy;

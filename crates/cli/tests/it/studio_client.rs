@@ -71,6 +71,12 @@ impl Studio {
         self.child.wait().unwrap();
     }
 
+    /// The server's own process.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
@@ -151,13 +157,18 @@ impl Studio {
 
     /// Waits until a job has ended well, and returns its result.
     pub(crate) fn wait_for_job(&self, job: &Value) -> Value {
+        let ended = self.wait_for_end(job);
+        assert_eq!(ended["state"], "done", "{ended}");
+        ended["result"].clone()
+    }
+
+    /// Waits until a job has ended, well or not, and returns it.
+    pub(crate) fn wait_for_end(&self, job: &Value) -> Value {
         let started = Instant::now();
         loop {
             let job = self.get(&format!("/jobs/{}", job["id"].as_str().unwrap()));
-            match job["state"].as_str().unwrap() {
-                "done" => return job["result"].clone(),
-                "running" => {}
-                _ => panic!("{job}"),
+            if job["state"] != "running" {
+                return job;
             }
             assert!(started.elapsed() < PATIENCE, "{job}");
             std::thread::sleep(Duration::from_millis(20));

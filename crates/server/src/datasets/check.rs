@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tunesmith_config::{ProblemType, ValidationStrategy};
 use tunesmith_data::{Conversation as Rounds, DataError, Target, load_splits};
 use utoipa::ToSchema;
@@ -19,7 +19,7 @@ const MAX_ROWS: usize = 100;
 const N_SHOWN: usize = 20;
 
 /// A conversation for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Conversation {
     /// Row of its last answer, counted from 0: the id of the sample.
     pub row: u64,
@@ -31,7 +31,7 @@ pub(crate) struct Conversation {
 }
 
 /// One thing that is said.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Turn {
     /// `system`, `user`, `assistant`, or `text` where there are no prompts; `label` and `target` for what is to be predicted;
     /// `rejected_prompt` and `rejected` for an answer that is to be preferred less.
@@ -41,7 +41,7 @@ pub(crate) struct Turn {
 }
 
 /// What a check finds.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Checked {
     /// Errors first.
     pub problems: Vec<Problem>,

@@ -12,7 +12,8 @@ use tunesmith_formats::write_file;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::check::{Checked, check};
+use super::apart::{check_apart, look_apart};
+use super::check::Checked;
 use super::guess::guess;
 use super::record::{Dataset, find as find_dataset, free_name};
 use super::settings::DataSettings;
@@ -109,7 +110,7 @@ async fn check_import(
     Json(request): Json<ImportCheck>,
 ) -> ApiResult<Json<Checked>> {
     let folder = read(&state, &id)?.1.join(FILES);
-    Ok(Json(tokio::task::spawn_blocking(move || check(&request.settings, &folder)).await??))
+    Ok(Json(tokio::task::spawn_blocking(move || check_apart(&state, &request.settings, &folder)).await??))
 }
 
 /// Make a data set of an import
@@ -138,7 +139,8 @@ fn import(state: &AppState, source: &Source, context: &JobContext) -> ApiResult<
     fs::create_dir_all(&files).map_err(|error| ApiError::io(&files, "create", &error))?;
     let outcome = source.fetch(state, &files, context).and_then(|fetched| {
         context.check()?;
-        let (tables, problems) = look(&files, context)?;
+        context.say("reading the tables");
+        let (tables, problems) = look_apart(state, &files, &|| context.check())?;
         let Some(guess) = guess(&tables) else {
             let error = problems.first().map_or_else(
                 || ApiError::invalid("there is no table in it"),
@@ -168,11 +170,9 @@ fn import(state: &AppState, source: &Source, context: &JobContext) -> ApiResult<
 }
 
 /// Reads every table once.
-fn look(folder: &FilePath, context: &JobContext) -> ApiResult<(Vec<ImportTable>, Vec<Problem>)> {
+pub(super) fn look(folder: &FilePath) -> ApiResult<(Vec<ImportTable>, Vec<Problem>)> {
     let (mut tables, mut problems) = (Vec::new(), Vec::new());
     for name in tables_of(folder)? {
-        context.check()?;
-        context.say(format!("reading {name}"));
         let n_bytes = fs::metadata(folder.join(&name)).map_or(0, |file| file.len());
         match open_table(folder, &name, None) {
             Ok(table) => tables.push(describe(&name, &table, n_bytes)),
@@ -203,7 +203,7 @@ pub(super) fn make(
     source: &str,
 ) -> ApiResult<Dataset> {
     let name = checked_name(state, name, None)?;
-    let checked = check(&settings, files)?;
+    let checked = check_apart(state, &settings, files)?;
     if let Some(problem) = checked.problems.iter().find(|problem| problem.level == ProblemLevel::Error) {
         return Err(ApiError::invalid(problem.message.clone()).details(json!({"problems": checked.problems})));
     }
@@ -227,7 +227,7 @@ pub(super) fn make(
             let (from, to) = (files.join(&table), folder.join(&table));
             fs::rename(&from, &to).map_err(|error| ApiError::io(&from, "move", &error))
         })
-        .and_then(|()| dataset.count(&folder))
+        .and_then(|()| dataset.count(state, &folder))
         .and_then(|()| dataset.save(state));
     if let Err(error) = outcome {
         fs::remove_dir_all(&folder).ok();

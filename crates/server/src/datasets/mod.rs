@@ -1,11 +1,11 @@
 //! Data sets: imports, roles of columns, rows, conversations, statistics.
 
+mod apart;
 mod archive;
 mod check;
 mod column_names;
 mod fetch;
 mod guess;
-
 mod imports;
 mod record;
 mod sample;
@@ -18,6 +18,7 @@ mod uploads;
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom};
+use std::path::Path as FilePath;
 
 use axum::Json;
 use axum::body::Body;
@@ -31,14 +32,16 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
+pub use apart::work as work_on_tables;
 pub use record::{Dataset, reindex};
 pub use settings::DataSettings;
 pub(crate) use tables::ProblemLevel;
 pub use tables::TableFile;
 
+use self::apart::{check_apart, conversations_apart, rows_apart, statistics_apart};
 use self::check::{Conversation, conversations, readable};
 use self::record::find;
-use self::statistics::{Statistics, statistics};
+use self::statistics::Statistics;
 use self::tables::{free_path, open_table, plain_name, shown, tables_of};
 use crate::error::{ApiError, ApiResult};
 use crate::events::Change;
@@ -74,7 +77,7 @@ struct RowsQuery {
 }
 
 /// Some rows of a table.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct Rows {
     columns: Vec<String>,
     rows: Vec<Vec<Option<String>>>,
@@ -92,7 +95,7 @@ struct ConversationsQuery {
 }
 
 /// Some conversations of a data set.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct Conversations {
     conversations: Vec<Conversation>,
     /// Conversations of the whole data set.
@@ -149,14 +152,14 @@ async fn change(
             dataset.name = imports::checked_name(&state, &name, Some(&id))?;
         }
         if let Some(settings) = changes.settings {
-            let checked = check::check(&settings, &folder)?;
+            let checked = check_apart(&state, &settings, &folder)?;
             let is_error = |problem: &&tables::Problem| problem.level == ProblemLevel::Error;
             if let Some(problem) = checked.problems.iter().find(is_error) {
                 let details = json!({"problems": checked.problems});
                 return Err(ApiError::invalid(problem.message.clone()).details(details));
             }
             dataset.settings = settings;
-            dataset.count(&folder)?;
+            dataset.count(&state, &folder)?;
         }
         dataset.save(&state)?;
         state.events.dataset(&id, Change::Changed);
@@ -208,15 +211,8 @@ async fn rows(
         let Some(file) = dataset.tables.iter().find(|table| table.path == name) else {
             return Err(ApiError::not_found(format!("{} has no table {name}", dataset.name)));
         };
-        let (offset, limit) = (query.offset.unwrap_or(0), query.limit.unwrap_or(100).min(MAX_LIMIT));
-        let table = open_table(&folder, plain_name(&name)?, Some(offset.saturating_add(limit).max(1)))
-            .map_err(|problem| ApiError::invalid(problem.message))?;
-        let rows = table.rows.iter().skip(offset).take(limit);
-        Ok(Rows {
-            rows: rows.map(|row| row.iter().map(shown).collect()).collect(),
-            columns: table.columns,
-            n_rows: file.n_rows,
-        })
+        let page = Page::of(query.offset, query.limit, 100);
+        Ok(Rows { n_rows: file.n_rows, ..rows_apart(&state, &folder, &name, page)? })
     })
     .await??;
     Ok(Json(answer))
@@ -234,11 +230,8 @@ async fn show_conversations(
     let answer = tokio::task::spawn_blocking(move || {
         let dataset = find(&state, &id)?;
         let folder = state.workdir.dataset(&id)?;
-        let found = conversations(&dataset.settings, &folder)?;
-        let (all, _) = found.map_err(|problem| ApiError::invalid(problem.message))?;
-        let (offset, limit) = (query.offset.unwrap_or(0), query.limit.unwrap_or(20).min(MAX_LIMIT));
-        let shown = all.iter().skip(offset).take(limit).map(|rounds| readable(rounds, &dataset.settings));
-        ApiResult::Ok(Conversations { conversations: shown.collect(), n: all.len() as u64 })
+        let page = Page::of(query.offset, query.limit, 20);
+        conversations_apart(&state, &folder, &dataset.settings, page)
     })
     .await??;
     Ok(Json(answer))
@@ -252,7 +245,7 @@ async fn show_statistics(
     Path(id): Path<String>,
 ) -> ApiResult<Json<Statistics>> {
     let answer = tokio::task::spawn_blocking(move || {
-        statistics(&find(&state, &id)?.settings, &state.workdir.dataset(&id)?)
+        statistics_apart(&state, &state.workdir.dataset(&id)?, &find(&state, &id)?.settings)
     })
     .await??;
     Ok(Json(answer))
@@ -278,13 +271,45 @@ async fn merge(
             let to = free_path(&target, &name);
             fs::copy(source.join(&name), &to).map_err(|error| ApiError::io(&to, "write", &error))?;
         }
-        dataset.count(&target)?;
+        dataset.count(&state, &target)?;
         dataset.save(&state)?;
         state.events.dataset(&id, Change::Changed);
         Ok(dataset)
     })
     .await??;
     Ok(Json(dataset))
+}
+
+/// A stretch of a list.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Page {
+    /// The first, from 0.
+    offset: usize,
+    /// How many.
+    limit: usize,
+}
+
+impl Page {
+    fn of(offset: Option<usize>, limit: Option<usize>, default_limit: usize) -> Self {
+        Self { offset: offset.unwrap_or(0), limit: limit.unwrap_or(default_limit).min(MAX_LIMIT) }
+    }
+}
+
+/// Some rows of a table; how many it has is not looked at.
+fn rows_page(folder: &FilePath, name: &str, page: Page) -> ApiResult<Rows> {
+    let table = open_table(folder, plain_name(name)?, Some(page.offset.saturating_add(page.limit).max(1)))
+        .map_err(|problem| ApiError::invalid(problem.message))?;
+    let rows = table.rows.iter().skip(page.offset).take(page.limit);
+    let rows = rows.map(|row| row.iter().map(shown).collect()).collect();
+    Ok(Rows { rows, columns: table.columns, n_rows: 0 })
+}
+
+/// Some conversations as training lays them out.
+fn conversations_page(settings: &DataSettings, folder: &FilePath, page: Page) -> ApiResult<Conversations> {
+    let found = conversations(settings, folder)?;
+    let (all, _) = found.map_err(|problem| ApiError::invalid(problem.message))?;
+    let shown = all.iter().skip(page.offset).take(page.limit).map(|rounds| readable(rounds, settings));
+    Ok(Conversations { conversations: shown.collect(), n: all.len() as u64 })
 }
 
 /// All files as a zip archive

@@ -9,6 +9,7 @@ use tunesmith_formats::write_file;
 use tunesmith_store::DatasetRecord;
 use utoipa::ToSchema;
 
+use super::apart::count_apart;
 use super::settings::DataSettings;
 use super::tables::{TableFile, open_table, tables_of};
 use super::targets::n_classes;
@@ -94,14 +95,9 @@ impl Dataset {
     }
 
     /// Looks at the tables again: their number, rows and sizes, and the classes in them.
-    pub(crate) fn count(&mut self, folder: &Path) -> ApiResult<()> {
-        self.tables.clear();
-        for name in tables_of(folder)? {
-            let n_bytes = fs::metadata(folder.join(&name)).map_or(0, |file| file.len());
-            // A table that nobody uses may be broken.
-            let n_rows = open_table(folder, &name, None).map_or(0, |table| table.n_rows() as u64);
-            self.tables.push(TableFile { path: name, n_rows, n_bytes });
-        }
+    pub(crate) fn count(&mut self, state: &AppState, folder: &Path) -> ApiResult<()> {
+        let counted = count_apart(state, &self.settings, folder)?;
+        self.tables = counted.tables;
         let rows_of =
             |name: &str| self.tables.iter().find(|table| table.path == name).map(|table| table.n_rows);
         self.n_rows = rows_of(&self.settings.train_table).unwrap_or(0);
@@ -109,10 +105,31 @@ impl Dataset {
         self.n_bytes = self.tables.iter().map(|table| table.n_bytes).sum();
         self.problem_type.clone_from(&self.settings.problem_type);
         if self.settings.num_classes.is_none() {
-            self.settings.num_classes = n_classes(&self.settings, folder);
+            self.settings.num_classes = counted.num_classes;
         }
         Ok(())
     }
+}
+
+/// What is counted of tables.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Counted {
+    tables: Vec<TableFile>,
+    /// Where classes are learned and can be counted.
+    num_classes: Option<u64>,
+}
+
+/// Reads all tables of a folder.
+///
+/// # Errors
+/// The folder cannot be read; a table that nobody uses may be broken.
+pub(super) fn count(settings: &DataSettings, folder: &Path) -> ApiResult<Counted> {
+    let tables = tables_of(folder)?.into_iter().map(|path| {
+        let n_bytes = fs::metadata(folder.join(&path)).map_or(0, |file| file.len());
+        let n_rows = open_table(folder, &path, None).map_or(0, |table| table.n_rows() as u64);
+        TableFile { path, n_rows, n_bytes }
+    });
+    Ok(Counted { tables: tables.collect(), num_classes: n_classes(settings, folder) })
 }
 
 /// One data set.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tunesmith_config::ProblemType;
 use tunesmith_data::Conversation;
 use utoipa::ToSchema;
@@ -16,7 +16,7 @@ use crate::error::{ApiError, ApiResult};
 const MAX_BINS: u64 = 24;
 
 /// Counts over a data set.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Statistics {
     /// Conversations.
     pub n_conversations: u64,
@@ -35,7 +35,7 @@ pub(crate) struct Statistics {
 }
 
 /// Classes or numbers of one column.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct TargetStatistics {
     /// Its name.
     pub column: String,
@@ -47,7 +47,7 @@ pub(crate) struct TargetStatistics {
 }
 
 /// How many rows have a label.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct LabelCount {
     /// The number of the class.
     pub label: u64,
@@ -56,7 +56,7 @@ pub(crate) struct LabelCount {
 }
 
 /// How often which number is there.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct NumberHistogram {
     /// Ranges of equal width, from the smallest number to the largest.
     pub bins: Vec<NumberBin>,
@@ -73,7 +73,7 @@ pub(crate) struct NumberHistogram {
 }
 
 /// Numbers of a range; its upper end belongs to the next one, but for the last.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct NumberBin {
     /// Lower end.
     pub from: f64,
@@ -84,7 +84,7 @@ pub(crate) struct NumberBin {
 }
 
 /// How often which size is there.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Histogram {
     /// Ranges of equal width, from the smallest size on.
     pub bins: Vec<Bin>,
@@ -101,7 +101,7 @@ pub(crate) struct Histogram {
 }
 
 /// Sizes `from` to `to`, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Bin {
     /// Smallest size.
     pub from: u64,

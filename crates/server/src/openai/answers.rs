@@ -55,7 +55,7 @@ impl OpenAiError {
 
 impl From<ApiError> for OpenAiError {
     fn from(error: ApiError) -> Self {
-        Self::new(error.status.as_u16(), sentence(&error), None, error.code)
+        Self::new(error.status.as_u16(), sentence(&error), None, &error.code)
     }
 }
 
