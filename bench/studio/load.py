@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -120,9 +119,26 @@ def watch(address: str, paths: list[str]) -> None:
             heard[connection] += len(connection.recv(1 << 16))
 
 
-def upload(studio: Studio, n_bytes: int, bytes_per_sec: float) -> tuple[str, float]:
-    """Sends a table at the speed of a network, and returns its id and the seconds that it took."""
-    connection = http.client.HTTPConnection(studio.address, timeout=600)
+class Upload:
+    """A table that is sent at the speed of a network, by a process of the lowest priority: a client has its own machine."""
+
+    def __init__(self, studio: Studio, n_bytes: int, bytes_per_sec: float) -> None:
+        command = [sys.executable, __file__, "--upload", studio.address, str(n_bytes), str(bytes_per_sec)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: os.nice(19))
+
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def result(self) -> tuple[str, float]:
+        """Its id and the seconds that it took."""
+        text = self.process.communicate()[0]
+        if self.process.returncode != 0:
+            raise SystemExit("the upload failed")
+        return tuple(json.loads(text))
+
+
+def upload(address: str, n_bytes: int, bytes_per_sec: float) -> None:
+    connection = http.client.HTTPConnection(address, timeout=600)
     n_chunks = n_bytes // len(CHUNK)
     started = time.monotonic()
 
@@ -133,13 +149,13 @@ def upload(studio: Studio, n_bytes: int, bytes_per_sec: float) -> tuple[str, flo
                 time.sleep(ahead)
             yield CHUNK
 
-    connection.request("POST", "/api/v1/uploads?name=big.jsonl", body=chunks(), encode_chunked=False,
-                       headers={"X-Tunesmith": "1", "Content-Length": str(n_chunks * len(CHUNK)), "Content-Type": "application/octet-stream"})
+    headers = {"X-Tunesmith": "1", "Content-Length": str(n_chunks * len(CHUNK)), "Content-Type": "application/octet-stream"}
+    connection.request("POST", "/api/v1/uploads?name=big.jsonl", body=chunks(), headers=headers)
     answer = connection.getresponse()
     body = json.loads(answer.read())
     if answer.status != 201 or body["n_bytes"] != n_chunks * len(CHUNK):
         raise SystemExit(f"the upload failed: {answer.status} {body}")
-    return body["upload_id"], time.monotonic() - started
+    print(json.dumps([body["upload_id"], time.monotonic() - started]))
 
 
 def tokens_per_sec(steps: list[dict]) -> float:
@@ -149,6 +165,8 @@ def tokens_per_sec(steps: list[dict]) -> float:
 def main() -> None:
     if sys.argv[1:2] == ["--watch"]:
         return watch(sys.argv[2], sys.argv[3:])
+    if sys.argv[1:2] == ["--upload"]:
+        return upload(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--binary", required=True)
     options.add_argument("--clients", type=int, default=50)
@@ -171,26 +189,25 @@ def main() -> None:
             watchers = Watchers(studio, options.clients)
             n = len(studio.steps())
             started = time.monotonic()
-            sent = {}
-            sender = threading.Thread(target=lambda: sent.update(result=upload(studio, options.upload_mb << 20, options.mb_per_sec * 1e6)))
-            sender.start()
-            while time.monotonic() - started < options.secs or sender.is_alive():
+            sender = Upload(studio, options.upload_mb << 20, options.mb_per_sec * 1e6)
+            while time.monotonic() - started < options.secs or sender.is_running():
                 largest = max(largest, studio.memory_mb("VmRSS"))
                 time.sleep(0.5)
             loaded = studio.steps()[n + 1:]
             heard = watchers.close()
-            if min(heard) == 0 or "result" not in sent:
-                raise SystemExit(f"a client heard nothing, or the upload failed: {sorted(heard)[:3]}")
+            upload_id, upload_secs = sender.result()
+            if min(heard) == 0:
+                raise SystemExit("a client heard nothing")
             quiet += calm
             busy += loaded
             pairs.append(tokens_per_sec(loaded) / tokens_per_sec(calm))
             print(f"quiet {tokens_per_sec(calm):7.1f} tokens/s   busy {tokens_per_sec(loaded):7.1f} tokens/s   ratio {pairs[-1]:.3f}   "
-                  f"{len(heard)} clients heard {min(heard)} to {max(heard)} bytes, upload {sent['result'][1]:.1f} s, server {studio.memory_mb('VmRSS'):.0f} MiB", flush=True)
+                  f"{len(heard)} clients heard {min(heard)} to {max(heard)} bytes, upload {upload_secs:.1f} s, server {studio.memory_mb('VmRSS'):.0f} MiB", flush=True)
         print(f"all: quiet {tokens_per_sec(quiet):.1f}, busy {tokens_per_sec(busy):.1f} tokens/s, ratio {tokens_per_sec(busy) / tokens_per_sec(quiet):.3f}, "
               f"median of the rounds {statistics.median(pairs):.3f}; largest server {max(largest, studio.memory_mb('VmHWM')):.0f} MiB", flush=True)
         if options.imports:
             started = time.monotonic()
-            studio.finished(studio.call("POST", "/imports", {"source": {"kind": "upload", "upload_id": sent["result"][0]}}))
+            studio.finished(studio.call("POST", "/imports", {"source": {"kind": "upload", "upload_id": upload_id}}))
             print(f"import of the table: {time.monotonic() - started:.1f} s, largest server {studio.memory_mb('VmHWM'):.0f} MiB", flush=True)
     finally:
         studio.close()

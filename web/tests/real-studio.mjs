@@ -15,18 +15,20 @@ const NOWHERE = "http://127.0.0.1:9";
 export const binary = process.env.TUNESMITH_BINARY;
 export const needsBinary = { skip: binary ? false : "needs TUNESMITH_BINARY, the program" };
 
-/** A folder with a cache and a work folder; `start` runs a studio on it, and `remove` ends all that is there. */
-export function home() {
+/** A folder with a cache and a work folder; `start` runs a studio on it, and `remove` ends all that is there. Online it is as a user
+ * has it: no tiny model, and the network. */
+export function home({ isOnline = false } = {}) {
   const folder = mkdtempSync(join(tmpdir(), "studio-flow-"));
   const work = join(folder, "work");
   const model = join(folder, "cache", "models", "tiny.gguf");
   mkdirSync(dirname(model), { recursive: true });
-  copyFileSync(TINY, model);
+  if (!isOnline) copyFileSync(TINY, model);
   const running = new Set();
   return {
     model,
     async start({ port = 0 } = {}) {
-      const env = { ...process.env, TUNESMITH_CACHE: join(folder, "cache"), HF_ENDPOINT: NOWHERE, PIP_INDEX_URL: `${NOWHERE}/simple` };
+      const cache = (isOnline && process.env.TUNESMITH_CACHE) || join(folder, "cache");
+      const env = { ...process.env, TUNESMITH_CACHE: cache, ...(isOnline ? {} : { HF_ENDPOINT: NOWHERE, PIP_INDEX_URL: `${NOWHERE}/simple` }) };
       delete env.TUNESMITH_PASSWORD;
       const child = spawn(binary, ["studio", "--port", String(port), "--no-open", "--workdir", work], { cwd: folder, env, stdio: ["ignore", "pipe", "inherit"] });
       const ended = new Promise((resolve) => child.once("exit", resolve));

@@ -24,7 +24,7 @@ const PAGES = [
     await page.getByRole("heading", { name: "Preview" }).waitFor();
   }],
   ["dataset-classes", "/datasets/ticket-topics"], ["dataset-classes-statistics", "/datasets/ticket-topics?tab=statistics"], ["dataset-numbers-statistics", "/datasets/review-scores?tab=statistics"],
-  ["dataset-classes-columns", "/datasets/ticket-topics?tab=summary", async (page) => page.getByRole("button", { name: "Change" }).click()],
+  ["dataset-classes-columns", "/datasets/ticket-topics?tab=summary", async (page) => page.getByRole("button", { name: "Change", exact: true }).click()],
   ["new", "/experiments/new?dataset=home-commands&sample=1"],
   ["new-all", "/experiments/new?dataset=home-commands", async (page) => {
     await page.getByRole("button", { name: "All settings" }).click();

@@ -4,7 +4,7 @@
 //! blocks, so every step pays for fresh pages again: the system zeroes them one by one, which on a virtual machine takes
 //! longer than the arithmetic that fills them. mimalloc serves blocks up to 2 GiB from arenas; without purging a step
 //! finds the pages of the step before. What the process holds then stays at its peak, which a training process reaches
-//! again every step.
+//! again every step. A server's peak is no measure of what it needs next: `give_back` lets it return what it frees.
 //!
 //! A block that cannot be had ends the process with a message: what a run needs next is what it needs, so there is nothing
 //! else to try.
@@ -15,6 +15,7 @@
 #![expect(unsafe_code, reason = "a global allocator is an unsafe trait, and the options are C functions")]
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::ffi::c_long;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use libmimalloc_sys::{_mi_option_last, mi_option_set, mi_option_t};
@@ -29,6 +30,15 @@ const PURGE_DELAY: mi_option_t = 15;
 
 // Another length of that list is another list: look up the place above again.
 const _: () = assert!(_mi_option_last == 47);
+
+/// mimalloc's own delay, which a program that waits most of its time can afford.
+const SOON: c_long = 10;
+
+/// From now on, memory that is freed goes back to the system. To be called before other threads are started.
+pub(crate) fn give_back() {
+    // SAFETY: the place is within the list (compared above) and takes any number; no other thread sets options.
+    unsafe { mi_option_set(PURGE_DELAY, SOON) };
+}
 
 /// mimalloc with this program's options.
 pub(crate) struct Allocator {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use axum::http::StatusCode;
@@ -112,12 +113,20 @@ impl ServerError {
     }
 }
 
+/// Threads that answer requests: the machine's cores are for training.
+const MAX_WORKERS: usize = 4;
+
 /// Serves until the process is asked to end, on a runtime of its own. `on_ready` gets the address, port included.
 ///
 /// # Errors
 /// As [`serve`].
 pub fn run(options: ServeOptions, on_ready: impl FnOnce(SocketAddr) + Send) -> Result<(), ServerError> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(options, on_ready))
+    let n_cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(n_cores.min(MAX_WORKERS))
+        .enable_all()
+        .build()?
+        .block_on(serve(options, on_ready))
 }
 
 /// Serves until the process is asked to end.

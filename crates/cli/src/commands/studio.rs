@@ -8,6 +8,7 @@ use clap::Args;
 use tunesmith_ops::COMPILED_BACKENDS;
 use tunesmith_server::{Access, ServeOptions, ServerError, run as serve};
 
+use crate::allocator;
 use crate::failure::{Exit, Failure};
 use crate::model_store;
 use crate::terminal::{Style, Terminal};
@@ -46,6 +47,7 @@ pub(crate) struct StudioArgs {
 
 /// Serves until Ctrl-C.
 pub(crate) fn run(args: &StudioArgs, terminal: &Terminal) -> Result<(), Failure> {
+    allocator::give_back();
     let program = env::current_exe().map_err(|error| {
         Failure::new(Exit::Internal, format!("cannot tell where this program is: {error}"))
     })?;

@@ -1,10 +1,10 @@
 //! The events of one run as a stream that can be taken up again, its curves, and its log.
 
 use std::convert::Infallible;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -25,6 +26,11 @@ use crate::state::AppState;
 
 /// How often it is looked for more lines.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often the run itself is looked at while its file does not grow.
+const LOOK_CLOSELY_EVERY: Duration = Duration::from_secs(1);
+/// Looks of all streams at the same time. Many clients that each look on a thread of their own would need as many threads, and
+/// their memory, for what takes microseconds.
+static LOOKS: Semaphore = Semaphore::const_new(2);
 /// How often a quiet stream says that it lives.
 const PING: Duration = Duration::from_secs(15);
 /// The most of a log that one answer has.
@@ -69,6 +75,8 @@ struct Teller {
     id: String,
     path: PathBuf,
     place: Place,
+    /// When it was looked for more than the length of the file.
+    looked: Option<Instant>,
     /// The run had ended before the last look found nothing more.
     is_over: bool,
     /// The end was told.
@@ -103,6 +111,7 @@ async fn events(
         id,
         path,
         place: place.flatten().unwrap_or_default(),
+        looked: None,
         is_over: false,
         is_done: false,
     };
@@ -119,14 +128,12 @@ impl Teller {
             return None;
         }
         loop {
-            let (path, place) = (self.path.clone(), self.place);
-            let found = tokio::task::spawn_blocking(move || lines_after(&path, place)).await;
-            match found {
-                Ok(Ok(Found::Cut)) => {
+            let status = match self.look().await {
+                Some(Seen::Cut) => {
                     self.place = Place::default();
                     return Some((vec![Ok(rewind())], self));
                 }
-                Ok(Ok(Found::Lines(lines))) if !lines.is_empty() => {
+                Some(Seen::Lines(lines)) => {
                     self.is_over = false;
                     self.place = lines.last().map_or(self.place, |(place, _)| *place);
                     return Some((
@@ -135,17 +142,11 @@ impl Teller {
                     ));
                 }
                 // A file that cannot be read now is looked at again.
-                _ => {}
-            }
-            let id = self.id.clone();
-            let summary = act(&self.state, move |_, runs| Ok(runs.get(&id)?.0)).await;
-            let status = match summary {
-                Ok(summary) if summary.status.is_active() || summary.queue_position.is_some() => {
+                Some(Seen::Nothing) | None => {
                     tokio::time::sleep(LOOK_EVERY).await;
                     continue;
                 }
-                Ok(summary) => json!(summary.status),
-                Err(_) => json!("deleted"),
+                Some(Seen::End(status)) => status,
             };
             // One more look after it was seen to have ended: what it wrote last is there then.
             if self.is_over {
@@ -156,6 +157,46 @@ impl Teller {
             self.is_over = true;
         }
     }
+
+    async fn look(&mut self) -> Option<Seen> {
+        // Most looks find a file as long as it was, which is asked in a microsecond: a thread is for the others.
+        let is_as_long = fs::metadata(&self.path).is_ok_and(|file| file.len() == self.place.offset);
+        if is_as_long && self.looked.is_some_and(|looked| looked.elapsed() < LOOK_CLOSELY_EVERY) {
+            return Some(Seen::Nothing);
+        }
+        self.looked = Some(Instant::now());
+        let _turn = LOOKS.acquire().await.ok()?;
+        let (state, id, path, place) = (self.state.clone(), self.id.clone(), self.path.clone(), self.place);
+        tokio::task::spawn_blocking(move || {
+            match lines_after(&path, place) {
+                Ok(Found::Cut) => return Some(Seen::Cut),
+                Ok(Found::Lines(lines)) if !lines.is_empty() => return Some(Seen::Lines(lines)),
+                _ => {}
+            }
+            Some(match state.runs.supervisor().ok()?.get(&id) {
+                Ok((summary, ..)) if summary.status.is_active() || summary.queue_position.is_some() => {
+                    Seen::Nothing
+                }
+                Ok((summary, ..)) => Seen::End(json!(summary.status)),
+                Err(_) => Seen::End(json!("deleted")),
+            })
+        })
+        .await
+        .ok()
+        .flatten()
+    }
+}
+
+/// What a look finds.
+enum Seen {
+    /// New lines, at least one.
+    Lines(Vec<(Place, String)>),
+    /// The file was cut.
+    Cut,
+    /// Nothing new, of a run that goes on.
+    Nothing,
+    /// Nothing new, of a run with this status that has ended.
+    End(Value),
 }
 
 fn message(place: Place, line: String) -> Event {
