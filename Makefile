@@ -4,7 +4,7 @@ CARGO ?= cargo
 
 .DEFAULT_GOAL := help
 .PHONY: help demo build install setup-dev test test-unit test-arm64 test-cuda test-mps test-vulkan test-web test-studio check fmt docs \
-	wave llmstudio web screenshots bench-train bench-curves toolchain nextest pages
+	wave llmstudio web screenshots bench-train bench-curves bench-studio toolchain nextest pages
 
 help: ## show this list
 	@grep -E '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9 -]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -80,9 +80,14 @@ bench-train: $(if $(BINARY),,build) ## compare speed and memory with a PyTorch l
 bench-curves: $(if $(BINARY),,build) ## compare loss curves with a PyTorch loop's: bench/README.md
 	@python3 bench/train/curves.py $(BENCH)
 
+bench-studio: $(if $(BINARY),,build) ## first visit to first answer in a browser; training while others watch and upload
+	cd web && TUNESMITH_BINARY="$(abspath $(RELEASE))" CHROMIUM="$$(../scripts/chromium)" node tests/measure-first-run.mjs
+	@python3 bench/studio/load.py --binary $(RELEASE) $(BENCH_OPTIONS)
+
 # What both comparisons are told.
 DATA ?= $(if $(TUNESMITH_SHARED),$(TUNESMITH_SHARED)/data/gsm8k/train.jsonl,train.jsonl)
-BENCH = --binary $(or $(BINARY),$(or $(CARGO_TARGET_DIR),target)/release/tunesmith) \
+RELEASE = $(or $(BINARY),$(or $(CARGO_TARGET_DIR),target)/release/tunesmith)
+BENCH = --binary $(RELEASE) \
 	--peer-python $(or $(PEER_PY),$(error PEER_PY is missing: see bench/README.md)) \
 	--peer-model $(or $(PEER_MODEL),$(error PEER_MODEL is missing: see bench/README.md)) \
 	--data $(DATA) $(if $(MODEL),--model $(MODEL)) $(if $(STEPS),--steps $(STEPS)) $(if $(JSON),--json) $(BENCH_OPTIONS)

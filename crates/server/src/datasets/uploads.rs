@@ -9,7 +9,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, BufWriter};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -20,6 +20,8 @@ use crate::state::AppState;
 use crate::workdir::checked_id;
 
 const PREFIX: &str = "upload-";
+/// What is written at a time: each write is a visit to another thread.
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// A file that has arrived.
 #[derive(Debug, Serialize, ToSchema)]
@@ -61,7 +63,8 @@ async fn upload(
     fs::create_dir(&folder.path).map_err(|error| ApiError::io(&folder.path, "create", &error))?;
     let path = folder.path.join(&name);
     let failed = |error: std::io::Error| ApiError::io(&path, "write", &error);
-    let mut file = tokio::fs::File::create(&path).await.map_err(failed)?;
+    let file = tokio::fs::File::create(&path).await.map_err(failed)?;
+    let mut file = BufWriter::with_capacity(BUFFER_BYTES, file);
     let mut n_bytes = 0_u64;
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {

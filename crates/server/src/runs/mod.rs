@@ -24,6 +24,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tunesmith_platform::gpu::{Detection, SystemProbe};
 use tunesmith_store::ExperimentRecord;
 use utoipa_axum::router::OpenApiRouter;
@@ -171,12 +172,16 @@ fn publish(state: &AppState, supervisor: &Supervisor) {
     }
 }
 
+/// What is done at the same time. Actions are short; a thread for each of many clients that come at once would keep its memory.
+static ACTIONS: Semaphore = Semaphore::const_new(4);
+
 /// Does something with the experiments on a thread for blocking things, and tells what has changed by it.
 pub(crate) async fn act<T: Send + 'static>(
     state: &AppState,
     what: impl FnOnce(&AppState, &Supervisor) -> ApiResult<T> + Send + 'static,
 ) -> ApiResult<T> {
     let state = state.clone();
+    let _turn = ACTIONS.acquire().await.map_err(|error| ApiError::internal(error.to_string()))?;
     tokio::task::spawn_blocking(move || {
         let supervisor = state.runs.supervisor()?;
         let outcome = what(&state, supervisor);
