@@ -39,6 +39,7 @@ impl ExperimentConfig {
         self.check_choices(&mut findings);
         self.check_labels(&mut findings);
         self.check_packing(&mut findings);
+        self.check_augmentation(&mut findings);
         self.check_generation(&mut findings);
         self.check_device(&mut findings);
         findings.extend(support::findings(self));
@@ -185,6 +186,35 @@ impl ExperimentConfig {
                 format!("wrapped does not fit {}: its samples must stay whole", self.problem_type),
                 "set training.packing to samples or rows",
             ));
+        }
+    }
+
+    /// Random changes that would change what is learned instead of varying it.
+    fn check_augmentation(&self, findings: &mut Vec<Finding>) {
+        let augmentation = &self.augmentation;
+        if augmentation.token_mask_probability > 0.0 && self.problem_type == ProblemType::DpoModeling {
+            findings.push(error(
+                "augmentation.token_mask_probability",
+                "two answers are compared by the probabilities of all their tokens; with other tokens masked in each, \
+                 chance would decide which is better"
+                    .to_owned(),
+                "set it to 0; augmentation.neftune_noise_alpha varies preferences, too",
+            ));
+        }
+        let has_rounds = !matches!(
+            self.problem_type,
+            ProblemType::CausalClassificationModeling | ProblemType::CausalRegressionModeling
+        );
+        let of_rounds = [
+            ("augmentation.skip_parent_probability", augmentation.skip_parent_probability),
+            ("augmentation.random_parent_probability", augmentation.random_parent_probability),
+        ];
+        for (field, probability) in of_rounds {
+            if probability > 0.0 && !has_rounds {
+                let message =
+                    format!("{} has no conversations, so there are no earlier rounds", self.problem_type);
+                findings.push(error(field, message, "set it to 0"));
+            }
         }
     }
 

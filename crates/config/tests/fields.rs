@@ -343,7 +343,18 @@ fn what_does_not_go_together_is_found() {
             "tokenizer.json",
         ),
         (&[("use_dora", "true")], Level::Error, "training.use_dora", "DoRA"),
-        (&[("neftune_noise_alpha", "5")], Level::Error, "augmentation.neftune_noise_alpha", "not built"),
+        (
+            &[("problem_type", "text_dpo_modeling"), ("token_mask_probability", "0.1")],
+            Level::Error,
+            "augmentation.token_mask_probability",
+            "chance",
+        ),
+        (
+            &[("problem_type", "text_causal_regression_modeling"), ("random_parent_probability", "0.1")],
+            Level::Error,
+            "augmentation.random_parent_probability",
+            "no conversations",
+        ),
         (&[("num_beams", "2")], Level::Error, "prediction.num_beams", "beam"),
         (
             &[("problem_type", "text_sequence_to_sequence_modeling")],
@@ -375,6 +386,7 @@ fn what_does_not_go_together_is_found() {
 #[test]
 fn settings_that_are_switched_off_are_not_complained_about() {
     assert_eq!(findings(&[("use_dora", "true"), ("lora", "false")]), []);
+    assert_eq!(findings(&[("neftune_noise_alpha", "5"), ("skip_parent_probability", "0.2")]), []);
     assert_eq!(findings(&[("temperature", "0.7"), ("do_sample", "true")]), []);
     assert_eq!(findings(&[("number_of_workers", "8")]), []);
     assert_eq!(findings(&[("tokenizer_kwargs", r#"{"add_prefix_space": true}"#)]), []);

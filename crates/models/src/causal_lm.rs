@@ -238,9 +238,10 @@ impl CausalLm {
         tokens: &TokenBatch<'_>,
         labels: &[i64],
         weights: &[f32],
-        which: LossPass,
+        which: LossPass<'_>,
     ) -> Result<StepLosses> {
         self.check_labelled(tokens, labels, weights)?;
+        which.check(tokens.segments)?;
         step::losses(self, *tokens, labels, weights, which)
     }
 
@@ -250,7 +251,7 @@ impl CausalLm {
         tokens: &TokenBatch<'_>,
         labels: &[i64],
         weights: &[f32],
-        options: &StepOptions,
+        options: &StepOptions<'_>,
     ) -> Result<StepResult> {
         let mut sums = GradientSums::default();
         let StepLosses { loss, per_token } =
@@ -264,10 +265,11 @@ impl CausalLm {
         tokens: &TokenBatch<'_>,
         labels: &[i64],
         weights: &[f32],
-        options: &StepOptions,
+        options: &StepOptions<'_>,
         sums: &mut GradientSums,
     ) -> Result<StepLosses> {
         self.check_labelled(tokens, labels, weights)?;
+        options.check(tokens.segments)?;
         step::add_gradients(self, *tokens, labels, weights, options, sums)
     }
 
@@ -299,6 +301,7 @@ impl CausalLm {
 
     pub(crate) fn run_blocks(&self, pass: &mut Pass<'_>) -> Tensor<2> {
         let x = self.family.embed(pass);
+        let x = pass.noised(x);
         (0..self.family.n_blocks()).fold(x, |x, block_idx| self.family.block(block_idx, x, pass))
     }
 }

@@ -16,6 +16,7 @@
 mod backward;
 mod causal_lm;
 pub mod counter;
+mod embedding_noise;
 mod error;
 mod family;
 mod gpt2;
@@ -37,6 +38,7 @@ mod slices;
 mod step;
 
 pub use causal_lm::CausalLm;
+pub use embedding_noise::EmbeddingNoise;
 pub use error::{ModelError, Result};
 pub use gradient_sums::GradientSums;
 pub use loading::LoadOptions;

@@ -8,6 +8,7 @@ use tunesmith_ops::{
 };
 
 use crate::counter::mix;
+use crate::embedding_noise::EmbeddingNoise;
 use crate::error::{ModelError, Result};
 use crate::gradient_sums::GradientSums;
 use crate::parameters::{Parameter, ParameterStore};
@@ -63,6 +64,7 @@ pub(crate) struct Pass<'a> {
     cache: Option<&'a mut KvCache>,
     has_used_trainable: bool,
     compute: Compute,
+    noise: Option<EmbeddingNoise<'a>>,
 }
 
 impl<'a> Pass<'a> {
@@ -81,6 +83,7 @@ impl<'a> Pass<'a> {
             cache: None,
             has_used_trainable: false,
             compute: parameters.compute(),
+            noise: None,
         }
     }
 
@@ -105,6 +108,19 @@ impl<'a> Pass<'a> {
     /// The same pass with the adapter switched off.
     pub(crate) fn without_adapter(self) -> Self {
         Self { has_adapter: false, ..self }
+    }
+
+    /// The same pass with noise on the embeddings.
+    pub(crate) fn with_noise(self, noise: Option<EmbeddingNoise<'a>>) -> Self {
+        Self { noise, ..self }
+    }
+
+    /// The embedded tokens x [N,C] with this pass's noise, if it has some.
+    pub(crate) fn noised(&self, x: Tensor<2>) -> Tensor<2> {
+        match &self.noise {
+            Some(noise) => noise.added_to(x, self.tokens.segments),
+            None => x,
+        }
     }
 
     /// Whether the low-rank branches take part.

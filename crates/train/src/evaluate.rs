@@ -10,14 +10,14 @@ use crate::error::TrainError;
 use crate::stop::StopFlag;
 
 /// How validation samples are run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EvaluateOptions {
     /// Tokens of a batch at most; a longer sample is a batch of its own. Changes speed and memory only.
     pub max_batch_tokens: usize,
     /// Chooses what [`Figures::loss`] is.
     pub loss_function: LossFunction,
     /// The model as it is, or with its adapter switched off.
-    pub pass: LossPass,
+    pub pass: LossPass<'static>,
 }
 
 /// What an evaluation found.
@@ -124,7 +124,11 @@ pub(crate) fn n_fitting(samples: &[TokenSample], max_batch_tokens: usize) -> usi
 
 /// Cross-entropy of each token of the samples laid end to end; 0 where there is no label. Samples without tokens are
 /// passed over.
-fn per_token_losses(model: &CausalLm, batch: &[TokenSample], pass: LossPass) -> Result<Vec<f32>, TrainError> {
+fn per_token_losses(
+    model: &CausalLm,
+    batch: &[TokenSample],
+    pass: LossPass<'_>,
+) -> Result<Vec<f32>, TrainError> {
     let lengths: Vec<usize> = batch.iter().flat_map(TokenSample::texts).map(|text| text.len()).collect();
     let segments = Segments::new(&lengths);
     if segments.n_tokens() == 0 {

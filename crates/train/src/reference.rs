@@ -21,6 +21,26 @@ pub(crate) struct References {
     by_row: BTreeMap<usize, [TextLoss; 2]>,
 }
 
+/// The references of a run's training data, epoch by epoch.
+#[derive(Clone, Debug)]
+pub(crate) enum EpochReferences {
+    /// Of the samples that every epoch has.
+    Same(References),
+    /// Of each epoch's own samples.
+    Each(Vec<References>),
+}
+
+impl EpochReferences {
+    /// Those of the epoch `epoch_idx`, which must be one of the run.
+    pub(crate) fn of(&self, epoch_idx: usize) -> &References {
+        const NONE: &References = &References { by_row: BTreeMap::new() };
+        match self {
+            Self::Same(references) => references,
+            Self::Each(of_epochs) => of_epochs.get(epoch_idx).unwrap_or(NONE),
+        }
+    }
+}
+
 impl References {
     /// Runs `model`, which must be as the run starts, over the samples. `None` when `stop` was raised meanwhile.
     pub(crate) fn compute(

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use tunesmith_config::{ExperimentConfig, SaveCheckpoint};
-use tunesmith_data::{Assembler, SampleSet};
+use tunesmith_data::{Assembler, SampleSet, TrainingSet};
 use tunesmith_formats::atomic::write_file;
 use tunesmith_models::CausalLm;
 
@@ -25,15 +25,15 @@ use crate::optimizer::Optimizer;
 use crate::plan::RunPlan;
 use crate::profile::Profiler;
 use crate::record::RunRecord;
-use crate::reference::References;
+use crate::reference::{EpochReferences, References};
 use crate::run_folder::RunFolder;
 use crate::saved_run::base_name;
-use crate::setup::{Prepared, choose_seed, prepare};
+use crate::setup::{EpochSizes, Prepared, choose_seed, prepare};
 use crate::state::TrainState;
 use crate::status::{RunStatus, Status};
 use crate::stop::StopFlag;
 use crate::summary::RunSummary;
-use crate::trainer::{Outcome, Pace, Trainer, epoch_batches};
+use crate::trainer::{Outcome, Pace, Trainer};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -112,7 +112,7 @@ fn work(
     }
     write_config(folder, config)?;
 
-    let plan = plan(config, seed, &prepared);
+    let plan = plan(config, &prepared.epochs);
     journal.set_status(|status| status.n_steps = plan.n_steps())?;
     let Prepared {
         mut model,
@@ -120,17 +120,18 @@ fn work(
         source,
         trainability,
         train,
+        epochs,
         validation,
         validation_conversations,
         record,
         device,
     } = prepared;
     let assembler = Assembler::new(config, &tokenizer)?;
-    let train_references = references(config, &model, &train, journal, stop)?;
+    let train_references = epoch_references(config, &model, &train, journal, stop)?;
     let validation_references = references(config, &model, &validation, journal, stop)?;
     let mut optimizer = Optimizer::new(&config.training, model.parameters());
     let saved = found.as_ref().map(|found| found.state.progress());
-    let started = run_started(config, &record, &plan, [&train, &validation]);
+    let started = run_started(config, &record, &plan, [train.unchanged(), &validation]);
     let state = match found {
         Some(found) => {
             checkpoint::load_weights(&found.path, &mut model)?;
@@ -153,7 +154,7 @@ fn work(
         }
     };
 
-    let longest_sample = train.samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
+    let longest_sample = epochs.longest_sample;
     let forecast = MemoryForecast::of(&source, config, longest_sample, model.device());
     let free_bytes = device.free_memory_bytes();
     journal.note(NoteLevel::Info, &forecast.describe(free_bytes))?;
@@ -247,12 +248,24 @@ fn check_unchanged(
     Ok(())
 }
 
-fn plan(config: &ExperimentConfig, seed: u64, prepared: &Prepared) -> RunPlan {
+fn plan(config: &ExperimentConfig, epochs: &EpochSizes) -> RunPlan {
     let training = &config.training;
-    let n_micro_batches =
-        |epoch_idx| epoch_batches(config, &prepared.train, seed, epoch_idx).n_micro_batches();
-    let micro_batches = (0..training.epochs).map(n_micro_batches).collect();
-    RunPlan::new(micro_batches, training.grad_accumulation, training.evaluation_epochs)
+    RunPlan::new(epochs.micro_batches.clone(), training.grad_accumulation, training.evaluation_epochs)
+}
+
+/// What the model as the run starts thinks of the preferences of each epoch.
+fn epoch_references(
+    config: &ExperimentConfig,
+    model: &CausalLm,
+    train: &TrainingSet,
+    journal: &mut Journal<'_>,
+    stop: &StopFlag,
+) -> Result<EpochReferences, TrainError> {
+    if !train.changes_rounds() {
+        return Ok(EpochReferences::Same(references(config, model, train.unchanged(), journal, stop)?));
+    }
+    let of_epoch = |epoch_idx| references(config, model, &*train.epoch(epoch_idx)?, journal, stop);
+    Ok(EpochReferences::Each((0..config.training.epochs).map(of_epoch).collect::<Result<_, _>>()?))
 }
 
 /// What the model as the run starts thinks of the preferences of a set; nothing where there are none.

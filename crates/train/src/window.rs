@@ -5,7 +5,9 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 use tunesmith_config::LossFunction;
 use tunesmith_data::{BatchPlan, IGNORED_LABEL, MicroBatch, SampleSet, token_weights};
-use tunesmith_models::{CausalLm, GradientSums, LossPass, Recompute, ScoreLoss, StepOptions, TokenBatch};
+use tunesmith_models::{
+    CausalLm, EmbeddingNoise, GradientSums, LossPass, Recompute, ScoreLoss, StepOptions, TokenBatch,
+};
 use tunesmith_ops::Segments;
 
 use crate::error::TrainError;
@@ -31,6 +33,8 @@ pub(crate) struct WindowRequest<'a> {
     /// Of the samples, where preferences are learned against a reference.
     pub(crate) references: &'a References,
     pub(crate) recompute: Recompute,
+    /// Strength of the noise on embeddings; 0 switches it off.
+    pub(crate) noise_alpha: f64,
     pub(crate) seed: u64,
 }
 
@@ -121,7 +125,8 @@ fn add_token_gradients(
         // A micro-batch without labels adds nothing to loss and gradient.
         if n_labelled(batch) > 0 {
             let segments = Segments::new(&batch.segment_lengths);
-            let options = request.options(micro_batch_idx);
+            let noise_keys = request.noise_keys(batch);
+            let options = request.options(micro_batch_idx, &noise_keys);
             let result =
                 model.add_gradients(&tokens(batch, &segments), &batch.labels, weights, &options, sums)?;
             check_finite(request, batch, result.loss, &result.per_token)?;
@@ -150,7 +155,8 @@ fn add_score_gradients(
             return Ok(None);
         }
         let segments = Segments::new(&batch.segment_lengths);
-        let options = request.options(micro_batch_idx);
+        let noise_keys = request.noise_keys(batch);
+        let options = request.options(micro_batch_idx, &noise_keys);
         let targets = batch.values.concat();
         let weights = vec![weight; batch.sample_rows.len()];
         let tokens = tokens(batch, &segments);
@@ -193,7 +199,8 @@ fn preference_step(
         let segments = Segments::new(&batch.segment_lengths);
         let ones: Vec<f32> =
             batch.labels.iter().map(|label| f32::from(u8::from(*label != IGNORED_LABEL))).collect();
-        let which = LossPass::Training { dropout_key: request.options(micro_batch_idx).dropout_key };
+        let noise_keys = request.noise_keys(batch);
+        let which = LossPass::Training(request.options(micro_batch_idx, &noise_keys));
         let result = model.losses_in(&tokens(batch, &segments), &batch.labels, &ones, which)?;
         check_finite(request, batch, result.loss, &result.per_token)?;
         let texts: Vec<TextLoss> = segments
@@ -244,11 +251,22 @@ fn preference_step(
 }
 
 impl WindowRequest<'_> {
-    fn options(&self, micro_batch_idx: usize) -> StepOptions {
+    /// A key for each segment of the batch, which it has however the samples are packed.
+    fn noise_keys(&self, batch: &MicroBatch) -> Vec<u64> {
+        let key = |(sample_idx, place): &(usize, usize)| {
+            let position = [self.epoch_idx as u64, *sample_idx as u64, *place as u64];
+            derive_key(self.seed, KeyUse::EmbeddingNoise, &position)
+        };
+        if self.noise_alpha > 0.0 { batch.segment_origins.iter().map(key).collect() } else { Vec::new() }
+    }
+
+    fn options<'k>(&self, micro_batch_idx: usize, noise_keys: &'k [u64]) -> StepOptions<'k> {
         let position = [self.epoch_idx as u64, micro_batch_idx as u64];
         StepOptions {
             recompute: self.recompute,
             dropout_key: derive_key(self.seed, KeyUse::Dropout, &position),
+            noise: (self.noise_alpha > 0.0)
+                .then(|| EmbeddingNoise { alpha: self.noise_alpha as f32, keys: noise_keys }),
         }
     }
 

@@ -100,7 +100,7 @@ fn check_training(
     let mut worst = 0.0f64;
     for (step_idx, expected) in golden["train_losses"].as_array().unwrap().iter().enumerate() {
         let recompute = if step_idx % 2 == 1 { Recompute::EveryBlock } else { Recompute::Off };
-        let result = step(model, packed, StepOptions { recompute, dropout_key: 0 });
+        let result = step(model, packed, StepOptions { recompute, dropout_key: 0, ..StepOptions::default() });
         worst = worst.max((result.loss - expected.as_f64().unwrap()).abs());
         for (parameter_idx, gradient) in result.gradients {
             let state = std::mem::take(&mut states[parameter_idx]);

@@ -41,7 +41,7 @@ impl Answers {
         self.labels[range].iter().filter(|label| **label >= 0).count()
     }
 
-    fn log_probabilities(&self, model: &CausalLm, which: LossPass, reduction: Reduction) -> Vec<f64> {
+    fn log_probabilities(&self, model: &CausalLm, which: LossPass<'_>, reduction: Reduction) -> Vec<f64> {
         let weights = vec![1.0; self.labels.len()];
         let losses = model.losses_in(&self.tokens(), &self.labels, &weights, which).unwrap().per_token;
         let answers = self.segments.ranges();
@@ -82,7 +82,7 @@ fn check(model: &CausalLm, answers: &Answers, case: &serde_json::Value, beta: f6
     let reduction = loss.reduction();
 
     let options = StepOptions::default();
-    let which = LossPass::Training { dropout_key: options.dropout_key };
+    let which = LossPass::Training(options);
     let policy = answers.log_probabilities(model, which, reduction);
     let reference = match model.has_adapter() {
         true => answers.log_probabilities(model, LossPass::WithoutAdapter, reduction),

@@ -54,7 +54,7 @@ fn weights(folder: &RunFolder) -> Vec<Vec<u8>> {
 }
 
 /// Runs an experiment once in one go and once with a kill after each of `kills` event lines, and compares.
-fn check(bench: &Bench, changes: &[(&str, &str)], kills: &[usize]) {
+pub(crate) fn check_resuming(bench: &Bench, changes: &[(&str, &str)], kills: &[usize]) {
     bench.run("whole", changes).unwrap();
     let config = bench.path("cfg.yaml");
     std::fs::write(&config, bench.config(changes).to_yaml()).unwrap();
@@ -83,20 +83,20 @@ fn check(bench: &Bench, changes: &[(&str, &str)], kills: &[usize]) {
 
 #[test]
 fn kills_with_a_checkpoint_at_every_step() {
-    check(&Bench::new(), &[OFTEN], &[0, 1, 2, 3, 5, 6, 8, 11, 12, 15, 19, 22, 24]);
+    check_resuming(&Bench::new(), &[OFTEN], &[0, 1, 2, 3, 5, 6, 8, 11, 12, 15, 19, 22, 24]);
 }
 
 #[test]
 fn kills_with_checkpoints_at_evaluations_only() {
     let seldom = [("training.checkpoint_interval_secs", "0"), ("training.log_every_steps", "2")];
-    check(&Bench::new(), &seldom, &[1, 3, 4, 4, 6, 9, 10, 12]);
+    check_resuming(&Bench::new(), &seldom, &[1, 3, 4, 4, 6, 9, 10, 12]);
 }
 
 #[test]
 fn kills_of_a_run_that_keeps_the_best_weights() {
     let changes =
         [OFTEN, ("training.save_checkpoint", "best"), ("training.evaluate_before_training", "true")];
-    check(&Bench::new(), &changes, &[1, 2, 4, 7, 10, 14, 18, 23]);
+    check_resuming(&Bench::new(), &changes, &[1, 2, 4, 7, 10, 14, 18, 23]);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn kills_with_a_compact_base_and_bfloat16_products() {
     for dtype in ["bfloat16", "int8", "int4"] {
         let changes =
             [OFTEN, ("architecture.backbone_dtype", dtype), ("environment.mixed_precision", "true")];
-        check(&Bench::new(), &changes, &[2, 9, 15]);
+        check_resuming(&Bench::new(), &changes, &[2, 9, 15]);
     }
 }
 
