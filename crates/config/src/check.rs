@@ -235,6 +235,14 @@ impl ExperimentConfig {
                 "set a temperature such as 0.7",
             ));
         }
+        if prediction.num_beams > 1 && prediction.do_sample && prediction.temperature > 0.0 {
+            findings.push(error(
+                "prediction.num_beams",
+                "is above 1 while prediction.do_sample is true: beams follow the likeliest texts, and drawing leaves them"
+                    .to_owned(),
+                "set prediction.do_sample to false, or prediction.num_beams to 1",
+            ));
+        }
         if prediction.min_length_inference > prediction.max_length_inference {
             findings.push(warning(
                 "prediction.min_length_inference",

@@ -149,13 +149,6 @@ const GAPS: &[Gap] = &[
         hint: Some("set prediction.metric to Perplexity to silence this"),
     },
     Gap {
-        field: "prediction.num_beams",
-        level: Level::Error,
-        is_hit: |c| c.prediction.num_beams > 1,
-        message: "beam search is not built; a single text would be another answer",
-        hint: Some("set it to 1"),
-    },
-    Gap {
         field: "logging.log_step_size",
         level: Level::Warning,
         is_hit: |c| c.logging.log_step_size == LogStepSize::Relative,

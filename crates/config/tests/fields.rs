@@ -80,7 +80,7 @@ fn defaults_are_those_of_upstream() {
         prediction.metric_gpt_template=general prediction.min_length_inference=2
         prediction.max_length_inference=256 prediction.max_time=0.0 prediction.batch_size_inference=0
         prediction.do_sample=false prediction.num_beams=1 prediction.temperature=0.0
-        prediction.repetition_penalty=1.0 prediction.stop_tokens='' prediction.top_k=0 prediction.top_p=1.0
+        prediction.repetition_penalty=1.0 prediction.stop_tokens='' prediction.top_k=0 prediction.top_p=1.0 prediction.min_p=0.0
         prediction.num_history=4
         environment.gpus=[] environment.mixed_precision=true environment.mixed_precision_dtype=bfloat16
         environment.compile_model=false environment.use_deepspeed=false environment.deepspeed_method=ZeRO2
@@ -355,7 +355,12 @@ fn what_does_not_go_together_is_found() {
             "augmentation.random_parent_probability",
             "no conversations",
         ),
-        (&[("num_beams", "2")], Level::Error, "prediction.num_beams", "beam"),
+        (
+            &[("num_beams", "2"), ("do_sample", "true"), ("temperature", "0.7")],
+            Level::Error,
+            "prediction.num_beams",
+            "drawing",
+        ),
         (
             &[("problem_type", "text_sequence_to_sequence_modeling")],
             Level::Error,
@@ -386,6 +391,7 @@ fn what_does_not_go_together_is_found() {
 #[test]
 fn settings_that_are_switched_off_are_not_complained_about() {
     assert_eq!(findings(&[("use_dora", "true"), ("lora", "false")]), []);
+    assert_eq!(findings(&[("num_beams", "3")]), []);
     assert_eq!(findings(&[("neftune_noise_alpha", "5"), ("skip_parent_probability", "0.2")]), []);
     assert_eq!(findings(&[("temperature", "0.7"), ("do_sample", "true")]), []);
     assert_eq!(findings(&[("number_of_workers", "8")]), []);
