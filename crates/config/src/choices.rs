@@ -64,7 +64,7 @@ choices! {
         CausalRegressionModeling = "text_causal_regression_modeling",
         /// Encoder-decoder models.
         SequenceToSequenceModeling = "text_sequence_to_sequence_modeling",
-        /// Learn from pairs of a better and a worse answer.
+        /// Learn from pairs of a better and a worse answer, or from good and bad answers.
         DpoModeling = "text_dpo_modeling",
     }
 
@@ -148,6 +148,10 @@ choices! {
         CpoLoss = "CPOLoss",
         /// Simple preference optimization.
         SimPoLoss = "SimPOLoss",
+        /// Odds ratio preference optimization.
+        OrpoLoss = "ORPOLoss",
+        /// Kahneman-Tversky optimization on answers that are good or bad each for itself.
+        KtoLoss = "KTOLoss",
     }
 
     /// Rule that turns gradients into weight changes.

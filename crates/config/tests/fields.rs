@@ -60,6 +60,8 @@ fn defaults_are_those_of_upstream() {
         dataset.add_eos_token_to_answer=true dataset.limit_chained_samples=false
         dataset.mask_prompt_labels=true dataset.only_last_answer=false
         dataset.rejected_answer_column=rejected_response dataset.rejected_prompt_column=None dataset.num_classes=1
+        dataset.judgement_column=label
+        training.kto_desirable_weight=1.0 training.kto_undesirable_weight=1.0
         training.beta=0.2 training.simpo_gamma=1.0 architecture.score_head=hidden
         tokenizer.max_length=512 tokenizer.add_prompt_answer_tokens=false tokenizer.padding_quantile=1.0
         architecture.pretrained=true architecture.backbone_dtype=int4 architecture.gradient_checkpointing=true

@@ -74,7 +74,7 @@ fn rows_hold_whole_samples() {
 
 #[test]
 fn the_texts_of_a_preference_are_segments_side_by_side() {
-    let pair = TokenSample { n_rejected: 2, ..sample(3, &[1, 2, 3, 4, 5], &[0, 1, 1, 1, 1]) };
+    let pair = TokenSample { n_contrast: 2, ..sample(3, &[1, 2, 3, 4, 5], &[0, 1, 1, 1, 1]) };
     assert_eq!(pair.texts().collect::<Vec<_>>(), [0..3, 3..5]);
     assert_eq!(pair.n_labels(), 3);
     let samples = SampleSet { samples: vec![pair, sample(4, &[6], &[0])] };

@@ -1,4 +1,4 @@
-//! Loss and perplexity over a validation set. Of a preference the better answer counts.
+//! Loss and perplexity over a validation set. Of a preference the better answer counts; of judged answers all do.
 
 use tunesmith_config::LossFunction;
 use tunesmith_data::{IGNORED_LABEL, TokenSample};
@@ -78,8 +78,8 @@ pub struct SampleLoss {
     pub row: usize,
     /// Of its answer.
     pub answer: TextLoss,
-    /// Of the answer to be preferred less, in a preference.
-    pub rejected: Option<TextLoss>,
+    /// Of the answer that it is compared with, where it is.
+    pub contrast: Option<TextLoss>,
 }
 
 /// Cross-entropy of one text.
@@ -179,7 +179,7 @@ impl Sums {
                 sum: per_token.by_ref().take(text.len()).map(|loss| f64::from(*loss)).sum(),
             });
             let answer = texts.next().unwrap_or_default();
-            losses.push(SampleLoss { row: sample.row, answer, rejected: texts.next() });
+            losses.push(SampleLoss { row: sample.row, answer, contrast: texts.next() });
             let Some(mean) = answer.mean() else {
                 self.n_skipped_samples += 1;
                 continue;
@@ -281,14 +281,14 @@ mod tests {
     #[test]
     fn the_better_answer_of_a_preference_counts() {
         let mut pair = sample(4, &[-100, 1, 2, -100, 3]);
-        pair.n_rejected = 2;
+        pair.n_contrast = 2;
         let mut sums = Sums::default();
         // Losses stand at the token before the one they belong to; the last of each text has none.
         let losses = sums.add(&[pair], &[1.0, 2.0, 0.0, 4.0, 0.0]);
         let expected = SampleLoss {
             row: 4,
             answer: TextLoss { sum: 3.0, n_labels: 2 },
-            rejected: Some(TextLoss { sum: 4.0, n_labels: 1 }),
+            contrast: Some(TextLoss { sum: 4.0, n_labels: 1 }),
         };
         assert_eq!(losses, [expected]);
         let figures =

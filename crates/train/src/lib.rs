@@ -14,6 +14,7 @@ mod answers;
 mod checkpoint;
 mod clock;
 mod collective;
+mod comparison;
 mod error;
 mod evaluate;
 mod event_log;

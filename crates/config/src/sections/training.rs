@@ -14,7 +14,16 @@ const LOSSES: &[(ProblemType, &[&str])] = &[
     (ProblemType::CausalRegressionModeling, &["MSELoss", "MAELoss"]),
     (
         ProblemType::DpoModeling,
-        &["DPOLoss", "DPOHingeLoss", "DPOIPOLoss", "KTOPairLoss", "CPOLoss", "SimPOLoss"],
+        &[
+            "DPOLoss",
+            "DPOHingeLoss",
+            "DPOIPOLoss",
+            "KTOPairLoss",
+            "CPOLoss",
+            "SimPOLoss",
+            "ORPOLoss",
+            "KTOLoss",
+        ],
     ),
 ];
 
@@ -26,14 +35,16 @@ fields! {
         /// What is made small. Token averaged: every learned token of a step counts the same. Sample averaged:
         /// every sample counts the same, however long its answer is. Classification: cross-entropy over classes
         /// that exclude each other, binary cross-entropy for yes or no. Regression: squared or absolute error.
-        /// Preferences: how the better answer is set against the worse one.
+        /// Preferences: how the better answer is set against the worse one; KTOLoss learns from single answers
+        /// that `dataset.judgement_column` calls good or bad.
         loss_function: LossFunction = LossFunction::TokenAveragedCrossEntropy
             => facets().choice_grid().choices_for(LOSSES).default_for(&[
                 (CLASSIFICATION, "BinaryCrossEntropyLoss"),
                 (REGRESSION, "MSELoss"),
                 (DPO, "DPOLoss"),
             ]);
-        /// Preferences: how strongly the model may leave the one it starts from; larger stays closer.
+        /// Preferences: how strongly the model may leave the one it starts from; larger stays closer. ORPO: what
+        /// the preference weighs beside the better answer's own loss (its authors' λ).
         beta: f64 = 0.2
             => facets().above(0.0).slider(0.05, 1.0, 0.05).open_grid(&[0.1, 0.15, 0.2, 0.25, 0.4, 0.5])
                 .not_for(NOT_DPO);
@@ -42,6 +53,15 @@ fields! {
             => facets().at_least(0.0).slider(0.05, 2.0, 0.05)
                 .open_grid(&[0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0])
                 .when(&[is("loss_function", "SimPOLoss")]).not_for(NOT_DPO);
+        /// KTO on single answers: factor on the loss of good answers.
+        kto_desirable_weight: f64 = 1.0
+            => facets().at_least(0.0).slider(0.0, 4.0, 0.05).open_grid(&[1.0])
+                .when(&[is("loss_function", "KTOLoss")]).not_for(NOT_DPO);
+        /// KTO on single answers: factor on the loss of bad answers. With many more answers of one kind, lower the
+        /// weight of that kind until weight times number is about the same for both.
+        kto_undesirable_weight: f64 = 1.0
+            => facets().at_least(0.0).slider(0.0, 4.0, 0.05).open_grid(&[1.0])
+                .when(&[is("loss_function", "KTOLoss")]).not_for(NOT_DPO);
         /// Rule that turns gradients into weight changes. AdamW suits nearly everything.
         optimizer: Optimizer = Optimizer::AdamW;
         /// Step size at the top of the schedule. Adapters usually want 1e-5 to 5e-4, whole models ten times less.

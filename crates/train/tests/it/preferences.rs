@@ -5,7 +5,7 @@ use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::read_adapter;
 use tunesmith_models::{CausalLm, LossPass, StepOptions, TokenBatch, read_back};
 use tunesmith_ops::{Segments, open_device};
-use tunesmith_train::{Pair, PreferenceLoss, PreferencePair, Reduction};
+use tunesmith_train::{JudgedAnswer, KtoSettings, Pair, PreferenceLoss, PreferencePair, Reduction, kto_loss};
 
 use crate::digest::digest;
 use crate::support::golden;
@@ -66,9 +66,34 @@ fn worst_difference(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f64::max)
 }
 
-fn check(model: &CausalLm, answers: &Answers, case: &serde_json::Value, beta: f64, gamma: f64) -> f64 {
-    let numbers = |value: &serde_json::Value| -> Vec<f64> { serde_json::from_value(value.clone()).unwrap() };
-    let name = case["loss_function"].as_str().unwrap();
+#[derive(Clone, Copy)]
+struct Settings {
+    gamma: f64,
+    kto: KtoSettings,
+}
+
+/// Loss and slopes of the case's loss function over two pairs of log-probabilities; how an answer's comes about.
+fn loss_of(
+    name: &str,
+    settings: Settings,
+) -> (Reduction, Box<dyn Fn(&[PreferencePair]) -> (f64, Vec<Pair>)>) {
+    let Settings { gamma, kto } = settings;
+    if name == "Kto" {
+        let of = move |pairs: &[PreferencePair]| {
+            let judged = |(pair, is_desirable): (&PreferencePair, bool)| JudgedAnswer {
+                policy: pair.policy.chosen,
+                reference: pair.reference.chosen,
+                is_desirable,
+            };
+            let answers: Vec<JudgedAnswer> = pairs.iter().zip([true, false]).map(judged).collect();
+            let mismatched: Vec<(f64, f64)> =
+                pairs.iter().map(|pair| (pair.policy.rejected, pair.reference.rejected)).collect();
+            let step = kto_loss(kto, &answers, &mismatched);
+            let slopes = step.derivatives.into_iter().map(|chosen| Pair { chosen, rejected: 0.0 });
+            (step.loss, slopes.collect())
+        };
+        return (Reduction::Sum, Box::new(of));
+    }
     let losses = [
         PreferenceLoss::Dpo,
         PreferenceLoss::Hinge,
@@ -79,7 +104,17 @@ fn check(model: &CausalLm, answers: &Answers, case: &serde_json::Value, beta: f6
         PreferenceLoss::Orpo,
     ];
     let loss = losses.into_iter().find(|loss| format!("{loss:?}").starts_with(name)).unwrap();
-    let reduction = loss.reduction();
+    let of = move |pairs: &[PreferencePair]| {
+        let step = loss.of(kto.beta, pairs);
+        (step.loss, step.derivatives)
+    };
+    (loss.reduction(), Box::new(of))
+}
+
+fn check(model: &CausalLm, answers: &Answers, case: &serde_json::Value, settings: Settings) -> f64 {
+    let numbers = |value: &serde_json::Value| -> Vec<f64> { serde_json::from_value(value.clone()).unwrap() };
+    let name = case["loss_function"].as_str().unwrap();
+    let (reduction, loss_of) = loss_of(name, settings);
 
     let options = StepOptions::default();
     let which = LossPass::Training(options);
@@ -96,10 +131,10 @@ fn check(model: &CausalLm, answers: &Answers, case: &serde_json::Value, beta: f6
         .zip(reference.chunks(2))
         .map(|(policy, reference)| PreferencePair { policy: pair(policy), reference: pair(reference) })
         .collect();
-    let step = loss.of(beta, &pairs);
-    let of_loss = worst_difference(&[step.loss], &[case["loss"].as_f64().unwrap()]);
+    let (loss, slopes) = loss_of(&pairs);
+    let of_loss = worst_difference(&[loss], &[case["loss"].as_f64().unwrap()]);
 
-    let weights = answers.weights(&step.derivatives, reduction);
+    let weights = answers.weights(&slopes, reduction);
     let result = model.loss_and_gradients(&answers.tokens(), &answers.labels, &weights, &options).unwrap();
     let expected = case["gradients"].as_object().unwrap();
     assert_eq!(result.gradients.len(), expected.len(), "{name}");
@@ -125,8 +160,11 @@ fn gradients_of_preference_losses_are_those_of_pytorch() {
     let reference: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let answers = Answers::of(&reference);
     let [beta, gamma] = ["beta", "gamma"].map(|key| reference[key].as_f64().unwrap());
+    let [desirable_weight, undesirable_weight]: [f64; 2] =
+        serde_json::from_value(reference["kto_weights"].clone()).unwrap();
+    let settings = Settings { gamma, kto: KtoSettings { beta, desirable_weight, undesirable_weight } };
     let cases = reference["models"].as_array().unwrap();
-    assert_eq!(cases.len(), 2 * 7);
+    assert_eq!(cases.len(), 2 * 8);
     let source = ModelSource::open(&golden("llama-mha")).unwrap();
     let mut worst = 0.0f64;
     for case in cases {
@@ -135,7 +173,7 @@ fn gradients_of_preference_losses_are_those_of_pytorch() {
             let (config, tensors) = read_adapter(&golden("llama-mha-lora")).unwrap();
             model.load_adapter(&config, tensors).unwrap();
         }
-        worst = worst.max(check(&model, &answers, case, beta, gamma));
+        worst = worst.max(check(&model, &answers, case, settings));
     }
     println!("preference losses: worst relative difference {worst:.1e}");
 }
