@@ -37,6 +37,7 @@ mod preference;
 mod profile;
 mod record;
 mod reference;
+mod reference_store;
 mod run;
 mod run_folder;
 mod run_log;

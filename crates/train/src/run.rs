@@ -26,6 +26,7 @@ use crate::plan::RunPlan;
 use crate::profile::Profiler;
 use crate::record::RunRecord;
 use crate::reference::{EpochReferences, References};
+use crate::reference_store::ReferenceFile;
 use crate::run_folder::RunFolder;
 use crate::saved_run::base_name;
 use crate::setup::{EpochSizes, Prepared, choose_seed, prepare};
@@ -127,8 +128,9 @@ fn work(
         device,
     } = prepared;
     let assembler = Assembler::new(config, &tokenizer)?;
-    let train_references = epoch_references(config, &model, &train, journal, stop)?;
-    let validation_references = references(config, &model, &validation, journal, stop)?;
+    let asked = Reference { config, folder, record: &record, model: &model, stop };
+    let train_references = asked.about_epochs(&train, journal)?;
+    let validation_references = asked.about(&validation, journal)?;
     let mut optimizer = Optimizer::new(&config.training, model.parameters());
     let saved = found.as_ref().map(|found| found.state.progress());
     let started = run_started(config, &record, &plan, [train.unchanged(), &validation]);
@@ -253,40 +255,50 @@ fn plan(config: &ExperimentConfig, epochs: &EpochSizes) -> RunPlan {
     RunPlan::new(epochs.micro_batches.clone(), training.grad_accumulation, training.evaluation_epochs)
 }
 
-/// What the model as the run starts thinks of the preferences of each epoch.
-fn epoch_references(
-    config: &ExperimentConfig,
-    model: &CausalLm,
-    train: &TrainingSet,
-    journal: &mut Journal<'_>,
-    stop: &StopFlag,
-) -> Result<EpochReferences, TrainError> {
-    if !train.changes_rounds() {
-        return Ok(EpochReferences::Same(references(config, model, train.unchanged(), journal, stop)?));
-    }
-    let of_epoch = |epoch_idx| references(config, model, &*train.epoch(epoch_idx)?, journal, stop);
-    Ok(EpochReferences::Each((0..config.training.epochs).map(of_epoch).collect::<Result<_, _>>()?))
+/// The model as the run starts, to be asked about comparisons; it says nothing where none are needed.
+struct Reference<'a> {
+    config: &'a ExperimentConfig,
+    folder: &'a RunFolder,
+    record: &'a RunRecord,
+    model: &'a CausalLm,
+    stop: &'a StopFlag,
 }
 
-/// What the model as the run starts thinks of the preferences of a set; nothing where there are none.
-fn references(
-    config: &ExperimentConfig,
-    model: &CausalLm,
-    set: &SampleSet,
-    journal: &mut Journal<'_>,
-    stop: &StopFlag,
-) -> Result<References, TrainError> {
-    if !Learning::of(config).needs_reference() || set.samples.is_empty() {
-        return Ok(References::default());
+impl Reference<'_> {
+    /// What it thinks of the samples of each epoch.
+    fn about_epochs(
+        &self,
+        train: &TrainingSet,
+        journal: &mut Journal<'_>,
+    ) -> Result<EpochReferences, TrainError> {
+        if !train.changes_rounds() {
+            return Ok(EpochReferences::Same(self.about(train.unchanged(), journal)?));
+        }
+        let of_epoch = |epoch_idx| self.about(&*train.epoch(epoch_idx)?, journal);
+        let epochs = (0..self.config.training.epochs).map(of_epoch);
+        Ok(EpochReferences::Each(epochs.collect::<Result<_, _>>()?))
     }
-    let n_samples = set.samples.len();
-    journal.stage(&format!("asking the reference model about {n_samples} preferences"))?;
-    let observer = journal.observer();
-    let found = References::compute(model, &set.samples, config, stop, &mut |n_done| {
-        observer.evaluated(n_done, n_samples);
-    })?;
-    // When the run is asked to stop meanwhile, it stops before it looks at them.
-    Ok(found.unwrap_or_default())
+
+    /// What it thinks of a set, or thought of it in an earlier process of the run.
+    fn about(&self, set: &SampleSet, journal: &mut Journal<'_>) -> Result<References, TrainError> {
+        if !Learning::of(self.config).needs_reference() || set.samples.is_empty() {
+            return Ok(References::default());
+        }
+        let file = ReferenceFile::of(self.folder, self.config, self.record, &set.samples);
+        if let Some(known) = file.read() {
+            return Ok(known);
+        }
+        let n_samples = set.samples.len();
+        journal.stage(&format!("asking the reference model about {n_samples} preferences"))?;
+        let observer = journal.observer();
+        let found = References::compute(self.model, &set.samples, self.config, self.stop, &mut |n_done| {
+            observer.evaluated(n_done, n_samples);
+        })?;
+        // When the run is asked to stop meanwhile, it stops before it looks at them.
+        let Some(found) = found else { return Ok(References::default()) };
+        file.write(&found)?;
+        Ok(found)
+    }
 }
 
 /// Cuts the events back to where the checkpoint was written, and notes the resumption outside of them.
