@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::choices::{BackboneDtype, LossFunction, Packing, ProblemType};
+use crate::choices::{BackboneDtype, LoraInit, LossFunction, Packing, ProblemType};
 use crate::experiment::schema;
 use crate::sections::ExperimentConfig;
 use crate::support;
@@ -35,6 +35,7 @@ impl ExperimentConfig {
     pub fn check(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         self.check_weights(&mut findings);
+        self.check_adapter(&mut findings);
         self.check_data(&mut findings);
         self.check_choices(&mut findings);
         self.check_labels(&mut findings);
@@ -80,6 +81,21 @@ impl ExperimentConfig {
                 "tokenizer.tokenizer_kwargs",
                 format!("{kwargs:?} is not a JSON object"),
                 r#"write it like {"use_fast": true}, or {} for no options"#,
+            ));
+        }
+    }
+
+    fn check_adapter(&self, findings: &mut Vec<Finding>) {
+        let training = &self.training;
+        let is_principal = training.lora && training.lora_init == LoraInit::Pissa;
+        if is_principal && training.lora_dropout > 0.0 {
+            findings.push(error(
+                "training.lora_dropout",
+                format!(
+                    "is {} while training.lora_init is pissa, whose start must act whole",
+                    training.lora_dropout
+                ),
+                "set training.lora_dropout to 0, or training.lora_init to default",
             ));
         }
     }

@@ -214,6 +214,14 @@ choices! {
         Wrapped = "wrapped",
     }
 
+    /// What the matrices of adapters start with.
+    pub enum LoraInit {
+        /// Random numbers and zeros.
+        Default = "default",
+        /// The principal components of the weights.
+        Pissa = "pissa",
+    }
+
     /// What a score head reads: classification and regression.
     pub enum ScoreHead {
         /// The output of the last block at the last token, as transformers' sequence classifiers do.

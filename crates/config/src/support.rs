@@ -128,13 +128,6 @@ const GAPS: &[Gap] = &[
         hint: None,
     },
     Gap {
-        field: "training.use_dora",
-        level: Level::Error,
-        is_hit: |c| c.training.lora && c.training.use_dora,
-        message: "DoRA is not built; plain LoRA would learn something else",
-        hint: Some("set training.use_dora to false"),
-    },
-    Gap {
         field: "training.optimizer",
         level: Level::Warning,
         is_hit: |c| c.training.optimizer == Optimizer::AdamW8bit,

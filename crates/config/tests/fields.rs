@@ -73,7 +73,7 @@ fn defaults_are_those_of_upstream() {
         training.min_learning_rate_ratio=0.0 training.warmup_epochs=0.0 training.weight_decay=0.0
         training.gradient_clip=0.0 training.grad_accumulation=1 training.lora=true training.use_dora=false
         training.lora_r=4 training.lora_alpha=16 training.lora_dropout=0.05 training.use_rslora=false
-        training.lora_target_modules='' training.lora_unfreeze_layers=[] training.save_checkpoint=last
+        training.lora_init=default training.lora_target_modules='' training.lora_unfreeze_layers=[] training.save_checkpoint=last
         training.evaluation_epochs=1.0 training.evaluate_before_training=false
         training.train_validation_data=false
         augmentation.token_mask_probability=0.0 augmentation.skip_parent_probability=0.0
@@ -344,7 +344,7 @@ fn what_does_not_go_together_is_found() {
             "tokenizer.tokenizer_kwargs",
             "tokenizer.json",
         ),
-        (&[("use_dora", "true")], Level::Error, "training.use_dora", "DoRA"),
+        (&[("lora_init", "pissa")], Level::Error, "training.lora_dropout", "pissa"),
         (
             &[("problem_type", "text_dpo_modeling"), ("token_mask_probability", "0.1")],
             Level::Error,
@@ -392,7 +392,8 @@ fn what_does_not_go_together_is_found() {
 
 #[test]
 fn settings_that_are_switched_off_are_not_complained_about() {
-    assert_eq!(findings(&[("use_dora", "true"), ("lora", "false")]), []);
+    assert_eq!(findings(&[("lora_init", "pissa"), ("lora", "false")]), []);
+    assert_eq!(findings(&[("lora_init", "pissa"), ("lora_dropout", "0"), ("use_dora", "true")]), []);
     assert_eq!(findings(&[("num_beams", "3")]), []);
     assert_eq!(findings(&[("neftune_noise_alpha", "5"), ("skip_parent_probability", "0.2")]), []);
     assert_eq!(findings(&[("temperature", "0.7"), ("do_sample", "true")]), []);

@@ -32,6 +32,7 @@ pub mod product;
 pub mod rms_norm;
 pub mod roofline;
 pub mod rotary;
+pub mod scale;
 pub mod simd;
 pub mod skinny;
 pub mod sum;

@@ -146,6 +146,12 @@ impl<'a> Pass<'a> {
         weight.computed_in(self.compute)
     }
 
+    /// A matrix outside of any graph and multiplied in float32, and whether it is trained.
+    pub(crate) fn detached_weight(&self, parameter_idx: usize) -> (Weight, bool) {
+        let parameter = self.parameter(parameter_idx);
+        (parameter.weight(), parameter.trainable)
+    }
+
     /// Causal attention of q [N,H,D] over k and v [N,K,D] within each segment, or over the cache and them.
     pub(crate) fn attention(
         &mut self,

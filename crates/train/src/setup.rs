@@ -7,7 +7,7 @@ use tunesmith_config::{ExperimentConfig, Finding, Level, Packing};
 use tunesmith_data::{Conversation, SampleSet, TrainingSet, load_splits, tokenize};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::tokenizer::Tokenizer;
-use tunesmith_models::{CausalLm, LoraSpec, ModelError};
+use tunesmith_models::{CausalLm, LoraInit, LoraSpec, ModelError};
 use tunesmith_ops::{ChosenDevice, Device, choose_device, describe, open_chosen, set_threads};
 
 use crate::error::TrainError;
@@ -157,6 +157,11 @@ pub(crate) fn load_model(
             alpha: training.lora_alpha as f32,
             dropout: training.lora_dropout as f32,
             use_rslora: training.use_rslora,
+            use_dora: training.use_dora,
+            init: match training.lora_init {
+                tunesmith_config::LoraInit::Default => LoraInit::Uniform,
+                tunesmith_config::LoraInit::Pissa => LoraInit::Principal,
+            },
             target_modules: targets,
             seed: derive_key(seed, KeyUse::AdapterInit, &[]),
         })?;

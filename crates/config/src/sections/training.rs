@@ -2,7 +2,8 @@
 
 use super::{CLASSIFICATION, CLASSIFICATION_AND_REGRESSION, DPO, NOT_DPO, REGRESSION};
 use crate::choices::{
-    AttentionImplementation, LossFunction, Optimizer, Packing, ProblemType, SaveCheckpoint, Schedule,
+    AttentionImplementation, LoraInit, LossFunction, Optimizer, Packing, ProblemType, SaveCheckpoint,
+    Schedule,
 };
 use crate::declare::fields;
 use crate::field::{facets, is, is_filled, is_not};
@@ -111,7 +112,8 @@ fields! {
             => facets().at_least(1.0).slider(1.0, 8.0, 1.0).open_grid(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]);
         /// Trains small low-rank matrices beside the frozen weights instead of the weights themselves.
         lora: bool = true;
-        /// Splits each weight into size and direction and adapts both (DoRA).
+        /// Trains the lengths of an adapted weight's rows apart from their directions (DoRA), which comes closer to
+        /// training the whole weight at small ranks, for about a tenth more time.
         use_dora: bool = false => facets().when(&[is("lora", "true")]);
         /// Rank of the adapters: inner width of the two matrices. More can learn more and costs more memory.
         lora_r: usize = 4
@@ -126,6 +128,10 @@ fields! {
             => facets().at_least_below(0.0, 1.0).slider(0.0, 0.5, 0.01).when(&[is("lora", "true")]);
         /// Scales adapters with `lora_alpha` / √`lora_r`, which keeps high ranks stable.
         use_rslora: bool = false => facets().when(&[is("lora", "true")]);
+        /// What the two matrices of an adapter start with. `default`: random numbers and zeros, so that training
+        /// begins with the first only. `pissa`: the principal components of the weight, which learn faster; the result
+        /// is an adapter of twice the rank for the same model, and `lora_dropout` must be 0.
+        lora_init: LoraInit = LoraInit::Default => facets().when(&[is("lora", "true")]);
         /// Names of the linear layers that get an adapter, separated by commas, for example `q_proj,v_proj`.
         /// Empty: all but the output head.
         lora_target_modules: String = String::new() => facets().when(&[is("lora", "true")]);

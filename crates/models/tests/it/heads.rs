@@ -228,14 +228,8 @@ fn a_head_is_a_parameter_that_is_always_trained() {
     for kind in KINDS {
         let mut model = load("llama-mha");
         model.attach_score_head(&spec(kind, 2)).unwrap();
-        let lora = tunesmith_models::LoraSpec {
-            r: 2,
-            alpha: 4.0,
-            dropout: 0.0,
-            use_rslora: false,
-            target_modules: vec![],
-            seed: 1,
-        };
+        let lora =
+            tunesmith_models::LoraSpec { r: 2, alpha: 4.0, seed: 1, ..tunesmith_models::LoraSpec::default() };
         model.attach_lora(&lora).unwrap();
         let trained = |model: &CausalLm| model.parameters().by_name(kind.weight_name()).unwrap().trainable;
         assert!(trained(&model));

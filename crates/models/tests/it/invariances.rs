@@ -19,7 +19,7 @@ fn gradients(result: StepResult) -> Vec<(usize, Vec<f32>)> {
 
 pub(crate) fn with_lora(name: &str, dropout: f32) -> CausalLm {
     let mut model = load(name);
-    let spec = LoraSpec { r: 3, alpha: 8.0, dropout, use_rslora: false, target_modules: vec![], seed: 11 };
+    let spec = LoraSpec { r: 3, alpha: 8.0, dropout, seed: 11, ..LoraSpec::default() };
     model.attach_lora(&spec).unwrap();
     // B starts at zero, where the gradient of A vanishes and dropout has no effect.
     let store = model.parameters_mut();

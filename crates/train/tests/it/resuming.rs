@@ -100,6 +100,19 @@ fn kills_of_a_run_that_keeps_the_best_weights() {
 }
 
 #[test]
+fn kills_with_lengths_and_principal_components() {
+    let changes = [
+        OFTEN,
+        ("training.use_dora", "true"),
+        ("training.lora_init", "pissa"),
+        ("training.lora_dropout", "0"),
+        ("architecture.backbone_dtype", "int4"),
+        ("environment.mixed_precision", "true"),
+    ];
+    check_resuming(&Bench::new(), &changes, &[2, 9, 15]);
+}
+
+#[test]
 fn kills_with_a_compact_base_and_bfloat16_products() {
     for dtype in ["bfloat16", "int8", "int4"] {
         let changes =
