@@ -5,8 +5,7 @@
 
 use crate::check::{Finding, Level};
 use crate::choices::{
-    AttentionImplementation, BackboneDtype, LogStepSize, Logger, Metric, MixedPrecisionDtype, Optimizer,
-    ProblemType,
+    AttentionImplementation, BackboneDtype, LogStepSize, Logger, Metric, MixedPrecisionDtype, ProblemType,
 };
 use crate::sections::ExperimentConfig;
 
@@ -126,13 +125,6 @@ const GAPS: &[Gap] = &[
         is_hit: |c| c.training.attention_implementation != AttentionImplementation::Auto,
         message: "there is one implementation here, which never holds a whole score matrix; same numbers",
         hint: None,
-    },
-    Gap {
-        field: "training.optimizer",
-        level: Level::Warning,
-        is_hit: |c| c.training.optimizer == Optimizer::AdamW8bit,
-        message: "AdamW with 32-bit state is used: more memory, and weight decay is decoupled from the gradient",
-        hint: Some("set training.optimizer to AdamW to silence this"),
     },
     Gap {
         field: "prediction.metric",

@@ -27,6 +27,7 @@ pub mod linear;
 pub mod low_rank;
 mod math;
 pub mod optimizer;
+pub mod optimizer_8bit;
 mod parallel;
 pub mod product;
 pub mod rms_norm;

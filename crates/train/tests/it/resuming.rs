@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tunesmith_train::{NoObserver, RunFolder, RunStatus, Status, StopFlag, TrainError, run};
 
-use crate::support::{Bench, comparable};
+use crate::support::{Bench, comparable, losses};
 
 /// Every training state has a checkpoint, so that kills often fall into writing one.
 const OFTEN: (&str, &str) = ("training.checkpoint_every_steps", "1");
@@ -144,6 +144,34 @@ fn kills_of_full_training_with_momentum() {
     assert_eq!(comparable(&bench.events("killed")), comparable(&bench.events("whole")));
     let model = |folder: &RunFolder| std::fs::read(folder.model().join("model.safetensors")).unwrap();
     assert!(model(&folder) == model(&bench.folder("whole")), "weights differ");
+}
+
+#[test]
+fn kills_with_moments_of_8_bits() {
+    let bench = Bench::new();
+    let changes = [
+        OFTEN,
+        ("training.lora", "false"),
+        ("training.learning_rate", "0.001"),
+        ("training.optimizer", "AdamW8bit"),
+    ];
+    bench.run("whole", &changes).unwrap();
+    let config = bench.path("cfg.yaml");
+    std::fs::write(&config, bench.config(&changes).to_yaml()).unwrap();
+    let folder = bench.folder("killed");
+    for (mode, n_events) in [("start", 6), ("resume", 13)] {
+        kill_after(start(&bench, &config, "killed", mode), &folder, n_events);
+    }
+    assert!(start(&bench, &config, "killed", "resume").wait().unwrap().success());
+    assert_eq!(comparable(&bench.events("killed")), comparable(&bench.events("whole")));
+    // Nearly the course of whole moments.
+    let whole: Vec<_> =
+        changes.map(|(field, value)| (field, value.strip_suffix("8bit").unwrap_or(value))).into();
+    bench.run("32", &whole).unwrap();
+    let (small, full) = (losses(&bench.events("whole")), losses(&bench.events("32")));
+    let worst = small.iter().zip(&full).map(|(a, b)| (a - b).abs() / b).fold(0.0, f64::max);
+    println!("losses with moments of 8 bits differ by at most {worst:.1e} of their value");
+    assert!(small[0] == full[0] && small[9] < small[0] - 0.3 && worst < 0.02, "{small:?} {full:?}");
 }
 
 #[test]
