@@ -295,10 +295,11 @@ fn add_rewards(
 /// Mean perplexity of the good ones among judged answers; `None` where no answer is bad, or all are.
 fn perplexity_of_good(samples: &[SampleLoss], conversations: &BTreeMap<usize, &Conversation>) -> Option<f64> {
     let is_of_good = |sample: &&SampleLoss| conversations.get(&sample.row).is_some_and(|c| is_good(c));
+    let has_bad = samples.iter().any(|sample| !is_of_good(&sample));
     let means: Vec<f64> =
         samples.iter().filter(is_of_good).filter_map(|sample| sample.answer.mean()).collect();
-    let is_mixed = 0 < means.len() && means.len() < samples.len();
-    is_mixed.then(|| means.iter().map(|mean| mean.exp()).sum::<f64>() / means.len() as f64)
+    (has_bad && !means.is_empty())
+        .then(|| means.iter().map(|mean| mean.exp()).sum::<f64>() / means.len() as f64)
 }
 
 /// Whether a judged answer is a good one; all others are.

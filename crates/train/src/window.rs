@@ -254,7 +254,7 @@ impl WindowRequest<'_> {
             recompute: self.recompute,
             dropout_key: derive_key(self.seed, KeyUse::Dropout, &position),
             noise: (self.noise_alpha > 0.0)
-                .then(|| EmbeddingNoise { alpha: self.noise_alpha as f32, keys: noise_keys }),
+                .then_some(EmbeddingNoise { alpha: self.noise_alpha as f32, keys: noise_keys }),
         }
     }
 

@@ -114,8 +114,8 @@ fields! {
             => facets().at_least(1.0).slider(1.0, 8.0, 1.0).open_grid(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]);
         /// Trains small low-rank matrices beside the frozen weights instead of the weights themselves.
         lora: bool = true;
-        /// Trains the lengths of an adapted weight's rows apart from their directions (DoRA), which comes closer to
-        /// training the whole weight at small ranks, for about a tenth more time.
+        /// Trains the lengths of an adapted weight's rows apart from their directions (DoRA), which is meant to come
+        /// closer to training the whole weight at small ranks. Steps take somewhat longer.
         use_dora: bool = false => facets().when(&[is("lora", "true")]);
         /// Rank of the adapters: inner width of the two matrices. More can learn more and costs more memory.
         lora_r: usize = 4
@@ -131,8 +131,8 @@ fields! {
         /// Scales adapters with `lora_alpha` / √`lora_r`, which keeps high ranks stable.
         use_rslora: bool = false => facets().when(&[is("lora", "true")]);
         /// What the two matrices of an adapter start with. `default`: random numbers and zeros, so that training
-        /// begins with the first only. `pissa`: the principal components of the weight, which learn faster; the result
-        /// is an adapter of twice the rank for the same model, and `lora_dropout` must be 0.
+        /// begins with the first only. `pissa`: the principal components of the weight (PiSSA), which often learn
+        /// faster; the result is an adapter of twice the rank for the same model, and `lora_dropout` must be 0.
         lora_init: LoraInit = LoraInit::Default => facets().when(&[is("lora", "true")]);
         /// Names of the linear layers that get an adapter, separated by commas, for example `q_proj,v_proj`.
         /// Empty: all but the output head.

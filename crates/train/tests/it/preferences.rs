@@ -72,28 +72,8 @@ struct Settings {
     kto: KtoSettings,
 }
 
-/// Loss and slopes of the case's loss function over two pairs of log-probabilities; how an answer's comes about.
-fn loss_of(
-    name: &str,
-    settings: Settings,
-) -> (Reduction, Box<dyn Fn(&[PreferencePair]) -> (f64, Vec<Pair>)>) {
-    let Settings { gamma, kto } = settings;
-    if name == "Kto" {
-        let of = move |pairs: &[PreferencePair]| {
-            let judged = |(pair, is_desirable): (&PreferencePair, bool)| JudgedAnswer {
-                policy: pair.policy.chosen,
-                reference: pair.reference.chosen,
-                is_desirable,
-            };
-            let answers: Vec<JudgedAnswer> = pairs.iter().zip([true, false]).map(judged).collect();
-            let mismatched: Vec<(f64, f64)> =
-                pairs.iter().map(|pair| (pair.policy.rejected, pair.reference.rejected)).collect();
-            let step = kto_loss(kto, &answers, &mismatched);
-            let slopes = step.derivatives.into_iter().map(|chosen| Pair { chosen, rejected: 0.0 });
-            (step.loss, slopes.collect())
-        };
-        return (Reduction::Sum, Box::new(of));
-    }
+/// The loss over pairs that a case names; `None` for KTO over judged answers.
+fn loss_over_pairs(name: &str, gamma: f64) -> Option<PreferenceLoss> {
     let losses = [
         PreferenceLoss::Dpo,
         PreferenceLoss::Hinge,
@@ -103,18 +83,29 @@ fn loss_of(
         PreferenceLoss::SimPo { gamma },
         PreferenceLoss::Orpo,
     ];
-    let loss = losses.into_iter().find(|loss| format!("{loss:?}").starts_with(name)).unwrap();
-    let of = move |pairs: &[PreferencePair]| {
-        let step = loss.of(kto.beta, pairs);
-        (step.loss, step.derivatives)
+    (name != "Kto").then(|| losses.into_iter().find(|loss| format!("{loss:?}").starts_with(name)).unwrap())
+}
+
+/// Loss and slopes of KTO; the first of each two answers is judged, the second belongs to another prompt.
+fn kto_over(pairs: &[PreferencePair], settings: KtoSettings) -> (f64, Vec<Pair>) {
+    let judged = |(pair, is_desirable): (&PreferencePair, bool)| JudgedAnswer {
+        policy: pair.policy.chosen,
+        reference: pair.reference.chosen,
+        is_desirable,
     };
-    (loss.reduction(), Box::new(of))
+    let answers: Vec<JudgedAnswer> = pairs.iter().zip([true, false]).map(judged).collect();
+    let mismatched: Vec<(f64, f64)> =
+        pairs.iter().map(|pair| (pair.policy.rejected, pair.reference.rejected)).collect();
+    let step = kto_loss(settings, &answers, &mismatched);
+    let slopes = step.derivatives.into_iter().map(|chosen| Pair { chosen, rejected: 0.0 });
+    (step.loss, slopes.collect())
 }
 
 fn check(model: &CausalLm, answers: &Answers, case: &serde_json::Value, settings: Settings) -> f64 {
     let numbers = |value: &serde_json::Value| -> Vec<f64> { serde_json::from_value(value.clone()).unwrap() };
     let name = case["loss_function"].as_str().unwrap();
-    let (reduction, loss_of) = loss_of(name, settings);
+    let over_pairs = loss_over_pairs(name, settings.gamma);
+    let reduction = over_pairs.map_or(Reduction::Sum, PreferenceLoss::reduction);
 
     let options = StepOptions::default();
     let which = LossPass::Training(options);
@@ -131,7 +122,13 @@ fn check(model: &CausalLm, answers: &Answers, case: &serde_json::Value, settings
         .zip(reference.chunks(2))
         .map(|(policy, reference)| PreferencePair { policy: pair(policy), reference: pair(reference) })
         .collect();
-    let (loss, slopes) = loss_of(&pairs);
+    let (loss, slopes) = match over_pairs {
+        Some(loss) => {
+            let step = loss.of(settings.kto.beta, &pairs);
+            (step.loss, step.derivatives)
+        }
+        None => kto_over(&pairs, settings.kto),
+    };
     let of_loss = worst_difference(&[loss], &[case["loss"].as_f64().unwrap()]);
 
     let weights = answers.weights(&slopes, reduction);

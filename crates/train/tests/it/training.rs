@@ -271,11 +271,11 @@ fn an_exploding_run_names_rows_and_keeps_its_checkpoint() {
 #[test]
 fn refusals_are_written_to_the_run_folder() {
     let bench = Bench::new();
-    let error = bench.run("run", &[("training.use_dora", "true")]).unwrap_err();
+    let error = bench.run("run", &[("architecture.pretrained", "false")]).unwrap_err();
     assert!(matches!(error, TrainError::Refused { .. }), "{error}");
     let status = Status::read(&bench.folder("run").status()).unwrap().unwrap();
     assert_eq!(status.status, RunStatus::Failed);
-    assert!(status.message.unwrap().contains("DoRA"));
+    assert!(status.message.unwrap().contains("not built"));
     // Nothing was begun, so the corrected experiment can use the same folder.
     bench.run("run", &[]).unwrap();
     assert!(matches!(bench.run("run", &[]), Err(TrainError::RunExists { .. })));
