@@ -84,7 +84,8 @@ def main():
     expected = plain if a.same else None
     if a.adapter:
         model = PeftModel.from_pretrained(base, a.adapter).eval()
-        used = {n.replace(".default.", ".").replace(".modules_to_save.", ".") for n, _ in model.named_parameters()
+        used = {n.replace("lora_magnitude_vector.default.weight", "lora_magnitude_vector").replace(".default.", ".")
+                 .replace(".modules_to_save.", ".") for n, _ in model.named_parameters()
                 if "lora_" in n or "modules_to_save" in n}
         faults += [f"adapter file only: {n}" for n in sorted(adapter_names(a.adapter) - used)]
         faults += [f"not in adapter file: {n}" for n in sorted(used - adapter_names(a.adapter))]

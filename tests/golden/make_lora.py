@@ -25,23 +25,35 @@ def linear_names(model):
 
 def file_key(name):
     """The key peft gives a parameter in adapter_model.safetensors: its name without the adapter's own."""
-    return name.replace(".default.", ".")
+    return name.replace("lora_magnitude_vector.default.weight", "lora_magnitude_vector").replace(".default.", ".")
 
 
-def main():
-    os.chdir(HERE)  # so that adapter_config.json names its base model without a path
-    seqs = common.sequences()
-    for seed, (name, rslora) in enumerate((("llama-mha", False), ("llama3-rope", True), ("gpt2", False)), 1):
-        folder = HERE / f"{name}-lora"
+def base_of(name):
+    return AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, attn_implementation="eager")
+
+
+def config(name, targets, **more):
+    return LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=16, lora_dropout=0.0, bias="none", target_modules=targets,
+                      fan_in_fan_out=name == "gpt2", **more)
+
+
+# Base, the ending of the adapter's folder, and what is special about it.
+ADAPTERS = (("llama-mha", "lora", {}), ("llama3-rope", "lora", {"use_rslora": True}), ("gpt2", "lora", {}),
+            ("llama-bias", "dora", {"use_dora": True, "use_rslora": True}), ("gpt2", "dora", {"use_dora": True}))
+
+
+def stored_adapters(seqs):
+    for seed, (name, ending, special) in enumerate(ADAPTERS, 1):
+        folder = HERE / f"{name}-{ending}"
         shutil.rmtree(folder, ignore_errors=True)
-        base = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, attn_implementation="eager")
+        base = base_of(name)
         targets = linear_names(base)
-        cfg = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=16, lora_dropout=0.0, bias="none",
-                         target_modules=targets, use_rslora=rslora, fan_in_fan_out=name == "gpt2")
+        cfg = config(name, targets, **{"use_rslora": False, **special})
         model = get_peft_model(base, cfg)
         gen = torch.Generator().manual_seed(100 + seed)
-        for p in common.trainable(model).values():
-            p.data = torch.randn(p.shape, generator=gen) * 0.1
+        for n, p in common.trainable(model).items():
+            noise = torch.randn(p.shape, generator=gen) * 0.1
+            p.data = p.data * (1 + noise) if "magnitude" in n else noise
         cfg.target_modules = targets  # peft keeps a set, which would be written in any order
         model.save_pretrained(folder)
         (folder / "README.md").unlink()
@@ -56,7 +68,29 @@ def main():
         assert worst < 1e-4, worst
         common.write(folder, {"versions": common.versions(peft=peft.__version__), "base": name, "targets": targets,
                               "sequences": seqs, **data, "merged_difference": worst}, tensors)
-        print(name, "losses", data["train_losses"], "noise", data["noise"], "merged", worst)
+        print(folder.name, "losses", data["train_losses"], "noise", data["noise"], "merged", worst)
+
+
+def principal(seqs):
+    """Training losses from principal components. The sign of each is open, and makes no difference."""
+    cases = []
+    for name, special in (("llama-mha", {}), ("llama3-rope", {"use_rslora": True}), ("gpt2", {"use_dora": True})):
+        base = base_of(name)
+        model = get_peft_model(base, config(name, linear_names(base), init_lora_weights="pissa", **special))
+        norms = {file_key(n): p.norm().item() for n, p in common.trainable(model).items()}
+        data, _ = common.measure(model, seqs, lr=1e-3, weight_decay=0.0, key=file_key)
+        cases.append({"model": name, "settings": special, "norms": norms, "train_lr": data["train_lr"],
+                      "train_losses": data["train_losses"], "noise": data["noise"]["train_losses"]})
+        print(name, "from principal components", data["train_losses"], data["noise"]["train_losses"])
+    common.write_json(HERE / "pissa.json", {"versions": common.versions(peft=peft.__version__), "sequences": seqs,
+                                            "cases": cases})
+
+
+def main():
+    os.chdir(HERE)  # so that adapter_config.json names its base model without a path
+    seqs = common.sequences()
+    stored_adapters(seqs)
+    principal(seqs)
 
 
 if __name__ == "__main__":

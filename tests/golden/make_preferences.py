@@ -15,6 +15,7 @@ import common
 from common import HERE
 
 BETA, GAMMA = 0.2, 0.7
+KTO_WEIGHTS = (1.0, 1.33)
 REFERENCE = ("Dpo", "Hinge", "Ipo", "KtoPair")
 SUMMED = ("Dpo", "KtoPair", "Cpo")
 LOSSES = ("Dpo", "Hinge", "Ipo", "KtoPair", "Cpo", "SimPo", "Orpo")
@@ -64,10 +65,9 @@ def functions():
             dc, dr = torch.autograd.grad(loss, (pc, pr))
             losses[name] = {"loss": loss.item(), "d_chosen": dc.tolist(), "d_rejected": dr.tolist()}
         desirable = torch.arange(n) % 3 != 1
-        weights = (1.0, 1.33)
-        loss, kl = kto(pc, rc, desirable, pr.detach(), rr, weights)
+        loss, kl = kto(pc, rc, desirable, pr.detach(), rr, KTO_WEIGHTS)
         losses["Kto"] = {"loss": loss.item(), "derivative": torch.autograd.grad(loss, pc)[0].tolist(),
-                         "divergence": kl.item(), "is_desirable": desirable.tolist(), "weights": weights}
+                         "divergence": kl.item(), "is_desirable": desirable.tolist(), "weights": KTO_WEIGHTS}
         out.append({"policy_chosen": pc.tolist(), "policy_rejected": pr.tolist(), "reference_chosen": rc.tolist(),
                     "reference_rejected": rr.tolist(), "losses": losses})
     return out
@@ -110,11 +110,16 @@ def models(seqs):
         if lora:
             model = PeftModel.from_pretrained(model, "llama-mha-lora", is_trainable=True)
         model.eval()
-        for name in LOSSES:
+        for name in (*LOSSES, "Kto"):
             model.zero_grad(set_to_none=True)
-            pi = log_probabilities(model, seqs, name)
-            rho = base[name] + (0 if lora else change)
-            loss = loss_of(name, pi[0::2], pi[1::2], rho[0::2], rho[1::2])
+            pi = log_probabilities(model, seqs, "Dpo" if name == "Kto" else name)
+            if name == "Kto":
+                # The first of each two answers is judged, the second stands for one to another prompt.
+                rho = base["Dpo"] - (0 if lora else change)
+                loss, _ = kto(pi[0::2], rho[0::2], torch.tensor([True, False]), pi[1::2].detach(), rho[1::2], KTO_WEIGHTS)
+            else:
+                rho = base[name] + (0 if lora else change)
+                loss = loss_of(name, pi[0::2], pi[1::2], rho[0::2], rho[1::2])
             loss.backward()
             grads = {key(n): common.digest(p.grad) for n, p in common.trainable(model).items()}
             out.append({"model": "llama-mha" + ("-lora" if lora else ""), "loss_function": name, "loss": loss.item(),
@@ -127,7 +132,7 @@ def main():
     os.chdir(HERE)
     seqs = pairs()
     common.write_json(HERE / "preferences.json",
-                      {"versions": common.versions(peft=peft.__version__), "beta": BETA, "gamma": GAMMA,
+                      {"versions": common.versions(peft=peft.__version__), "beta": BETA, "gamma": GAMMA, "kto_weights": KTO_WEIGHTS,
                        "functions": functions(), "sequences": seqs, "models": models(seqs)})
 
 

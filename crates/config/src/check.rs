@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::choices::{BackboneDtype, LossFunction, Packing, ProblemType};
+use crate::choices::{BackboneDtype, LoraInit, LossFunction, Packing, ProblemType};
 use crate::experiment::schema;
 use crate::sections::ExperimentConfig;
 use crate::support;
@@ -35,10 +35,12 @@ impl ExperimentConfig {
     pub fn check(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         self.check_weights(&mut findings);
+        self.check_adapter(&mut findings);
         self.check_data(&mut findings);
         self.check_choices(&mut findings);
         self.check_labels(&mut findings);
         self.check_packing(&mut findings);
+        self.check_augmentation(&mut findings);
         self.check_generation(&mut findings);
         self.check_device(&mut findings);
         findings.extend(support::findings(self));
@@ -79,6 +81,21 @@ impl ExperimentConfig {
                 "tokenizer.tokenizer_kwargs",
                 format!("{kwargs:?} is not a JSON object"),
                 r#"write it like {"use_fast": true}, or {} for no options"#,
+            ));
+        }
+    }
+
+    fn check_adapter(&self, findings: &mut Vec<Finding>) {
+        let training = &self.training;
+        let is_principal = training.lora && training.lora_init == LoraInit::Pissa;
+        if is_principal && training.lora_dropout > 0.0 {
+            findings.push(error(
+                "training.lora_dropout",
+                format!(
+                    "is {} while training.lora_init is pissa, whose start must act whole",
+                    training.lora_dropout
+                ),
+                "set training.lora_dropout to 0, or training.lora_init to default",
             ));
         }
     }
@@ -188,6 +205,35 @@ impl ExperimentConfig {
         }
     }
 
+    /// Random changes that would change what is learned instead of varying it.
+    fn check_augmentation(&self, findings: &mut Vec<Finding>) {
+        let augmentation = &self.augmentation;
+        if augmentation.token_mask_probability > 0.0 && self.problem_type == ProblemType::DpoModeling {
+            findings.push(error(
+                "augmentation.token_mask_probability",
+                "two answers are compared by the probabilities of all their tokens; with other tokens masked in each, \
+                 chance would decide which is better"
+                    .to_owned(),
+                "set it to 0; augmentation.neftune_noise_alpha varies preferences, too",
+            ));
+        }
+        let has_rounds = !matches!(
+            self.problem_type,
+            ProblemType::CausalClassificationModeling | ProblemType::CausalRegressionModeling
+        );
+        let of_rounds = [
+            ("augmentation.skip_parent_probability", augmentation.skip_parent_probability),
+            ("augmentation.random_parent_probability", augmentation.random_parent_probability),
+        ];
+        for (field, probability) in of_rounds {
+            if probability > 0.0 && !has_rounds {
+                let message =
+                    format!("{} has no conversations, so there are no earlier rounds", self.problem_type);
+                findings.push(error(field, message, "set it to 0"));
+            }
+        }
+    }
+
     fn check_generation(&self, findings: &mut Vec<Finding>) {
         let prediction = &self.prediction;
         if prediction.temperature > 0.0 && !prediction.do_sample {
@@ -203,6 +249,14 @@ impl ExperimentConfig {
                 "is 0, so prediction.do_sample has no effect: the most likely token is always taken"
                     .to_owned(),
                 "set a temperature such as 0.7",
+            ));
+        }
+        if prediction.num_beams > 1 && prediction.do_sample && prediction.temperature > 0.0 {
+            findings.push(error(
+                "prediction.num_beams",
+                "is above 1 while prediction.do_sample is true: beams follow the likeliest texts, and drawing leaves them"
+                    .to_owned(),
+                "set prediction.do_sample to false, or prediction.num_beams to 1",
             ));
         }
         if prediction.min_length_inference > prediction.max_length_inference {

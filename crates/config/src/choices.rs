@@ -64,7 +64,7 @@ choices! {
         CausalRegressionModeling = "text_causal_regression_modeling",
         /// Encoder-decoder models.
         SequenceToSequenceModeling = "text_sequence_to_sequence_modeling",
-        /// Learn from pairs of a better and a worse answer.
+        /// Learn from pairs of a better and a worse answer, or from good and bad answers.
         DpoModeling = "text_dpo_modeling",
     }
 
@@ -148,6 +148,10 @@ choices! {
         CpoLoss = "CPOLoss",
         /// Simple preference optimization.
         SimPoLoss = "SimPOLoss",
+        /// Odds ratio preference optimization.
+        OrpoLoss = "ORPOLoss",
+        /// Kahneman-Tversky optimization on answers that are good or bad each for itself.
+        KtoLoss = "KTOLoss",
     }
 
     /// Rule that turns gradients into weight changes.
@@ -208,6 +212,14 @@ choices! {
         Rows = "rows",
         /// All samples end to end, cut every `max_length` tokens.
         Wrapped = "wrapped",
+    }
+
+    /// What the matrices of adapters start with.
+    pub enum LoraInit {
+        /// Random numbers and zeros.
+        Default = "default",
+        /// The principal components of the weights.
+        Pissa = "pissa",
     }
 
     /// What a score head reads: classification and regression.

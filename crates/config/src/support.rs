@@ -5,8 +5,7 @@
 
 use crate::check::{Finding, Level};
 use crate::choices::{
-    AttentionImplementation, BackboneDtype, LogStepSize, Logger, Metric, MixedPrecisionDtype, Optimizer,
-    ProblemType,
+    AttentionImplementation, BackboneDtype, LogStepSize, Logger, Metric, MixedPrecisionDtype, ProblemType,
 };
 use crate::sections::ExperimentConfig;
 
@@ -128,60 +127,11 @@ const GAPS: &[Gap] = &[
         hint: None,
     },
     Gap {
-        field: "training.use_dora",
-        level: Level::Error,
-        is_hit: |c| c.training.lora && c.training.use_dora,
-        message: "DoRA is not built; plain LoRA would learn something else",
-        hint: Some("set training.use_dora to false"),
-    },
-    Gap {
-        field: "training.optimizer",
-        level: Level::Warning,
-        is_hit: |c| c.training.optimizer == Optimizer::AdamW8bit,
-        message: "AdamW with 32-bit state is used: more memory, and weight decay is decoupled from the gradient",
-        hint: Some("set training.optimizer to AdamW to silence this"),
-    },
-    Gap {
-        field: "augmentation.token_mask_probability",
-        level: Level::Error,
-        is_hit: |c| c.augmentation.token_mask_probability > 0.0,
-        message: "token masking is not built",
-        hint: Some("set it to 0"),
-    },
-    Gap {
-        field: "augmentation.skip_parent_probability",
-        level: Level::Error,
-        is_hit: |c| c.augmentation.skip_parent_probability > 0.0,
-        message: "leaving out earlier rounds at random is not built",
-        hint: Some("set it to 0"),
-    },
-    Gap {
-        field: "augmentation.random_parent_probability",
-        level: Level::Error,
-        is_hit: |c| c.augmentation.random_parent_probability > 0.0,
-        message: "putting random rounds in front is not built",
-        hint: Some("set it to 0"),
-    },
-    Gap {
-        field: "augmentation.neftune_noise_alpha",
-        level: Level::Error,
-        is_hit: |c| c.augmentation.neftune_noise_alpha > 0.0,
-        message: "noise on embeddings is not built",
-        hint: Some("set it to 0"),
-    },
-    Gap {
         field: "prediction.metric",
         level: Level::Warning,
         is_hit: |c| c.prediction.metric == Metric::Gpt,
         message: "validation is judged by Perplexity instead; grading by another model is not built",
         hint: Some("set prediction.metric to Perplexity to silence this"),
-    },
-    Gap {
-        field: "prediction.num_beams",
-        level: Level::Error,
-        is_hit: |c| c.prediction.num_beams > 1,
-        message: "beam search is not built; a single text would be another answer",
-        hint: Some("set it to 1"),
     },
     Gap {
         field: "logging.log_step_size",

@@ -60,6 +60,8 @@ fn defaults_are_those_of_upstream() {
         dataset.add_eos_token_to_answer=true dataset.limit_chained_samples=false
         dataset.mask_prompt_labels=true dataset.only_last_answer=false
         dataset.rejected_answer_column=rejected_response dataset.rejected_prompt_column=None dataset.num_classes=1
+        dataset.judgement_column=label
+        training.kto_desirable_weight=1.0 training.kto_undesirable_weight=1.0
         training.beta=0.2 training.simpo_gamma=1.0 architecture.score_head=hidden
         tokenizer.max_length=512 tokenizer.add_prompt_answer_tokens=false tokenizer.padding_quantile=1.0
         architecture.pretrained=true architecture.backbone_dtype=int4 architecture.gradient_checkpointing=true
@@ -71,7 +73,7 @@ fn defaults_are_those_of_upstream() {
         training.min_learning_rate_ratio=0.0 training.warmup_epochs=0.0 training.weight_decay=0.0
         training.gradient_clip=0.0 training.grad_accumulation=1 training.lora=true training.use_dora=false
         training.lora_r=4 training.lora_alpha=16 training.lora_dropout=0.05 training.use_rslora=false
-        training.lora_target_modules='' training.lora_unfreeze_layers=[] training.save_checkpoint=last
+        training.lora_init=default training.lora_target_modules='' training.lora_unfreeze_layers=[] training.save_checkpoint=last
         training.evaluation_epochs=1.0 training.evaluate_before_training=false
         training.train_validation_data=false
         augmentation.token_mask_probability=0.0 augmentation.skip_parent_probability=0.0
@@ -80,7 +82,7 @@ fn defaults_are_those_of_upstream() {
         prediction.metric_gpt_template=general prediction.min_length_inference=2
         prediction.max_length_inference=256 prediction.max_time=0.0 prediction.batch_size_inference=0
         prediction.do_sample=false prediction.num_beams=1 prediction.temperature=0.0
-        prediction.repetition_penalty=1.0 prediction.stop_tokens='' prediction.top_k=0 prediction.top_p=1.0
+        prediction.repetition_penalty=1.0 prediction.stop_tokens='' prediction.top_k=0 prediction.top_p=1.0 prediction.min_p=0.0
         prediction.num_history=4
         environment.gpus=[] environment.mixed_precision=true environment.mixed_precision_dtype=bfloat16
         environment.compile_model=false environment.use_deepspeed=false environment.deepspeed_method=ZeRO2
@@ -342,9 +344,25 @@ fn what_does_not_go_together_is_found() {
             "tokenizer.tokenizer_kwargs",
             "tokenizer.json",
         ),
-        (&[("use_dora", "true")], Level::Error, "training.use_dora", "DoRA"),
-        (&[("neftune_noise_alpha", "5")], Level::Error, "augmentation.neftune_noise_alpha", "not built"),
-        (&[("num_beams", "2")], Level::Error, "prediction.num_beams", "beam"),
+        (&[("lora_init", "pissa")], Level::Error, "training.lora_dropout", "pissa"),
+        (
+            &[("problem_type", "text_dpo_modeling"), ("token_mask_probability", "0.1")],
+            Level::Error,
+            "augmentation.token_mask_probability",
+            "chance",
+        ),
+        (
+            &[("problem_type", "text_causal_regression_modeling"), ("random_parent_probability", "0.1")],
+            Level::Error,
+            "augmentation.random_parent_probability",
+            "no conversations",
+        ),
+        (
+            &[("num_beams", "2"), ("do_sample", "true"), ("temperature", "0.7")],
+            Level::Error,
+            "prediction.num_beams",
+            "drawing",
+        ),
         (
             &[("problem_type", "text_sequence_to_sequence_modeling")],
             Level::Error,
@@ -359,7 +377,6 @@ fn what_does_not_go_together_is_found() {
         ),
         (&[("answer_column", "a,b")], Level::Error, "dataset.answer_column", "2 columns"),
         (&[("loss_function", "DPOLoss")], Level::Error, "training.loss_function", "causal"),
-        (&[("optimizer", "AdamW8bit")], Level::Warning, "training.optimizer", "32-bit"),
         (&[("gpus", "0,1")], Level::Warning, "environment.gpus", "one GPU"),
     ];
     for (changes, level, field, part) in cases {
@@ -374,7 +391,10 @@ fn what_does_not_go_together_is_found() {
 
 #[test]
 fn settings_that_are_switched_off_are_not_complained_about() {
-    assert_eq!(findings(&[("use_dora", "true"), ("lora", "false")]), []);
+    assert_eq!(findings(&[("lora_init", "pissa"), ("lora", "false")]), []);
+    assert_eq!(findings(&[("lora_init", "pissa"), ("lora_dropout", "0"), ("use_dora", "true")]), []);
+    assert_eq!(findings(&[("num_beams", "3"), ("optimizer", "AdamW8bit")]), []);
+    assert_eq!(findings(&[("neftune_noise_alpha", "5"), ("skip_parent_probability", "0.2")]), []);
     assert_eq!(findings(&[("temperature", "0.7"), ("do_sample", "true")]), []);
     assert_eq!(findings(&[("number_of_workers", "8")]), []);
     assert_eq!(findings(&[("tokenizer_kwargs", r#"{"add_prefix_space": true}"#)]), []);

@@ -64,6 +64,9 @@ pub struct MicroBatch {
     pub positions: Vec<u32>,
     /// Lengths of the attention segments, in order; their sum is N. A sample each, or a row when wrapped.
     pub segment_lengths: Vec<usize>,
+    /// Of each segment the index of its first sample in the set, and the place of its first token in that sample: what
+    /// tells it from all other segments of the epoch.
+    pub segment_origins: Vec<(usize, usize)>,
     /// What each position is to predict \[N\]: the id of the next token of its segment if that one is trained,
     /// else [`IGNORED_LABEL`].
     pub labels: Vec<i64>,
@@ -143,6 +146,7 @@ impl BatchPlan {
             }
             let ids = batch.ids.get(start..).unwrap_or_default();
             batch.segment_lengths.push(ids.len());
+            batch.segment_origins.extend(segment.first().map(|piece| (piece.sample_idx, piece.start)));
             batch.positions.extend(0..u32::try_from(ids.len()).unwrap_or(u32::MAX));
             let next = ids.iter().zip(&trained).skip(1);
             batch

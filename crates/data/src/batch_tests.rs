@@ -46,6 +46,7 @@ fn samples_lie_end_to_end() {
             ids: vec![1, 2, 3, 4, 5],
             positions: vec![0, 1, 2, 0, 1],
             segment_lengths: vec![3, 2],
+            segment_origins: vec![(0, 0), (1, 0)],
             labels: vec![2, 3, -100, 5, -100],
             sample_of_token: vec![0, 0, 0, 1, 1],
             sample_rows: vec![7, 9],
@@ -73,7 +74,7 @@ fn rows_hold_whole_samples() {
 
 #[test]
 fn the_texts_of_a_preference_are_segments_side_by_side() {
-    let pair = TokenSample { n_rejected: 2, ..sample(3, &[1, 2, 3, 4, 5], &[0, 1, 1, 1, 1]) };
+    let pair = TokenSample { n_contrast: 2, ..sample(3, &[1, 2, 3, 4, 5], &[0, 1, 1, 1, 1]) };
     assert_eq!(pair.texts().collect::<Vec<_>>(), [0..3, 3..5]);
     assert_eq!(pair.n_labels(), 3);
     let samples = SampleSet { samples: vec![pair, sample(4, &[6], &[0])] };
@@ -104,6 +105,7 @@ fn wrapped_rows_run_across_samples() {
             ids: vec![1, 2, 3, 4, 5, 6, 7, 8],
             positions: vec![0, 1, 2, 3, 0, 1, 2, 3],
             segment_lengths: vec![4, 4],
+            segment_origins: vec![(0, 0), (1, 1)],
             labels: vec![-100, 3, 4, -100, 6, 7, -100, -100],
             sample_of_token: vec![0, 0, 0, 1, 1, 1, 1, 2],
             sample_rows: vec![5, 6, 7],

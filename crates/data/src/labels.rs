@@ -1,6 +1,6 @@
-//! What a row is to be learned from besides an answer: classes, labels, numbers, and answers to prefer less.
+//! What a row is to be learned from besides an answer: classes, labels, numbers, answers to prefer less, and judgements.
 
-use tunesmith_config::{ExperimentConfig, ProblemType};
+use tunesmith_config::{ExperimentConfig, LossFunction, ProblemType};
 
 use crate::columns::required;
 use crate::conversation::Target;
@@ -26,6 +26,9 @@ pub(crate) fn targets(table: &Table, config: &ExperimentConfig) -> Result<Target
     match config.problem_type {
         ProblemType::CausalClassificationModeling => values(table, config, Some(n_classes_of_column(config))),
         ProblemType::CausalRegressionModeling => values(table, config, None),
+        ProblemType::DpoModeling if config.training.loss_function == LossFunction::KtoLoss => {
+            judgements(table, config)
+        }
         ProblemType::DpoModeling => preferences(table, config),
         ProblemType::CausalLanguageModeling | ProblemType::SequenceToSequenceModeling => {
             let answer = required(table, config.dataset.answer_column.first(), "dataset.answer_column")?;
@@ -83,6 +86,23 @@ fn numbers(table: &Table, name: &str, column: usize, n_classes: Option<usize>) -
     if wrong.is_empty() {
         return Ok(numbers);
     }
+    let expected = match n_classes {
+        Some(2) => "0 or 1".to_owned(),
+        Some(n_classes) => format!("a class from 0 to {}", n_classes - 1),
+        None => "a number".to_owned(),
+    };
+    let has_words = wrong.iter().any(|row_idx| number(table.cell(*row_idx, column)).is_none());
+    Err(DataError::Values {
+        path: table.path.clone(),
+        column: name.to_owned(),
+        reason: wrong_cells(table, column, &wrong, &expected),
+        is_class: n_classes.is_some(),
+        has_words,
+    })
+}
+
+/// What is wrong with these rows of a column, of which the first few are shown.
+fn wrong_cells(table: &Table, column: usize, wrong: &[usize], expected: &str) -> String {
     let shown: Vec<String> = wrong
         .iter()
         .take(N_SHOWN)
@@ -96,26 +116,13 @@ fn numbers(table: &Table, name: &str, column: usize, n_classes: Option<usize>) -
         })
         .collect();
     let more = wrong.len().saturating_sub(N_SHOWN);
-    let expected = match n_classes {
-        Some(2) => "0 or 1".to_owned(),
-        Some(n_classes) => format!("a class from 0 to {}", n_classes - 1),
-        None => "a number".to_owned(),
-    };
-    let reason = format!(
+    format!(
         "{} of {} cells are not {expected}: {}{}",
         wrong.len(),
         table.n_rows(),
         shown.join(", "),
         if more > 0 { format!(" and {more} more") } else { String::new() }
-    );
-    let has_words = wrong.iter().any(|row_idx| number(table.cell(*row_idx, column)).is_none());
-    Err(DataError::Values {
-        path: table.path.clone(),
-        column: name.to_owned(),
-        reason,
-        is_class: n_classes.is_some(),
-        has_words,
-    })
+    )
 }
 
 fn number(cell: &Cell) -> Option<f64> {
@@ -169,6 +176,60 @@ fn preferences(table: &Table, config: &ExperimentConfig) -> Result<Targets> {
         )],
     };
     Ok(Targets { targets, answers, notes })
+}
+
+/// Answers that are good or bad each for itself.
+fn judgements(table: &Table, config: &ExperimentConfig) -> Result<Targets> {
+    let dataset = &config.dataset;
+    let answer = required(table, dataset.answer_column.first(), "dataset.answer_column")?;
+    let name = &dataset.judgement_column;
+    let column = required(table, name, "dataset.judgement_column")?;
+    let judged: Vec<Option<bool>> =
+        (0..table.n_rows()).map(|row| judgement(table.cell(row, column))).collect();
+    let wrong: Vec<usize> =
+        judged.iter().enumerate().filter(|(_, judged)| judged.is_none()).map(|(row, _)| row).collect();
+    if !wrong.is_empty() {
+        let reason = wrong_cells(table, column, &wrong, "true or false, 1 or 0, good or bad, yes or no");
+        return Err(DataError::Values {
+            path: table.path.clone(),
+            column: name.clone(),
+            reason,
+            is_class: false,
+            has_words: false,
+        });
+    }
+    let n_good = judged.iter().flatten().filter(|is_good| **is_good).count();
+    let n_bad = table.n_rows() - n_good;
+    let mut notes = vec![format!("{n_good} answers are good and {n_bad} bad, by the column {name}")];
+    if n_good == 0 || n_bad == 0 {
+        notes.push(
+            "all answers are of one kind: the model learns nothing about what makes the difference"
+                .to_owned(),
+        );
+    }
+    let target = |is_good| Target::Judged { is_good, mismatched_answer: String::new() };
+    Ok(Targets {
+        targets: judged.into_iter().flatten().map(target).collect(),
+        answers: texts(table, answer),
+        notes,
+    })
+}
+
+/// Whether a cell says that an answer is good; `None` when it says neither.
+fn judgement(cell: &Cell) -> Option<bool> {
+    match cell {
+        Cell::Bool(is_good) => Some(*is_good),
+        Cell::Text(text) => match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "1" | "good" | "yes" => Some(true),
+            "false" | "0" | "bad" | "no" => Some(false),
+            _ => None,
+        },
+        _ => match number(cell) {
+            Some(1.0) => Some(true),
+            Some(0.0) => Some(false),
+            _ => None,
+        },
+    }
 }
 
 fn texts(table: &Table, column: usize) -> Vec<String> {

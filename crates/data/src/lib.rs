@@ -3,10 +3,12 @@
 //! The way of the data: [`table`] reads a file, [`load`] lays its rows out as [`conversation`]s and splits them,
 //! `sample` turns a conversation into tokens with a mask, `batch` puts samples into micro-batches.
 
+mod augment;
 pub mod batch;
 mod chains;
 mod columns;
 pub mod conversation;
+mod counter_random;
 pub mod error;
 mod escapes;
 mod labels;
@@ -31,6 +33,7 @@ mod table_parquet;
 #[cfg(test)]
 mod test_support;
 mod text_file;
+mod training_set;
 mod trees;
 
 pub use batch::{BatchOptions, BatchPlan, IGNORED_LABEL, MicroBatch, plan_epoch, token_weights};
@@ -43,3 +46,4 @@ pub use preview_render::RenderOptions;
 pub use sample::{Assembler, SampleNotes, TRAINING_CLOCK_UNIX_SECS, TokenSample, training_tokenizer};
 pub use samples::{SampleSet, TokenizeReport, tokenize};
 pub use table::{Cell, Table, read_table};
+pub use training_set::TrainingSet;

@@ -5,7 +5,7 @@ use std::path::Path;
 use tunesmith_config::{DataPart, ExperimentConfig, ValidationStrategy};
 
 use crate::columns::Purpose;
-use crate::conversation::Conversation;
+use crate::conversation::{Conversation, mismatch};
 use crate::error::{DataError, Result};
 use crate::layouts::{LaidOut, lay_out};
 use crate::split::Split;
@@ -67,12 +67,14 @@ pub fn load_splits(config: &ExperimentConfig) -> Result<Splits> {
         source.conversations(&positions, dataset.limit_chained_samples)
     };
     let mut train = side(train_source, split.train, DataPart::Train)?;
-    let validation = side(validation_source, split.validation, DataPart::Validation)?;
+    let mut validation = side(validation_source, split.validation, DataPart::Validation)?;
     if config.training.train_validation_data {
         notes.push(format!("{} validation conversations are trained on as well", validation.len()));
         let first_row = if custom_table.is_some() { train_table.n_rows } else { 0 };
         train.extend(validation.iter().map(|conversation| renumbered(conversation, first_row)));
     }
+    mismatch(&mut train);
+    mismatch(&mut validation);
     notes.push(format!("{} training and {} validation conversations", train.len(), validation.len()));
     Ok(Splits { train, validation, notes })
 }

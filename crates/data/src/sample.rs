@@ -42,10 +42,11 @@ pub struct TokenSample {
     pub trained: Vec<bool>,
     /// Tokens that did not fit.
     pub n_cut: usize,
-    /// How many of the last tokens are those of the answer to be preferred less, a text of its own; 0 for other
-    /// samples.
-    pub n_rejected: usize,
-    /// What is to be predicted from the last token, where that is not a token: see [`Target::Values`].
+    /// How many of the last tokens are those of the answer that the answer is compared with, a text of its own: the one
+    /// to be preferred less, or one to another prompt; 0 for other samples.
+    pub n_contrast: usize,
+    /// What is to be predicted from the last token, where that is not a token, or how the answer was judged: see
+    /// [`Conversation::values`].
     pub values: Vec<f32>,
 }
 
@@ -60,18 +61,18 @@ impl TokenSample {
         self.texts().map(is_label).sum()
     }
 
-    /// Where its texts stand: one, or the two of a preference.
+    /// Where its texts stand: one, or the two that are compared.
     pub fn texts(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (n_tokens, split) = (self.ids.len(), self.ids.len().saturating_sub(self.n_rejected));
+        let (n_tokens, split) = (self.ids.len(), self.ids.len().saturating_sub(self.n_contrast));
         [0..split, split..n_tokens].into_iter().filter(|range| !range.is_empty())
     }
 
     /// Whether there is anything to learn from it.
     pub(crate) fn teaches(&self) -> bool {
-        if !self.values.is_empty() {
+        if !self.values.is_empty() && self.n_contrast == 0 {
             return !self.ids.is_empty();
         }
-        if self.n_rejected == 0 {
+        if self.n_contrast == 0 {
             return self.n_labels() > 0;
         }
         // Both answers need something to compare.
@@ -179,7 +180,7 @@ impl Assembler {
         match conversation.target() {
             Target::Answer => self.answered(conversation, self.options.only_last_answer),
             Target::Values(values) => self.valued(conversation, values),
-            Target::Preference { .. } => self.preferred(conversation),
+            Target::Preference { .. } | Target::Judged { .. } => self.compared(conversation),
         }
     }
 
@@ -195,18 +196,18 @@ impl Assembler {
         notes.had_labels = true;
         let (trained, n_cut) = (vec![false; ids.len()], notes.n_prompt_cut);
         let row = conversation.row;
-        Ok((TokenSample { row, ids, trained, n_cut, n_rejected: 0, values: values.to_vec() }, notes))
+        Ok((TokenSample { row, ids, trained, n_cut, n_contrast: 0, values: values.to_vec() }, notes))
     }
 
-    /// Both answers of a preference, each after all that stands before it; only the last answers are compared.
-    fn preferred(&self, conversation: &Conversation) -> Result<(TokenSample, SampleNotes)> {
+    /// Both answers that are compared, each after all that stands before it; only the last answers are.
+    fn compared(&self, conversation: &Conversation) -> Result<(TokenSample, SampleNotes)> {
         let (mut sample, mut notes) = self.answered(conversation, true)?;
-        let Some(rejected) = conversation.rejected() else { return Ok((sample, notes)) };
-        let (rejected, other) = self.answered(&rejected, true)?;
-        sample.n_rejected = rejected.ids.len();
-        sample.ids.extend(rejected.ids);
-        sample.trained.extend(rejected.trained);
-        sample.n_cut += rejected.n_cut;
+        let Some(contrast) = conversation.contrast() else { return Ok((sample, notes)) };
+        let (contrast, other) = self.answered(&contrast, true)?;
+        sample.n_contrast = contrast.ids.len();
+        sample.ids.extend(contrast.ids);
+        sample.trained.extend(contrast.trained);
+        sample.n_cut += contrast.n_cut;
         notes.n_prompt_cut += other.n_prompt_cut;
         notes.n_answer_cut += other.n_answer_cut;
         notes.n_unknown += other.n_unknown;

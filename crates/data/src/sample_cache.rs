@@ -50,6 +50,10 @@ pub(crate) fn key(assembler: &Assembler, conversations: &[Conversation]) -> Key 
                 Target::Answer => add(b"answer"),
                 // What the values are is not in the tokens.
                 Target::Values(_) => add(b"values"),
+                Target::Judged { mismatched_answer, .. } => {
+                    add(b"judged");
+                    add(mismatched_answer.as_bytes());
+                }
                 Target::Preference { rejected_prompt, rejected_answer } => {
                     add(b"preference");
                     add(rejected_answer.as_bytes());
@@ -89,7 +93,7 @@ pub(crate) fn write(dir: &Path, key: &Key, samples: &[(TokenSample, SampleNotes)
     for (sample, notes) in samples {
         put(&mut out, sample.row);
         put(&mut out, sample.ids.len());
-        put(&mut out, sample.n_rejected);
+        put(&mut out, sample.n_contrast);
         for count in [notes.n_prompt_cut, notes.n_answer_cut, notes.n_unknown] {
             put(&mut out, count);
         }
@@ -143,7 +147,7 @@ impl<'a> Reader<'a> {
     fn sample(&mut self) -> Option<(TokenSample, SampleNotes)> {
         let row = self.count()?;
         let n_tokens = self.count()?;
-        let n_rejected = self.count()?;
+        let n_contrast = self.count()?;
         let notes = SampleNotes {
             n_prompt_cut: self.count()?,
             n_answer_cut: self.count()?,
@@ -157,6 +161,6 @@ impl<'a> Reader<'a> {
         let ids = ids.map(|id| id.try_into().ok().map(u32::from_le_bytes)).collect::<Option<Vec<u32>>>()?;
         let trained = self.take(n_tokens)?.iter().map(|flag| *flag == 1).collect();
         let n_cut = notes.n_prompt_cut.checked_add(notes.n_answer_cut)?;
-        Some((TokenSample { row, ids, trained, n_cut, n_rejected, values: Vec::new() }, notes))
+        Some((TokenSample { row, ids, trained, n_cut, n_contrast, values: Vec::new() }, notes))
     }
 }

@@ -62,14 +62,14 @@ fn preferences_are_two_texts_whose_last_answers_are_learned() {
     rounds.rounds[1].target = prefer(None, "8");
     let sample = assembler.sample(&rounds).unwrap();
     assert_eq!(sample.ids, [1, 2, 3, 4, 5, 6, 7, 1, 2, 3, 4, 5, 8]);
-    assert_eq!((labels(&sample).as_str(), sample.n_rejected), ("- - - - - 6 7 - - - - - 8", 6));
+    assert_eq!((labels(&sample).as_str(), sample.n_contrast), ("- - - - - 6 7 - - - - - 8", 6));
     rounds.rounds[1].target = prefer(Some("9 10"), "8");
     let sample = assembler.sample(&rounds).unwrap();
-    assert_eq!((labels(&sample).as_str(), sample.n_rejected), ("- - - - - 6 7 - - - - - - 8", 7));
+    assert_eq!((labels(&sample).as_str(), sample.n_contrast), ("- - - - - 6 7 - - - - - - 8", 7));
     // Each is cut for itself; without anything to compare there is nothing to learn.
     let short = Assembler::new(&bare_config(&[("tokenizer.max_length", "3")]), &number_tokenizer()).unwrap();
     let sample = short.sample(&rounds).unwrap();
-    assert_eq!((labels(&sample).as_str(), sample.n_rejected, sample.n_cut), ("- 6 7 - - 8", 3, 4 + 4));
+    assert_eq!((labels(&sample).as_str(), sample.n_contrast, sample.n_cut), ("- 6 7 - - 8", 3, 4 + 4));
     assert!(sample.teaches());
     rounds.rounds[1].target = prefer(None, "");
     assert!(!assembler.sample(&rounds).unwrap().teaches());

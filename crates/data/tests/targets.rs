@@ -91,15 +91,45 @@ fn preferences_name_both_answers() {
     };
     assert_eq!(splits.train[0].rounds[0].answer, "good");
     assert_eq!(splits.train[0].target(), &preference(None, "bad"));
-    assert_eq!(splits.train[0].rejected().unwrap().rounds[0].answer, "bad");
+    assert_eq!(splits.train[0].contrast().unwrap().rounds[0].answer, "bad");
     let note = "1 of 2 rows prefer an answer to itself: nothing is learned there";
     assert!(splits.notes.iter().any(|text| text == note), "{:?}", splits.notes);
     let splits = dpo(lines, &[("dataset.rejected_prompt_column", "other")]).unwrap();
     assert_eq!(splits.train[0].target(), &preference(Some("q"), "bad"));
-    assert_eq!(splits.train[0].rejected().unwrap().rounds[0].prompt, "q");
+    assert_eq!(splits.train[0].contrast().unwrap().rounds[0].prompt, "q");
     let error = dpo("text,chosen_response\na,b\n", &[]).unwrap_err().to_string();
     assert!(
         error.contains("no column \"rejected_response\" (set by dataset.rejected_answer_column)"),
         "{error}"
     );
+}
+
+#[test]
+fn judged_answers_are_good_or_bad() {
+    let kto = |lines: &str, changes: &[(&str, &str)]| {
+        let mut all = vec![("training.loss_function", "KTOLoss"), ("dataset.answer_column", "answer")];
+        all.extend(changes);
+        load(ProblemType::DpoModeling, lines, &all)
+    };
+    let splits = kto("text,answer,label\np,a,Good\nq,b,bad\nr,c,yes\n", &[]).unwrap();
+    assert_eq!(values(&splits), [[1.0], [0.0], [1.0]]);
+    let note = "2 answers are good and 1 bad, by the column label";
+    assert!(splits.notes.iter().any(|text| text == note), "{:?}", splits.notes);
+    // The answer to the prompt before, in a circle.
+    let mismatched: Vec<String> =
+        splits.train.iter().map(|c| c.contrast().unwrap().rounds[0].answer.clone()).collect();
+    assert_eq!(mismatched, ["c", "a", "b"]);
+    for cells in ["true", "1", "1.0"].into_iter().zip(["false", "0", "0.0"]) {
+        let lines = format!("text,answer,thumb\np,a,{}\nq,b,{}\n", cells.0, cells.1);
+        let splits = kto(&lines, &[("dataset.judgement_column", "thumb")]).unwrap();
+        assert_eq!(values(&splits), [[1.0], [0.0]], "{cells:?}");
+    }
+    let error = kto("text,answer,label\np,a,good\nq,b,fine\nr,c,\n", &[]).unwrap_err().to_string();
+    let expected = "2 of 3 cells are not true or false, 1 or 0, good or bad, yes or no: \"fine\" in line 3, nothing in \
+                    line 4";
+    assert!(error.contains(expected), "{error}");
+    let error = kto("text,answer\np,a\n", &[]).unwrap_err().to_string();
+    assert!(error.contains("dataset.judgement_column"), "{error}");
+    let splits = kto("text,answer,label\np,a,1\nq,b,1\n", &[]).unwrap();
+    assert!(splits.notes.iter().any(|text| text.contains("one kind")), "{:?}", splits.notes);
 }

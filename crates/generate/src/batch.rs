@@ -13,13 +13,14 @@ use tunesmith_formats::tokenizer::Tokenizer;
 use tunesmith_models::{CausalLm, TokenBatch};
 use tunesmith_ops::{KvCache, Segments};
 
+use crate::beams::{BeamSearch, Found};
 use crate::error::{GenerateError, Result};
 use crate::sampling::Sampler;
 use crate::settings::GenerationSettings;
 use crate::stopping::{StopTexts, StopWatch, clean_text};
 
 /// Most tokens of a pass; bounds the memory for activations.
-const N_PASS_TOKENS: usize = 2048;
+pub(crate) const N_PASS_TOKENS: usize = 2048;
 
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,15 +86,14 @@ pub(crate) fn continue_prompts(
     let context = model.context_length();
     let stops = StopTexts::new(settings, tokenizer)?;
     let end_ids = end_ids(model, tokenizer, settings);
+    check_prompts(prompts, context)?;
+    if settings.num_beams > 1 {
+        let search = BeamSearch { model, tokenizer, settings, stops: &stops, end_ids: &end_ids, start };
+        return search_all(&search, cache, prompts, on_token);
+    }
     let mut rows = Vec::with_capacity(prompts.len());
     let mut occurrences: BTreeMap<&[u32], u64> = BTreeMap::new();
-    for (prompt_idx, prompt) in prompts.iter().enumerate() {
-        if prompt.is_empty() {
-            return Err(GenerateError::EmptyPrompt { prompt_idx });
-        }
-        if prompt.len() > context {
-            return Err(GenerateError::PromptTooLong { prompt_idx, n_tokens: prompt.len(), context });
-        }
+    for prompt in prompts {
         let occurrence = occurrences.entry(prompt).or_insert(0);
         rows.push(Row {
             prompt,
@@ -141,17 +141,68 @@ pub(crate) fn continue_prompts(
     }
 
     let answers = rows.into_iter().map(|row| {
-        let text = clean_text(&tokenizer.decode(&row.new_ids, true)?, &stops.texts);
-        Ok(Generated {
-            text,
-            finish: row.finish.unwrap_or(FinishReason::Cancelled),
-            n_prompt: row.prompt.len(),
-            secs: row.secs,
-            first_token_secs: row.first_token_secs,
-            ids: row.new_ids,
-        })
+        let Row { new_ids: ids, finish, secs, first_token_secs, .. } = row;
+        generated(tokenizer, &stops, row.prompt, Found { ids, finish, secs, first_token_secs })
     });
     answers.collect()
+}
+
+/// Refuses prompts that cannot be continued.
+fn check_prompts(prompts: &[Vec<u32>], context: usize) -> Result<()> {
+    for (prompt_idx, prompt) in prompts.iter().enumerate() {
+        if prompt.is_empty() {
+            return Err(GenerateError::EmptyPrompt { prompt_idx });
+        }
+        if prompt.len() > context {
+            return Err(GenerateError::PromptTooLong { prompt_idx, n_tokens: prompt.len(), context });
+        }
+    }
+    Ok(())
+}
+
+/// A beam search for each prompt, one after the other: the beams of one are a batch already.
+fn search_all(
+    search: &BeamSearch<'_>,
+    cache: &mut KvCache,
+    prompts: &[Vec<u32>],
+    on_token: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
+) -> Result<Vec<Generated>> {
+    let mut answers = Vec::with_capacity(prompts.len());
+    let mut is_broken_off = false;
+    for (prompt_idx, prompt) in prompts.iter().enumerate() {
+        let mut tell = |id| {
+            let flow = on_token(prompt_idx, id);
+            is_broken_off |= flow.is_break();
+            flow
+        };
+        let found = match prompts.len() {
+            1 => search.run(prompt_idx, prompt, cache, &mut tell)?,
+            _ => {
+                let mut own = KvCache::new(search.model.n_layers(), 1);
+                search.run(prompt_idx, prompt, &mut own, &mut tell)?
+            }
+        };
+        answers.push(generated(search.tokenizer, search.stops, prompt, found)?);
+        if is_broken_off {
+            break;
+        }
+    }
+    let rest = prompts.get(answers.len()..).unwrap_or_default();
+    for prompt in rest {
+        answers.push(generated(search.tokenizer, search.stops, prompt, Found::default())?);
+    }
+    Ok(answers)
+}
+
+fn generated(tokenizer: &Tokenizer, stops: &StopTexts, prompt: &[u32], found: Found) -> Result<Generated> {
+    Ok(Generated {
+        text: clean_text(&tokenizer.decode(&found.ids, true)?, &stops.texts),
+        finish: found.finish.unwrap_or(FinishReason::Cancelled),
+        n_prompt: prompt.len(),
+        secs: found.secs,
+        first_token_secs: found.first_token_secs,
+        ids: found.ids,
+    })
 }
 
 /// One prompt and its answer so far.
@@ -226,36 +277,67 @@ fn scores_after(
     portions: &[usize],
     cache: &mut KvCache,
 ) -> Result<Vec<(usize, Vec<f32>)>> {
-    let (mut ids, mut positions) = (Vec::new(), Vec::new());
-    let (mut last_places, mut complete) = (Vec::new(), Vec::new());
-    for ((&row_idx, &n_taken), cached) in active.iter().zip(portions).zip(cache.lengths()) {
+    let mut complete = Vec::new();
+    let mut pieces = Vec::with_capacity(active.len());
+    for ((&row_idx, &n_taken), n_known) in active.iter().zip(portions).zip(cache.lengths()) {
         let row = &rows[row_idx];
-        for place in cached..cached + n_taken {
-            ids.extend(row.token(place));
-            positions.push(place as u32);
-        }
-        if n_taken > 0 && cached + n_taken == row.n_tokens() {
-            last_places.push(ids.len() as i64 - 1);
+        let is_last = n_taken > 0 && n_known + n_taken == row.n_tokens();
+        if is_last {
             complete.push(row_idx);
         }
+        let ids: Vec<u32> = (n_known..n_known + n_taken).filter_map(|place| row.token(place)).collect();
+        pieces.push((ids, n_known, is_last));
     }
-    let segments = Segments::new(portions);
+    let portions: Vec<Portion<'_>> = pieces
+        .iter()
+        .map(|(ids, n_known, is_last)| Portion { ids, n_known: *n_known, is_last: *is_last })
+        .collect();
+    Ok(complete.into_iter().zip(last_scores(model, cache, &portions)?).collect())
+}
+
+/// What a pass takes from a sequence.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Portion<'a> {
+    /// Its next tokens.
+    pub(crate) ids: &'a [u32],
+    /// Tokens before them, which the cache knows.
+    pub(crate) n_known: usize,
+    /// Whether the scores after them are wanted.
+    pub(crate) is_last: bool,
+}
+
+/// Runs a pass over a portion of each sequence of the cache; gives the scores [V] after those that want them, in order.
+pub(crate) fn last_scores(
+    model: &CausalLm,
+    cache: &mut KvCache,
+    portions: &[Portion<'_>],
+) -> Result<Vec<Vec<f32>>> {
+    let (mut ids, mut positions, mut last_places) = (Vec::new(), Vec::new(), Vec::new());
+    for portion in portions {
+        ids.extend_from_slice(portion.ids);
+        positions.extend((portion.n_known..portion.n_known + portion.ids.len()).map(|place| place as u32));
+        if portion.is_last {
+            last_places.push(ids.len() as i64 - 1);
+        }
+    }
+    let lengths: Vec<usize> = portions.iter().map(|portion| portion.ids.len()).collect();
+    let segments = Segments::new(&lengths);
     let tokens = TokenBatch { ids: &ids, positions: &positions, segments: &segments };
     let hidden = model.hidden_cached(&tokens, cache)?;
-    if complete.is_empty() {
+    if last_places.is_empty() {
         return Ok(Vec::new());
     }
-    let n_complete = complete.len();
-    let hidden = if n_complete == ids.len() {
+    let n_wanted = last_places.len();
+    let hidden = if n_wanted == ids.len() {
         hidden
     } else {
-        let places = TensorData::new(last_places, [n_complete]);
+        let places = TensorData::new(last_places, [n_wanted]);
         hidden.select(0, Tensor::<1, Int>::from_data(places, model.device()))
     };
     let logits = model.logits(hidden);
     let [_, vocab_size] = logits.dims();
     let values = tunesmith_models::read_back(logits, "the scores of the next tokens")?;
-    Ok(complete.into_iter().zip(values.chunks(vocab_size).map(<[f32]>::to_vec)).collect())
+    Ok(values.chunks(vocab_size).map(<[f32]>::to_vec).collect())
 }
 
 fn finish_all(rows: &mut [Row<'_>], reason: FinishReason, start: Instant) {

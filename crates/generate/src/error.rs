@@ -68,6 +68,9 @@ impl GenerateError {
             Self::Setting { setting: "temperature", .. } => {
                 Some("Set a temperature above 0, e.g. 0.7, or do_sample to false.".into())
             }
+            Self::Setting { setting: "num_beams", .. } => {
+                Some("Set do_sample to false (temperature 0) or num_beams to 1.".into())
+            }
             Self::PromptTooLong { context, .. } => {
                 Some(format!("Shorten the prompt or clear the conversation; {context} tokens fit."))
             }

@@ -5,8 +5,10 @@
 //! on what else is decoded beside it. Nothing here loads models or knows about experiments.
 
 mod batch;
+mod beams;
 mod chat;
 mod error;
+mod processors;
 mod sampling;
 mod settings;
 mod stopping;

@@ -1,17 +1,15 @@
-//! From scores to a token, in transformers' order: repetition penalty, minimum of new tokens, then either the largest
-//! score, or temperature, top-k, top-p and a draw.
+//! From scores to a token: the largest, or one drawn from the distribution that the processors leave.
 
 use tunesmith_models::counter::{mix, unit};
 
+use crate::processors::{Seen, largest, process, warp, weight};
 use crate::settings::GenerationSettings;
 
 /// Chooses the tokens of one sequence.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     key: u64,
-    /// Tokens of prompt and answer, each once; kept only if there is a penalty.
-    seen: Vec<u32>,
-    is_seen: Vec<bool>,
+    seen: Seen,
 }
 
 impl Sampler {
@@ -24,11 +22,7 @@ impl Sampler {
     ) -> Self {
         let start = mix(settings.seed, occurrence);
         let key = prompt.iter().fold(start, |key, &id| mix(key, u64::from(id)));
-        let has_penalty = settings.repetition_penalty != 1.0;
-        let is_seen = if has_penalty { vec![false; vocab_size] } else { Vec::new() };
-        let mut sampler = Self { key, seen: Vec::new(), is_seen };
-        prompt.iter().for_each(|&id| sampler.see(id));
-        sampler
+        Self { key, seen: Seen::new(settings, prompt, vocab_size) }
     }
 
     /// The token after `n_new` generated ones, or `None` when no score is a finite number. Changes `logits` [V].
@@ -39,39 +33,16 @@ impl Sampler {
         n_new: usize,
         end_ids: &[u32],
     ) -> Option<u32> {
-        for &id in &self.seen {
-            if let Some(logit) = logits.get_mut(id as usize) {
-                *logit = penalised(*logit, settings.repetition_penalty);
-            }
+        process(settings, logits, &self.seen, n_new, end_ids);
+        let mut id = most_likely(logits)?;
+        if settings.do_sample {
+            warp(settings, logits);
+            // Rounding may leave a last crumb.
+            id = draw(logits, unit(mix(self.key, n_new as u64))).unwrap_or(id);
         }
-        if n_new < settings.min_new_tokens {
-            for &id in end_ids {
-                if let Some(logit) = logits.get_mut(id as usize) {
-                    *logit = f32::NEG_INFINITY;
-                }
-            }
-        }
-        let id = if settings.do_sample {
-            draw(settings, logits, unit(mix(self.key, n_new as u64)))
-        } else {
-            most_likely(logits)
-        }?;
-        self.see(id);
+        self.seen.see(id);
         Some(id)
     }
-
-    fn see(&mut self, id: u32) {
-        if let Some(is_seen) = self.is_seen.get_mut(id as usize)
-            && !*is_seen
-        {
-            *is_seen = true;
-            self.seen.push(id);
-        }
-    }
-}
-
-fn penalised(logit: f32, penalty: f32) -> f32 {
-    if logit > 0.0 { logit / penalty } else { logit * penalty }
 }
 
 /// The first of the largest scores.
@@ -88,41 +59,18 @@ fn most_likely(logits: &[f32]) -> Option<u32> {
     best.filter(|(_, logit)| logit.is_finite()).map(|(id, _)| id as u32)
 }
 
-/// The token at place `u` in [0, 1) of the distribution that temperature, top-k and top-p leave.
-fn draw(settings: &GenerationSettings, logits: &[f32], u: f64) -> Option<u32> {
-    let best = most_likely(logits)?;
-    let largest = logits[best as usize];
-    let mut candidates: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
-    if settings.top_k > 0 && settings.top_k < candidates.len() {
-        let (_, &mut (_, least), _) =
-            candidates.select_nth_unstable_by(settings.top_k - 1, |a, b| b.1.total_cmp(&a.1));
-        // Ties with the k-th stay in, as in transformers. Collected anew to be in order of ids again.
-        candidates = (0..).zip(logits.iter().copied()).filter(|&(_, logit)| logit >= least).collect();
-    }
-    let weight = |logit: f32| (f64::from(logit - largest) / f64::from(settings.temperature)).exp();
-    if settings.top_p < 1.0 {
-        candidates.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let total: f64 = candidates.iter().map(|&(_, logit)| weight(logit)).sum();
-        let wanted = f64::from(settings.top_p) * total;
-        let mut before = 0.0;
-        let n_kept = candidates.iter().take_while(|&&(_, logit)| {
-            let is_kept = before < wanted;
-            before += weight(logit);
-            is_kept
-        });
-        let n_kept = n_kept.count();
-        candidates.truncate(n_kept);
-    }
-    let total: f64 = candidates.iter().map(|&(_, logit)| weight(logit)).sum();
+/// The token at place `u` in [0, 1) of the softmax.
+fn draw(logits: &[f32], u: f64) -> Option<u32> {
+    let largest = largest(logits);
+    let total: f64 = logits.iter().map(|&logit| weight(logit, largest)).sum();
     let mut left = u * total;
-    for &(id, logit) in &candidates {
-        left -= weight(logit);
+    for (id, &logit) in (0..).zip(logits) {
+        left -= weight(logit, largest);
         if left < 0.0 {
             return Some(id);
         }
     }
-    // Rounding may leave a last crumb.
-    Some(best)
+    None
 }
 
 #[cfg(test)]
@@ -211,6 +159,20 @@ mod tests {
         check_frequencies(&with_top_p(0.6), logits, [0.625, 0.375, 0.0, 0.0]);
         check_frequencies(&with_top_p(0.4), logits, [1.0, 0.0, 0.0, 0.0]);
         check_frequencies(&with_top_p(0.9), logits, [0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0.0]);
+    }
+
+    #[test]
+    fn min_p_keeps_what_is_near_the_most_likely() {
+        let logits = [0.5f32, 0.3, 0.15, 0.05].map(f32::ln);
+        let with_min_p = |min_p| {
+            settings(|s| {
+                s.do_sample = true;
+                s.min_p = min_p;
+            })
+        };
+        check_frequencies(&with_min_p(0.5), logits, [0.625, 0.375, 0.0, 0.0]);
+        check_frequencies(&with_min_p(0.2), logits, [0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0.0]);
+        check_frequencies(&with_min_p(1.0), logits, [1.0, 0.0, 0.0, 0.0]);
     }
 
     #[test]

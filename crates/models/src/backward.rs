@@ -11,6 +11,7 @@ use burn::tensor::Tensor;
 use tunesmith_ops::seed_gradient;
 
 use crate::causal_lm::CausalLm;
+use crate::embedding_noise::EmbeddingNoise;
 use crate::error::Result;
 use crate::gradient_sums::GradientSums;
 use crate::objective::Objective;
@@ -24,6 +25,7 @@ pub(crate) struct Task<'a> {
     model: &'a CausalLm,
     tokens: TokenBatch<'a>,
     dropout_key: u64,
+    noise: Option<EmbeddingNoise<'a>>,
     /// Blocks, counted from the first, that are run again in the backward pass.
     n_recomputed: usize,
 }
@@ -36,7 +38,8 @@ pub(crate) fn add_gradients<O: Objective>(
 ) -> Result<O::Values> {
     let family = task.model.family();
     let embedded = Graph::of_embedding(task);
-    let mut x = embedded.value();
+    // A constant is added, so the gradient is that of the embedding alone.
+    let mut x = embedded.pass.noised(embedded.value());
     let mut is_trained = embedded.is_tracked();
 
     let mut blocks = Vec::with_capacity(family.n_blocks());
@@ -69,12 +72,13 @@ impl<'a> Task<'a> {
         model: &'a CausalLm,
         slice: &'a Slice,
         batch: TokenBatch<'a>,
-        options: &StepOptions,
+        options: &StepOptions<'a>,
     ) -> Self {
         Self {
             model,
             tokens: slice.tokens(batch),
             dropout_key: slice.dropout_key(options.dropout_key),
+            noise: options.noise.map(|noise| slice.noise(noise)),
             n_recomputed: options.recompute.n_blocks(model.config(), slice.range.len()),
         }
     }
@@ -178,7 +182,7 @@ impl<'a> Graph<'a> {
     }
 
     fn of_embedding(task: Task<'a>) -> Self {
-        let mut pass = task.tracked();
+        let mut pass = task.tracked().with_noise(task.noise);
         let y = task.model.family().embed(&mut pass);
         Self { leaf: None, y, pass }
     }

@@ -122,8 +122,7 @@ impl CausalLm {
         self.family.linears().iter().map(|l| l.path.clone()).filter(|path| !path.contains("head")).collect()
     }
 
-    /// Adds a fresh low-rank branch to the target modules and freezes all other weights. B starts at zero, so the
-    /// model's outputs do not change.
+    /// Adds a fresh low-rank branch to the target modules and freezes all other weights. The model's outputs do not change.
     pub fn attach_lora(&mut self, spec: &LoraSpec) -> Result<LoraAttached> {
         self.require_no_adapter()?;
         let (config, attached) =
@@ -161,6 +160,7 @@ impl CausalLm {
     /// whole. A fresh adapter does not know `base_model_name_or_path`; the caller sets it.
     pub fn adapter_config(&self) -> Result<AdapterConfig> {
         let config = self.adapter.clone().ok_or(ModelError::AdapterAbsent)?;
+        let config = lora::settings_of_tensors(config, self.family.as_ref());
         Ok(if self.is_sequence_classifier() { lora::with_score_head(config) } else { config })
     }
 
@@ -176,7 +176,8 @@ impl CausalLm {
         Ok(tensors)
     }
 
-    /// The base model's weights in hub names and layouts with the adapter folded in (W + s·B·A), one at a time. With a
+    /// The base model's weights in hub names and layouts with the adapter folded in (W + s·B·A, and the rows' own
+    /// lengths), one at a time. With a
     /// score head on the hidden state they are those of transformers' sequence classifier; one on logits is not among
     /// them, see [`Self::score_head_tensor`].
     pub fn merged_tensors(&self) -> impl Iterator<Item = Result<NamedTensor>> + '_ {
@@ -238,9 +239,10 @@ impl CausalLm {
         tokens: &TokenBatch<'_>,
         labels: &[i64],
         weights: &[f32],
-        which: LossPass,
+        which: LossPass<'_>,
     ) -> Result<StepLosses> {
         self.check_labelled(tokens, labels, weights)?;
+        which.check(tokens.segments)?;
         step::losses(self, *tokens, labels, weights, which)
     }
 
@@ -250,7 +252,7 @@ impl CausalLm {
         tokens: &TokenBatch<'_>,
         labels: &[i64],
         weights: &[f32],
-        options: &StepOptions,
+        options: &StepOptions<'_>,
     ) -> Result<StepResult> {
         let mut sums = GradientSums::default();
         let StepLosses { loss, per_token } =
@@ -264,10 +266,11 @@ impl CausalLm {
         tokens: &TokenBatch<'_>,
         labels: &[i64],
         weights: &[f32],
-        options: &StepOptions,
+        options: &StepOptions<'_>,
         sums: &mut GradientSums,
     ) -> Result<StepLosses> {
         self.check_labelled(tokens, labels, weights)?;
+        options.check(tokens.segments)?;
         step::add_gradients(self, *tokens, labels, weights, options, sums)
     }
 
@@ -299,6 +302,7 @@ impl CausalLm {
 
     pub(crate) fn run_blocks(&self, pass: &mut Pass<'_>) -> Tensor<2> {
         let x = self.family.embed(pass);
+        let x = pass.noised(x);
         (0..self.family.n_blocks()).fold(x, |x, block_idx| self.family.block(block_idx, x, pass))
     }
 }

@@ -1,19 +1,22 @@
-//! Low-rank adapters (LoRA): y = x Wᵀ + s·(dropout(x) Aᵀ) Bᵀ with s = α/R, or α/√R for rank-stabilised LoRA.
+//! Low-rank adapters (LoRA): y = x Wᵀ + s·(dropout(x) Aᵀ) Bᵀ with s = α/R, or α/√R for rank-stabilised LoRA; with lengths of
+//! their own for the rows of the sum ([`crate::dora`]), or starting with principal components ([`crate::pissa`]).
 //!
 //! Names, target rules and initial values are PEFT's, so that adapters can be exchanged with it in both directions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, Tensor};
 use tunesmith_formats::peft::{AdapterConfig, TargetModules};
 use tunesmith_formats::safetensors_io::NamedTensor;
-use tunesmith_ops::Orientation;
+use tunesmith_ops::{Orientation, Weight};
 
 use crate::counter::{mix, unit};
+use crate::dora::squared_norms;
 use crate::error::{ModelError, Result};
 use crate::family::Family;
-use crate::linear::{Adapter, Linear};
-use crate::parameters::{Parameter, ParameterStore, to_device};
+use crate::linear::{Adapter, Lengths, Linear};
+use crate::parameters::{Parameter, ParameterStore, read_back, to_device};
+use crate::pissa;
 use crate::score_head::ScoreHeadKind;
 
 /// What a fresh adapter looks like.
@@ -27,11 +30,41 @@ pub struct LoraSpec {
     pub dropout: f32,
     /// Scale by α/√R instead of α/R.
     pub use_rslora: bool,
+    /// Train the lengths of the adapted weights' rows apart from their directions (DoRA).
+    pub use_dora: bool,
+    /// What A and B start with.
+    pub init: LoraInit,
     /// Modules to adapt: each name is a module's full path or the end of it after a dot (`q_proj`,
     /// `self_attn.q_proj`). Empty: every linear layer whose path does not contain `head`.
     pub target_modules: Vec<String>,
     /// Seed of A's initial values.
     pub seed: u64,
+}
+
+/// What a fresh adapter's A and B start with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LoraInit {
+    /// A uniform within ±1/√I (Kaiming with a = √5), B zero.
+    #[default]
+    Uniform,
+    /// The principal components of the weight, which the branch then has taken off again (PiSSA). Without dropout.
+    Principal,
+}
+
+impl Default for LoraSpec {
+    /// PEFT's defaults.
+    fn default() -> Self {
+        Self {
+            r: 8,
+            alpha: 8.0,
+            dropout: 0.0,
+            use_rslora: false,
+            use_dora: false,
+            init: LoraInit::default(),
+            target_modules: Vec::new(),
+            seed: 0,
+        }
+    }
 }
 
 impl LoraSpec {
@@ -46,6 +79,14 @@ impl LoraSpec {
         if !(0.0..1.0).contains(&self.dropout) {
             return fail("dropout", format!("must be at least 0 and below 1, is {}", self.dropout));
         }
+        if self.init == LoraInit::Principal && self.dropout > 0.0 {
+            let reason = format!(
+                "must be 0 with principal components, is {}: what the branch starts with would not be \
+                                  taken off whole",
+                self.dropout
+            );
+            return fail("dropout", reason);
+        }
         Ok(())
     }
 }
@@ -59,7 +100,7 @@ pub struct LoraAttached {
     pub unmatched_targets: Vec<String>,
 }
 
-/// Adds a fresh branch to the target modules: A uniform within ±1/√I (Kaiming with a = √5), B zero.
+/// Adds a fresh branch to the target modules.
 pub(crate) fn attach(
     family: &mut dyn Family,
     parameters: &mut ParameterStore,
@@ -72,9 +113,20 @@ pub(crate) fn attach(
     let chosen: BTreeSet<&str> = attached.modules.iter().map(String::as_str).collect();
     parameters.set_trainable(|_| false);
     for linear in family.linears_mut().into_iter().filter(|l| chosen.contains(l.path.as_str())) {
-        let a = initial_a(spec, linear);
-        let b = vec![0.0; linear.out_features * spec.r];
-        push_branch(linear, parameters, &config, a, b, device);
+        let branch = match spec.init {
+            LoraInit::Uniform => {
+                let (a, b) = (initial_a(spec, linear), vec![0.0; linear.out_features * spec.r]);
+                Branch { a, b, magnitude: None, starts_principal: false }
+            }
+            LoraInit::Principal => {
+                let (rank, scale) = config.rank_and_scale(&linear.path);
+                let weight = weight_of(linear, parameters);
+                let pissa::Start { a, b } =
+                    pissa::start(&weight, linear.orientation, rank, scale as f32, device)?;
+                Branch { a, b, magnitude: None, starts_principal: true }
+            }
+        };
+        push_branch(linear, parameters, &config, branch, device)?;
     }
     Ok((config, attached))
 }
@@ -104,7 +156,11 @@ pub(crate) fn attach_loaded(
                 let (rank, _) = config.rank_and_scale(&linear.path);
                 check_shape(&a, &[rank, linear.in_features])?;
                 check_shape(&b, &[linear.out_features, rank])?;
-                branches.push(Some((a.data, b.data)));
+                let magnitude = match config.use_dora {
+                    true => Some(stored_magnitude(&mut by_name, linear)?),
+                    false => None,
+                };
+                branches.push(Some(Branch { a: a.data, b: b.data, magnitude, starts_principal: false }));
             }
             (a, _) => {
                 let missing = if a.is_some() { "lora_B" } else { "lora_A" };
@@ -132,23 +188,73 @@ pub(crate) fn attach_loaded(
 
     parameters.set_trainable(|_| false);
     for (linear, branch) in family.linears_mut().into_iter().zip(branches) {
-        if let Some((a, b)) = branch {
-            push_branch(linear, parameters, config, a, b, device);
+        if let Some(branch) = branch {
+            push_branch(linear, parameters, config, branch, device)?;
         }
     }
     Ok(LoraAttached { modules, unmatched_targets: Vec::new() })
 }
 
-/// A and B of every adapted module under PEFT's names.
+/// The lengths of a module's rows among an adapter's tensors. PEFT leaves out the ending in files.
+fn stored_magnitude(by_name: &mut BTreeMap<String, NamedTensor>, linear: &Linear) -> Result<Vec<f32>> {
+    let name = magnitude_name(linear);
+    match by_name.remove(&name).or_else(|| by_name.remove(&format!("{name}.weight"))) {
+        Some(magnitude) => {
+            check_shape(&magnitude, &[linear.out_features])?;
+            Ok(magnitude.data)
+        }
+        None => adapter_error(format!("{} has no lora_magnitude_vector, but use_dora is set", linear.path)),
+    }
+}
+
+fn magnitude_name(linear: &Linear) -> String {
+    format!("{}.lora_magnitude_vector", linear.path)
+}
+
+/// A, B and lengths of every adapted module under PEFT's names; of a branch that started with principal components those of
+/// the whole change, of twice the rank.
 pub(crate) fn adapter_tensors(family: &dyn Family, parameters: &ParameterStore) -> Result<Vec<NamedTensor>> {
-    let sides = family.linears().into_iter().filter_map(|l| l.adapter).flat_map(|a| [a.a, a.b]);
-    sides
-        .filter_map(|parameter_idx| parameters.get(parameter_idx))
-        .map(|p| {
-            let (name, shape) = (p.name.clone(), p.shape.clone());
-            Ok(in_peft_form(NamedTensor { name, shape, data: p.to_vec()? }))
-        })
-        .collect()
+    let mut tensors = Vec::new();
+    for adapter in family.linears().into_iter().filter_map(|linear| linear.adapter.as_ref()) {
+        let (a, b) = (own(parameters, adapter.a), own(parameters, adapter.b));
+        let matrices = adapter.matrices(matrix(a), matrix(b));
+        for (parameter, matrix) in [a, b].into_iter().zip(matrices) {
+            let (name, shape) = (parameter.name.clone(), matrix.dims().to_vec());
+            let data = read_back(matrix, &name)?;
+            tensors.push(in_peft_form(NamedTensor { name, shape, data }));
+        }
+        if let Some(lengths) = &adapter.lengths {
+            let parameter = own(parameters, lengths.magnitude);
+            let (name, shape) = (parameter.name.clone(), parameter.shape.clone());
+            tensors.push(in_peft_form(NamedTensor { name, shape, data: parameter.to_vec()? }));
+        }
+    }
+    Ok(tensors)
+}
+
+/// The settings under which PEFT gives [`adapter_tensors`] the same effect: where branches started with principal
+/// components, twice the rank with the same scale.
+pub(crate) fn settings_of_tensors(config: AdapterConfig, family: &dyn Family) -> AdapterConfig {
+    let mut adapters = family.linears().into_iter().filter_map(|linear| linear.adapter.as_ref());
+    if !adapters.any(|adapter| adapter.start.is_some()) {
+        return config;
+    }
+    let factor = if config.use_rslora { std::f64::consts::SQRT_2 } else { 2.0 };
+    AdapterConfig { r: 2 * config.r, lora_alpha: factor * config.lora_alpha, ..config }
+}
+
+/// A parameter that an adapter was given when it was attached.
+pub(crate) fn own(parameters: &ParameterStore, parameter_idx: usize) -> &Parameter {
+    match parameters.get(parameter_idx) {
+        Some(parameter) => parameter,
+        None => unreachable!("an adapter's parameters are pushed before it is attached"),
+    }
+}
+
+/// A matrix outside of any graph.
+pub(crate) fn matrix(parameter: &Parameter) -> Tensor<2> {
+    let shape: [usize; 2] = std::array::from_fn(|i| parameter.shape.get(i).copied().unwrap_or(1));
+    parameter.tensor().reshape(shape)
 }
 
 /// The settings with a score head as a module that is stored whole.
@@ -207,22 +313,60 @@ fn targets(family: &dyn Family, parameters: &ParameterStore, names: &[String]) -
     Ok(LoraAttached { modules, unmatched_targets })
 }
 
+/// The values of a branch.
+struct Branch {
+    a: Vec<f32>,
+    b: Vec<f32>,
+    /// Lengths of the rows; those of the weight unless given.
+    magnitude: Option<Vec<f32>>,
+    /// Whether what it starts with is taken off again.
+    starts_principal: bool,
+}
+
 fn push_branch(
     linear: &mut Linear,
     parameters: &mut ParameterStore,
     config: &AdapterConfig,
-    a: Vec<f32>,
-    b: Vec<f32>,
+    branch: Branch,
     device: &Device,
-) {
+) -> Result<()> {
     let (rank, scale) = config.rank_and_scale(&linear.path);
-    let mut push = |side: &str, shape: [usize; 2], values| {
-        let name = format!("{}.lora_{side}.weight", linear.path);
-        parameters.push(Parameter::new(name, shape.to_vec(), to_device(values, device, DType::F32), true))
+    let (shape_a, shape_b) = ([rank, linear.in_features], [linear.out_features, rank]);
+    let on_device = |values: Vec<f32>| to_device(values, device, DType::F32);
+    let start = branch.starts_principal.then(|| {
+        [on_device(branch.a.clone()).reshape(shape_a), on_device(branch.b.clone()).reshape(shape_b).neg()]
+    });
+    let magnitude = match config.use_dora {
+        true => {
+            let squared_norms = squared_norms(
+                weight_of(linear, parameters).lying(linear.orientation),
+                &Tensor::zeros([1], device),
+            );
+            let magnitude = match branch.magnitude {
+                Some(magnitude) => on_device(magnitude),
+                None => squared_norms.clone().sqrt(),
+            };
+            Some((magnitude, squared_norms))
+        }
+        false => None,
     };
-    let a = push("A", [rank, linear.in_features], a);
-    let b = push("B", [linear.out_features, rank], b);
-    linear.adapter = Some(Adapter { a, b, scale: scale as f32, dropout: config.lora_dropout as f32 });
+    let mut push = |name: String, shape: &[usize], values| {
+        parameters.push(Parameter::new(name, shape.to_vec(), values, true))
+    };
+    let a = push(format!("{}.lora_A.weight", linear.path), &shape_a, on_device(branch.a));
+    let b = push(format!("{}.lora_B.weight", linear.path), &shape_b, on_device(branch.b));
+    let lengths = magnitude.map(|(magnitude, squared_norms)| {
+        let magnitude = push(magnitude_name(linear), &[linear.out_features], magnitude);
+        Lengths { magnitude, squared_norms }
+    });
+    let dropout = config.lora_dropout as f32;
+    linear.adapter = Some(Adapter { a, b, scale: scale as f32, dropout, start, lengths });
+    Ok(())
+}
+
+/// The weight as it lies in memory.
+fn weight_of(linear: &Linear, parameters: &ParameterStore) -> Weight {
+    own(parameters, linear.weight).weight()
 }
 
 /// Uniform within ±1/√I, each value a function of seed, module and place alone.
@@ -253,7 +397,7 @@ fn config_of(family: &dyn Family, spec: &LoraSpec, attached: &LoraAttached) -> A
         lora_dropout: shortest(spec.dropout),
         target_modules: TargetModules::Names(target_modules),
         bias: "none".to_owned(),
-        use_dora: false,
+        use_dora: spec.use_dora,
         use_rslora: spec.use_rslora,
         fan_in_fan_out: family.linears().iter().any(|l| l.orientation == Orientation::InOut),
         inference_mode: true,
@@ -268,9 +412,6 @@ fn config_of(family: &dyn Family, spec: &LoraSpec, attached: &LoraAttached) -> A
 fn check_config(config: &AdapterConfig) -> Result<()> {
     if config.peft_type != LORA {
         return adapter_error(format!("its kind is {}, only {LORA} is supported", config.peft_type));
-    }
-    if config.use_dora {
-        return adapter_error("use_dora is not supported".to_owned());
     }
     if config.bias != "none" {
         return adapter_error(format!("bias is {:?}, only \"none\" is supported", config.bias));

@@ -2,14 +2,17 @@
 
 use burn::tensor::Tensor;
 use tunesmith_formats::safetensors_io::NamedTensor;
-use tunesmith_ops::Orientation;
+use tunesmith_ops::{LowRank, Orientation};
 
+use crate::dora::row_norms;
 use crate::error::Result;
 use crate::family::Family;
 use crate::linear::{Adapter, Linear};
+use crate::lora::{matrix, own};
 use crate::parameters::{Parameter, ParameterStore, read_back};
 
-/// Every weight of the base model that `is_part` names, W + s·B·A where it is adapted, in the model's order.
+/// Every weight of the base model that `is_part` names, W + s·B·A where it is adapted, with the rows' own lengths where they
+/// have some, in the model's order.
 pub(crate) fn merged_tensors<'a>(
     family: &'a dyn Family,
     parameters: &'a ParameterStore,
@@ -17,14 +20,18 @@ pub(crate) fn merged_tensors<'a>(
 ) -> impl Iterator<Item = Result<NamedTensor>> + 'a {
     let linears = family.linears();
     let is_adapters = move |parameter_idx: usize, linears: &[&Linear]| {
-        linears.iter().any(|l| l.adapter.is_some_and(|a| a.a == parameter_idx || a.b == parameter_idx))
+        let belongs = |adapter: &Adapter| {
+            let magnitude = adapter.lengths.as_ref().map(|lengths| lengths.magnitude);
+            [Some(adapter.a), Some(adapter.b), magnitude].contains(&Some(parameter_idx))
+        };
+        linears.iter().any(|linear| linear.adapter.as_ref().is_some_and(belongs))
     };
     parameters.iter().enumerate().filter_map(move |(parameter_idx, parameter)| {
         if is_adapters(parameter_idx, &linears) || !is_part(&parameter.name) {
             return None;
         }
         let adapted = linears.iter().find(|l| l.weight == parameter_idx);
-        let values = match adapted.and_then(|l| Some((l, l.adapter?))) {
+        let values = match adapted.and_then(|l| Some((l, l.adapter.as_ref()?))) {
             Some((linear, adapter)) => merged(parameter, linear, adapter, parameters),
             None => parameter.to_vec(),
         };
@@ -36,20 +43,23 @@ pub(crate) fn merged_tensors<'a>(
 fn merged(
     weight: &Parameter,
     linear: &Linear,
-    adapter: Adapter,
+    adapter: &Adapter,
     parameters: &ParameterStore,
 ) -> Result<Vec<f32>> {
-    let (Some(a), Some(b)) = (parameters.get(adapter.a), parameters.get(adapter.b)) else {
-        unreachable!("an adapter's parameters are pushed before it is attached")
+    let scale = adapter.scale;
+    let [a, b] = adapter.matrices(matrix(own(parameters, adapter.a)), matrix(own(parameters, adapter.b)));
+    // Everything is done on [O,I] and laid back at the end.
+    let turned = |tensor: Tensor<2>| match linear.orientation {
+        Orientation::OutIn => tensor,
+        Orientation::InOut => tensor.transpose(),
     };
-    let rank = a.n_values() / linear.in_features;
-    let a: Tensor<2> = a.tensor().reshape([rank, linear.in_features]);
-    let b: Tensor<2> = b.tensor().reshape([linear.out_features, rank]);
-    let change = b.matmul(a) * adapter.scale;
-    let change = match linear.orientation {
-        Orientation::OutIn => change,
-        Orientation::InOut => change.transpose(),
-    };
-    let value: Tensor<2> = weight.tensor().reshape(change.dims());
-    read_back(value + change, &weight.name)
+    let mut value = turned(matrix(weight)) + b.clone().matmul(a.clone()) * scale;
+    if let Some(lengths) = &adapter.lengths {
+        let low_rank = LowRank { a, b, scale, dropout: None };
+        let squared = turned(matrix(weight)).square().sum_dim(1).flatten(0, 1);
+        let norms = row_norms(weight.weight().lying(linear.orientation), squared, &low_rank);
+        let factors = own(parameters, lengths.magnitude).tensor() / norms;
+        value = value * factors.unsqueeze_dim::<2>(1);
+    }
+    read_back(turned(value), &weight.name)
 }

@@ -8,6 +8,7 @@ use tunesmith_ops::{
 };
 
 use crate::counter::mix;
+use crate::embedding_noise::EmbeddingNoise;
 use crate::error::{ModelError, Result};
 use crate::gradient_sums::GradientSums;
 use crate::parameters::{Parameter, ParameterStore};
@@ -63,6 +64,7 @@ pub(crate) struct Pass<'a> {
     cache: Option<&'a mut KvCache>,
     has_used_trainable: bool,
     compute: Compute,
+    noise: Option<EmbeddingNoise<'a>>,
 }
 
 impl<'a> Pass<'a> {
@@ -81,6 +83,7 @@ impl<'a> Pass<'a> {
             cache: None,
             has_used_trainable: false,
             compute: parameters.compute(),
+            noise: None,
         }
     }
 
@@ -107,6 +110,19 @@ impl<'a> Pass<'a> {
         Self { has_adapter: false, ..self }
     }
 
+    /// The same pass with noise on the embeddings.
+    pub(crate) fn with_noise(self, noise: Option<EmbeddingNoise<'a>>) -> Self {
+        Self { noise, ..self }
+    }
+
+    /// The embedded tokens x [N,C] with this pass's noise, if it has some.
+    pub(crate) fn noised(&self, x: Tensor<2>) -> Tensor<2> {
+        match &self.noise {
+            Some(noise) => noise.added_to(x, self.tokens.segments),
+            None => x,
+        }
+    }
+
     /// Whether the low-rank branches take part.
     pub(crate) fn has_adapter(&self) -> bool {
         self.has_adapter
@@ -128,6 +144,12 @@ impl<'a> Pass<'a> {
         let parameter = self.parameter(parameter_idx);
         let weight = if parameter.trainable { self.matrix(parameter_idx).into() } else { parameter.weight() };
         weight.computed_in(self.compute)
+    }
+
+    /// A matrix outside of any graph and multiplied in float32, and whether it is trained.
+    pub(crate) fn detached_weight(&self, parameter_idx: usize) -> (Weight, bool) {
+        let parameter = self.parameter(parameter_idx);
+        (parameter.weight(), parameter.trainable)
     }
 
     /// Causal attention of q [N,H,D] over k and v [N,K,D] within each segment, or over the cache and them.

@@ -88,7 +88,7 @@ impl CausalLm {
         targets: &[f32],
         weights: &[f32],
         loss: ScoreLoss,
-        options: &StepOptions,
+        options: &StepOptions<'_>,
     ) -> Result<ScoreStepResult> {
         let mut sums = GradientSums::default();
         let losses = self.add_score_gradients(tokens, targets, weights, loss, options, &mut sums)?;
@@ -102,10 +102,11 @@ impl CausalLm {
         targets: &[f32],
         weights: &[f32],
         loss: ScoreLoss,
-        options: &StepOptions,
+        options: &StepOptions<'_>,
         sums: &mut GradientSums,
     ) -> Result<ScoreLosses> {
         let scoring = self.check_scoring(tokens, targets, weights, loss)?;
+        options.check(tokens.segments)?;
         let mut all = ScoreLosses::default();
         for slice in slices(tokens.segments) {
             let objective = scoring.of(&slice, all.per_sequence.len());

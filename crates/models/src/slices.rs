@@ -9,6 +9,7 @@ use std::ops::Range;
 use tunesmith_ops::Segments;
 
 use crate::counter::mix;
+use crate::embedding_noise::EmbeddingNoise;
 use crate::pass::TokenBatch;
 
 /// Tokens of a slice at most, unless a single segment is longer. Large enough that reading the weights, and adding up
@@ -21,6 +22,8 @@ pub(crate) struct Slice {
     /// The tokens of the batch that belong to it; at least one.
     pub(crate) range: Range<usize>,
     segments: Segments,
+    /// Number of its first segment in the batch.
+    first_segment: usize,
     slice_idx: u64,
 }
 
@@ -39,6 +42,12 @@ impl Slice {
         self.segments.len()
     }
 
+    /// Its part of noise on the batch that it was cut from.
+    pub(crate) fn noise<'a>(&self, of_batch: EmbeddingNoise<'a>) -> EmbeddingNoise<'a> {
+        let own = self.first_segment..self.first_segment + self.n_segments();
+        EmbeddingNoise { keys: part(of_batch.keys, &own), ..of_batch }
+    }
+
     /// The key of its dropout masks, which are otherwise a function of the place within the slice. A batch of a single
     /// slice has the masks of the step's own key.
     pub(crate) fn dropout_key(&self, step_key: u64) -> u64 {
@@ -46,7 +55,7 @@ impl Slice {
     }
 }
 
-/// The part of a list with one entry for each token of the batch.
+/// The part of a list with one entry for each token (or segment) of the batch.
 pub(crate) fn part<'a, T>(list: &'a [T], range: &Range<usize>) -> &'a [T] {
     list.get(range.clone()).unwrap_or_default()
 }
@@ -56,11 +65,13 @@ pub(crate) fn slices(segments: &Segments) -> Vec<Slice> {
     let mut slices = Vec::new();
     let mut start = 0;
     let mut lengths = Vec::new();
+    let mut first_segment = 0;
     let mut cut = |range: Range<usize>, lengths: &mut Vec<usize>| {
         if !range.is_empty() {
             let slice_idx = slices.len() as u64;
-            slices.push(Slice { range, segments: Segments::new(lengths), slice_idx });
+            slices.push(Slice { range, segments: Segments::new(lengths), first_segment, slice_idx });
         }
+        first_segment += lengths.len();
         lengths.clear();
     };
     for segment in segments.ranges() {

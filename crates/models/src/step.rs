@@ -5,6 +5,7 @@ use tunesmith_ops::Segments;
 
 use crate::backward::{self, Task};
 use crate::causal_lm::CausalLm;
+use crate::embedding_noise::EmbeddingNoise;
 use crate::error::{ModelError, Result};
 use crate::gradient_sums::GradientSums;
 use crate::objective::{NextToken, Objective};
@@ -13,13 +14,15 @@ use crate::recompute::Recompute;
 use crate::slices::{Slice, part, slices};
 
 /// How a training step is computed.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct StepOptions {
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StepOptions<'a> {
     /// Which blocks store their activations; the numbers are the same to the bit.
     pub recompute: Recompute,
     /// Key of the adapter's dropout masks; give each step its own. The masks depend on it and on the lengths of the
     /// batch's segments alone.
     pub dropout_key: u64,
+    /// Noise on the embeddings.
+    pub noise: Option<EmbeddingNoise<'a>>,
 }
 
 /// The losses of a batch.
@@ -43,16 +46,13 @@ pub struct StepResult {
 }
 
 /// What a pass without a graph computes: the losses of which policy.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum LossPass {
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum LossPass<'a> {
     /// The model as it is used: its adapter without dropout.
     #[default]
     Evaluation,
-    /// The model as a training step of that dropout key computes it, to the bit.
-    Training {
-        /// [`StepOptions::dropout_key`] of the step.
-        dropout_key: u64,
-    },
+    /// The model as a training step of these options computes it, to the bit.
+    Training(StepOptions<'a>),
     /// The model with its adapter switched off: the one that the adapter started from.
     WithoutAdapter,
 }
@@ -63,7 +63,7 @@ pub(crate) fn add_gradients(
     tokens: TokenBatch<'_>,
     labels: &[i64],
     weights: &[f32],
-    options: &StepOptions,
+    options: &StepOptions<'_>,
     sums: &mut GradientSums,
 ) -> Result<StepLosses> {
     let per_token = labelled_slices(tokens.segments, labels, |slice| {
@@ -79,7 +79,7 @@ pub(crate) fn losses(
     tokens: TokenBatch<'_>,
     labels: &[i64],
     weights: &[f32],
-    which: LossPass,
+    which: LossPass<'_>,
 ) -> Result<StepLosses> {
     let per_token = labelled_slices(tokens.segments, labels, |slice| {
         let mut pass = which.over(model, slice, tokens);
@@ -90,15 +90,31 @@ pub(crate) fn losses(
     Ok(StepLosses { loss: weighted_sum(&per_token, weights), per_token })
 }
 
-impl LossPass {
+impl<'a> LossPass<'a> {
     /// The pass over a slice of `batch`.
-    pub(crate) fn over<'a>(self, model: &'a CausalLm, slice: &'a Slice, batch: TokenBatch<'a>) -> Pass<'a> {
-        let dropout_key = match self {
-            Self::Training { dropout_key } => Some(slice.dropout_key(dropout_key)),
-            Self::Evaluation | Self::WithoutAdapter => None,
-        };
-        let pass = Pass::plain(model.parameters(), slice.tokens(batch), dropout_key);
-        if self == Self::WithoutAdapter { pass.without_adapter() } else { pass }
+    pub(crate) fn over(self, model: &'a CausalLm, slice: &'a Slice, batch: TokenBatch<'a>) -> Pass<'a> {
+        let plain = |dropout_key| Pass::plain(model.parameters(), slice.tokens(batch), dropout_key);
+        match self {
+            Self::Evaluation => plain(None),
+            Self::Training(options) => plain(Some(slice.dropout_key(options.dropout_key)))
+                .with_noise(options.noise.map(|noise| slice.noise(noise))),
+            Self::WithoutAdapter => plain(None).without_adapter(),
+        }
+    }
+
+    /// Checks what a training step is computed with.
+    pub(crate) fn check(self, segments: &Segments) -> Result<()> {
+        match self {
+            Self::Training(options) => options.check(segments),
+            Self::Evaluation | Self::WithoutAdapter => Ok(()),
+        }
+    }
+}
+
+impl StepOptions<'_> {
+    /// Checks the noise against the segments of the batch.
+    pub(crate) fn check(&self, segments: &Segments) -> Result<()> {
+        self.noise.map_or(Ok(()), |noise| noise.check(segments))
     }
 }
 

@@ -22,7 +22,9 @@ pub fn generation_settings(prediction: &Prediction, seed: u64) -> GenerationSett
         temperature: if does_sample { prediction.temperature as f32 } else { 1.0 },
         top_k: prediction.top_k,
         top_p: prediction.top_p as f32,
+        min_p: prediction.min_p as f32,
         repetition_penalty: prediction.repetition_penalty as f32,
+        num_beams: prediction.num_beams,
         seed,
         stop_texts: stop_texts.collect(),
         stop_ids: Vec::new(),
@@ -84,10 +86,13 @@ mod tests {
             temperature: 0.5,
             stop_tokens: "a,,b".to_owned(),
             max_length_inference: 9,
+            min_p: 0.25,
+            num_beams: 3,
             ..Prediction::default()
         };
         let settings = generation_settings(&prediction, 3);
         assert!(settings.do_sample);
+        assert_eq!((settings.min_p, settings.num_beams), (0.25, 3));
         assert_eq!((settings.temperature, settings.max_new_tokens, settings.seed), (0.5, 9, 3));
         assert_eq!(settings.stop_texts, ["a", "b"]);
         let greedy = generation_settings(&Prediction { temperature: 0.0, ..prediction }, 3);

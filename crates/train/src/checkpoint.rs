@@ -33,8 +33,8 @@ pub(crate) fn save(
         Ok(NamedTensor { name: name.clone(), shape: shape.clone(), data: parameter.to_vec()? })
     });
     let weights_bytes = write_tensors(unfinished.path(), WEIGHTS, weights)?;
-    let moments = optimizer.state_tensors().map(|(name, tensor)| {
-        let data = read_back(tensor, &name)?;
+    let moments = optimizer.state_values().map(|state| {
+        let (name, data) = state?;
         Ok(NamedTensor { name, shape: vec![data.len()], data })
     });
     let optimizer_bytes = write_tensors(unfinished.path(), OPTIMIZER, moments)?;
@@ -50,10 +50,10 @@ pub(crate) fn load_optimizer(
     state: &TrainState,
 ) -> Result<(), TrainError> {
     let file = SafetensorsFile::open(&dir.join(OPTIMIZER))?;
-    optimizer.restore(state.n_updates, |name, present| {
+    optimizer.restore(state.n_updates, |name, n_values| {
         let values = file.read_f32(name)?;
-        check_length(file.path(), name, values.len(), present.dims()[0])?;
-        Ok(to_device(values, present))
+        check_length(file.path(), name, values.len(), n_values)?;
+        Ok(values)
     })
 }
 
@@ -182,13 +182,6 @@ fn check_length(path: &Path, name: &str, found: usize, expected: usize) -> Resul
 fn to_device(values: Vec<f32>, neighbour: &Tensor<1>) -> Tensor<1> {
     let n_values = values.len();
     Tensor::from_data(TensorData::new(values, [n_values]), &neighbour.device())
-}
-
-fn read_back(tensor: &Tensor<1>, name: &str) -> Result<Vec<f32>, TrainError> {
-    let read = tensor.try_to_vec_as::<f32>();
-    read.map_err(|error| {
-        tunesmith_models::ModelError::DeviceRead { what: name.to_owned(), reason: error.to_string() }.into()
-    })
 }
 
 #[cfg(test)]

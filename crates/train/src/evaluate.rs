@@ -1,4 +1,4 @@
-//! Loss and perplexity over a validation set. Of a preference the better answer counts.
+//! Loss and perplexity over a validation set. Of a preference the better answer counts; of judged answers all do.
 
 use tunesmith_config::LossFunction;
 use tunesmith_data::{IGNORED_LABEL, TokenSample};
@@ -10,14 +10,14 @@ use crate::error::TrainError;
 use crate::stop::StopFlag;
 
 /// How validation samples are run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EvaluateOptions {
     /// Tokens of a batch at most; a longer sample is a batch of its own. Changes speed and memory only.
     pub max_batch_tokens: usize,
     /// Chooses what [`Figures::loss`] is.
     pub loss_function: LossFunction,
     /// The model as it is, or with its adapter switched off.
-    pub pass: LossPass,
+    pub pass: LossPass<'static>,
 }
 
 /// What an evaluation found.
@@ -78,8 +78,8 @@ pub struct SampleLoss {
     pub row: usize,
     /// Of its answer.
     pub answer: TextLoss,
-    /// Of the answer to be preferred less, in a preference.
-    pub rejected: Option<TextLoss>,
+    /// Of the answer that it is compared with, where it is.
+    pub contrast: Option<TextLoss>,
 }
 
 /// Cross-entropy of one text.
@@ -124,7 +124,11 @@ pub(crate) fn n_fitting(samples: &[TokenSample], max_batch_tokens: usize) -> usi
 
 /// Cross-entropy of each token of the samples laid end to end; 0 where there is no label. Samples without tokens are
 /// passed over.
-fn per_token_losses(model: &CausalLm, batch: &[TokenSample], pass: LossPass) -> Result<Vec<f32>, TrainError> {
+fn per_token_losses(
+    model: &CausalLm,
+    batch: &[TokenSample],
+    pass: LossPass<'_>,
+) -> Result<Vec<f32>, TrainError> {
     let lengths: Vec<usize> = batch.iter().flat_map(TokenSample::texts).map(|text| text.len()).collect();
     let segments = Segments::new(&lengths);
     if segments.n_tokens() == 0 {
@@ -175,7 +179,7 @@ impl Sums {
                 sum: per_token.by_ref().take(text.len()).map(|loss| f64::from(*loss)).sum(),
             });
             let answer = texts.next().unwrap_or_default();
-            losses.push(SampleLoss { row: sample.row, answer, rejected: texts.next() });
+            losses.push(SampleLoss { row: sample.row, answer, contrast: texts.next() });
             let Some(mean) = answer.mean() else {
                 self.n_skipped_samples += 1;
                 continue;
@@ -277,14 +281,14 @@ mod tests {
     #[test]
     fn the_better_answer_of_a_preference_counts() {
         let mut pair = sample(4, &[-100, 1, 2, -100, 3]);
-        pair.n_rejected = 2;
+        pair.n_contrast = 2;
         let mut sums = Sums::default();
         // Losses stand at the token before the one they belong to; the last of each text has none.
         let losses = sums.add(&[pair], &[1.0, 2.0, 0.0, 4.0, 0.0]);
         let expected = SampleLoss {
             row: 4,
             answer: TextLoss { sum: 3.0, n_labels: 2 },
-            rejected: Some(TextLoss { sum: 4.0, n_labels: 1 }),
+            contrast: Some(TextLoss { sum: 4.0, n_labels: 1 }),
         };
         assert_eq!(losses, [expected]);
         let figures =

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::preference::{Pair, PreferenceStep};
+use crate::preference::{JudgedAnswer, KtoStep, Pair, PreferenceStep};
 
 /// One line of `events.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,7 +112,8 @@ pub struct Step {
     pub n_tokens_seen: u64,
 }
 
-/// How much better than the reference a policy likes the answers of its preferences: means over the pairs.
+/// How much better than the reference a policy likes the answers of its preferences: means over the pairs, or over the good
+/// and the bad ones of judged answers (0 where there are none of a kind).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rewards {
     /// Reward of the better answers.
@@ -121,15 +122,35 @@ pub struct Rewards {
     pub rejected: f64,
     /// The difference.
     pub margin: f64,
-    /// Share of the pairs whose better answer has the larger reward.
+    /// Share of the pairs whose better answer has the larger reward; of judged answers, share of those that are rewarded
+    /// more, if good, or less, if bad, than answers to other prompts are on average.
     pub accuracy: f64,
 }
 
 impl Rewards {
-    /// Those of a step.
-    pub(crate) fn of(step: &PreferenceStep) -> Self {
+    /// Those of pairs.
+    pub(crate) fn of_pairs(step: &PreferenceStep) -> Self {
         let Pair { chosen, rejected } = step.mean_rewards();
         Self { chosen, rejected, margin: step.margin(), accuracy: step.accuracy() }
+    }
+
+    /// Those of judged answers.
+    pub(crate) fn of_answers(beta: f64, step: &KtoStep, answers: &[JudgedAnswer]) -> Self {
+        let mean = |is_good: bool| {
+            let of_kind =
+                answers.iter().zip(&step.rewards).filter(|(answer, _)| answer.is_desirable == is_good);
+            let rewards: Vec<f64> = of_kind.map(|(_, reward)| *reward).collect();
+            rewards.iter().sum::<f64>() / rewards.len().max(1) as f64
+        };
+        let threshold = beta * step.divergence;
+        let is_right = |(answer, reward): &(&JudgedAnswer, &f64)| match answer.is_desirable {
+            true => **reward > threshold,
+            false => **reward < threshold,
+        };
+        let n_right = answers.iter().zip(&step.rewards).filter(is_right).count();
+        let (chosen, rejected) = (mean(true), mean(false));
+        let accuracy = n_right as f64 / answers.len().max(1) as f64;
+        Self { chosen, rejected, margin: chosen - rejected, accuracy }
     }
 }
 

@@ -3,14 +3,14 @@
 //! Measured on the CPU it is within a tenth for a model of 135 million weights (`docs/performance.md` has the runs).
 
 use serde::Serialize;
-use tunesmith_config::ExperimentConfig;
+use tunesmith_config::{ExperimentConfig, LoraInit};
 use tunesmith_formats::model_source::{ModelSource, TensorInfo};
 use tunesmith_models::{Recompute, slice_activation_bytes};
 use tunesmith_ops::{Device, Format};
 
 use crate::activations::largest_slice;
 use crate::number_formats::NumberFormats;
-use crate::optimizer::rule_of;
+use crate::optimizer::state_bytes;
 use crate::trainability::Trainability;
 
 const F32_BYTES: u64 = 4;
@@ -41,18 +41,18 @@ impl MemoryForecast {
         let trainability = Trainability::of(&config.training);
         let frozen = NumberFormats::of(config, device).frozen;
         let tensors = source.tensors();
-        let trained: u64 =
-            tensors.iter().filter(|tensor| trainability.trains(&tensor.name)).map(n_values).sum();
-        let n_adapter: u64 = if config.training.lora {
-            let rank = config.training.lora_r as u64;
-            tensors
-                .iter()
-                .filter(|tensor| is_in_block(tensor))
-                .map(|tensor| adapter_values(tensor, rank))
-                .sum()
-        } else {
-            0
-        };
+        let mut trained: Vec<u64> =
+            tensors.iter().filter(|tensor| trainability.trains(&tensor.name)).map(n_values).collect();
+        let mut adapter_values = 0;
+        if config.training.lora {
+            for tensor in tensors.iter().filter(|tensor| is_in_block(tensor)) {
+                let own = adapter_parts(tensor, config);
+                adapter_values += own.iter().sum::<u64>();
+                trained.extend(own);
+            }
+        }
+        // What a branch started with is kept beside what it is.
+        let n_kept = if config.training.lora_init == LoraInit::Pissa { 2 } else { 1 };
         let weights: u64 = tensors
             .iter()
             .map(|tensor| {
@@ -61,8 +61,9 @@ impl MemoryForecast {
                 n_values(tensor) * format.block_bytes() as u64 / format.block_values() as u64
             })
             .sum();
-        let n_states = rule_of(config.training.optimizer, 0.0).n_states() as u64;
-        let n_trained = trained + n_adapter;
+        let state = |n_values: &u64| state_bytes(config.training.optimizer, *n_values);
+        let state_bytes: u64 = trained.iter().map(state).sum();
+        let n_trained: u64 = trained.iter().sum();
         // Gradients of embedding and head are dense, and exist for a slice besides their sum.
         let dense: u64 = tensors
             .iter()
@@ -76,8 +77,8 @@ impl MemoryForecast {
             if config.architecture.gradient_checkpointing { Recompute::EveryBlock } else { Recompute::Off };
         let n_recomputed = recompute.n_blocks(source.config(), n_tokens);
         Self {
-            weight_bytes: weights + F32_BYTES * n_adapter,
-            training_bytes: F32_BYTES * (n_trained * (1 + n_states) + dense),
+            weight_bytes: weights + F32_BYTES * n_kept * adapter_values,
+            training_bytes: F32_BYTES * (n_trained + dense) + state_bytes,
             activation_bytes: slice_activation_bytes(source.config(), n_tokens, n_recomputed),
             program_bytes: PROGRAM_BYTES,
         }
@@ -127,17 +128,24 @@ fn is_in_block(tensor: &TensorInfo) -> bool {
     tensor.name.split('.').any(|part| part.parse::<usize>().is_ok())
 }
 
-/// Values of an adapter on this tensor, if it is a matrix.
-fn adapter_values(tensor: &TensorInfo, rank: u64) -> u64 {
+/// Values of the parts of an adapter on this tensor, if it is a matrix.
+fn adapter_parts(tensor: &TensorInfo, config: &ExperimentConfig) -> Vec<u64> {
+    let rank = config.training.lora_r as u64;
     match tensor.shape.as_slice() {
-        [n_rows, n_columns] => rank * (*n_rows as u64 + *n_columns as u64),
-        _ => 0,
+        [n_rows, n_columns] => {
+            let (n_rows, n_columns) = (*n_rows as u64, *n_columns as u64);
+            let lengths = config.training.use_dora.then_some(n_rows);
+            [rank * n_rows, rank * n_columns].into_iter().chain(lengths).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use tunesmith_config::Optimizer;
 
     use super::*;
 
@@ -167,6 +175,22 @@ mod tests {
             ("architecture.gradient_checkpointing", "false"),
         ]);
         assert_eq!(full.training_bytes - sgd.training_bytes, full.weight_bytes, "one state less");
+        let small = forecast(&[
+            ("training.lora", "false"),
+            ("training.optimizer", "AdamW8bit"),
+            ("architecture.gradient_checkpointing", "false"),
+        ]);
+        // All matrices of this model have fewer than 4096 values and keep whole moments.
+        assert_eq!(small.training_bytes, full.training_bytes);
+        assert_eq!(state_bytes(Optimizer::AdamW8bit, 8192), 2 * (8192 + 4 * 32));
+        assert_eq!(state_bytes(Optimizer::AdamW8bit, 4095), 2 * 4 * 4095);
+        let twofold = forecast(&[
+            ("training.lora", "true"),
+            ("training.lora_init", "pissa"),
+            ("training.use_dora", "true"),
+            ("architecture.gradient_checkpointing", "false"),
+        ]);
+        assert!(twofold.weight_bytes > lora.weight_bytes && twofold.training_bytes > lora.training_bytes);
         let again = forecast(&[("training.lora", "true"), ("architecture.gradient_checkpointing", "true")]);
         assert!(again.activation_bytes < lora.activation_bytes);
         assert_eq!(

@@ -12,6 +12,8 @@ pub enum KeyUse {
     Probe = 3,
     /// Starting values of a score head.
     HeadInit = 4,
+    /// Noise on the embeddings of one sample.
+    EmbeddingNoise = 5,
 }
 
 /// A 64-bit key for `use_of` at `position` (for instance epoch and micro-batch) of the run with this `seed`.

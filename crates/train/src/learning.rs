@@ -1,11 +1,12 @@
-//! What a run learns, by its configuration: the next token, scores of a text, or which of two answers is the better one.
+//! What a run learns, by its configuration: the next token, scores of a text, or which answers are the better ones.
 
 use tunesmith_config::{ExperimentConfig, LossFunction, ProblemType, ScoreHead};
 use tunesmith_formats::ScoreProblem;
 use tunesmith_models::{ScoreHeadKind, ScoreHeadSpec, ScoreLoss};
 
+use crate::comparison::Comparison;
 use crate::keys::{KeyUse, derive_key};
-use crate::preference::PreferenceLoss;
+use crate::preference::{KtoSettings, PreferenceLoss};
 
 /// What is learned, and with which loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,13 +15,8 @@ pub(crate) enum Learning {
     Tokens,
     /// Classes, labels or numbers, from the last token of a text.
     Scores(ScoreLoss),
-    /// To prefer one answer to another.
-    Preferences {
-        /// How both are set against each other.
-        loss: PreferenceLoss,
-        /// `training.beta`.
-        beta: f64,
-    },
+    /// To prefer some answers to others.
+    Preferences(Comparison),
 }
 
 impl Learning {
@@ -41,13 +37,21 @@ impl Learning {
             LossFunction::KtoPairLoss => PreferenceLoss::KtoPair,
             LossFunction::CpoLoss => PreferenceLoss::Cpo,
             LossFunction::SimPoLoss => PreferenceLoss::SimPo { gamma: training.simpo_gamma },
+            LossFunction::OrpoLoss => PreferenceLoss::Orpo,
+            LossFunction::KtoLoss => {
+                return Self::Preferences(Comparison::Judgements(KtoSettings {
+                    beta: training.beta,
+                    desirable_weight: training.kto_desirable_weight,
+                    undesirable_weight: training.kto_undesirable_weight,
+                }));
+            }
         };
-        Self::Preferences { loss, beta: training.beta }
+        Self::Preferences(Comparison::Pairs { loss, beta: training.beta })
     }
 
     /// Whether the model is compared with the one it starts from.
     pub(crate) fn needs_reference(self) -> bool {
-        matches!(self, Self::Preferences { loss, .. } if loss.needs_reference())
+        matches!(self, Self::Preferences(comparison) if comparison.needs_reference())
     }
 }
 
@@ -101,9 +105,19 @@ mod tests {
         assert!(Learning::of(&config).needs_reference());
         config.training.loss_function = LossFunction::SimPoLoss;
         config.training.simpo_gamma = 1.5;
-        let expected = Learning::Preferences { loss: PreferenceLoss::SimPo { gamma: 1.5 }, beta: 0.2 };
+        let expected = Learning::Preferences(Comparison::Pairs {
+            loss: PreferenceLoss::SimPo { gamma: 1.5 },
+            beta: 0.2,
+        });
         assert_eq!(Learning::of(&config), expected);
         assert!(!expected.needs_reference());
+        config.training.loss_function = LossFunction::OrpoLoss;
+        assert!(!Learning::of(&config).needs_reference());
+        config.training.loss_function = LossFunction::KtoLoss;
+        config.training.kto_undesirable_weight = 1.5;
+        let settings = KtoSettings { beta: 0.2, desirable_weight: 1.0, undesirable_weight: 1.5 };
+        assert_eq!(Learning::of(&config), Learning::Preferences(Comparison::Judgements(settings)));
+        assert!(Learning::of(&config).needs_reference());
         assert_eq!(Learning::of(&ExperimentConfig::default()), Learning::Tokens);
     }
 }

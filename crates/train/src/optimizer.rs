@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use tunesmith_config::{Optimizer as OptimizerChoice, Training};
 use tunesmith_models::ParameterStore;
-use tunesmith_ops::{Rule, State, update};
+use tunesmith_ops::{Moments8, Rule, State, TensorData, update, update_8bit};
 
 use crate::error::TrainError;
 use crate::trainability::name_contains_any;
@@ -32,7 +32,7 @@ impl ParameterGroup {
 /// The rule that `choice` stands for, with the settings of PyTorch's defaults except where H2O LLM Studio departs from
 /// them (momentum 0.9 for SGD, with Nesterov's look-ahead, and for RMSprop, with α 0.9).
 ///
-/// The 8-bit AdamW keeps its moments in float32.
+/// The rule of the 8-bit AdamW is that of AdamW: the difference is in what is kept of the moments, [`keeps_8bit`].
 pub fn rule_of(choice: OptimizerChoice, weight_decay: f64) -> Rule {
     const BETAS: (f64, f64) = (0.9, 0.999);
     const EPS: f64 = 1e-8;
@@ -45,6 +45,22 @@ pub fn rule_of(choice: OptimizerChoice, weight_decay: f64) -> Rule {
         OptimizerChoice::Sgd => Rule::Sgd { momentum: 0.9, nesterov: true, weight_decay },
         OptimizerChoice::RmsProp => Rule::RmsProp { alpha: 0.9, momentum: 0.9, eps: EPS, weight_decay },
         OptimizerChoice::Adadelta => Rule::Adadelta { rho: 0.9, eps: 1e-6, weight_decay },
+    }
+}
+
+/// Whether the moments of a parameter of `n_values` are kept in 8 bits. Those of a short one cost little and are kept whole,
+/// as in bitsandbytes.
+fn keeps_8bit(choice: OptimizerChoice, n_values: usize) -> bool {
+    const LEAST_VALUES: usize = 4096;
+    choice == OptimizerChoice::AdamW8bit && LEAST_VALUES <= n_values
+}
+
+/// Bytes that the optimizer keeps for a parameter of `n_values`.
+pub(crate) fn state_bytes(choice: OptimizerChoice, n_values: u64) -> u64 {
+    let n_values = usize::try_from(n_values).unwrap_or(usize::MAX);
+    match keeps_8bit(choice, n_values) {
+        true => Moments8::n_bytes(n_values) as u64,
+        false => (size_of::<f32>() * rule_of(choice, 0.0).n_states() * n_values) as u64,
     }
 }
 
@@ -64,7 +80,64 @@ struct Slot {
     name: String,
     group: ParameterGroup,
     rule: Rule,
-    state: State,
+    memory: Memory,
+}
+
+/// What is remembered of a parameter's gradients.
+#[derive(Debug)]
+enum Memory {
+    Whole(State),
+    In8Bits(Moments8),
+}
+
+impl Memory {
+    fn new(choice: OptimizerChoice, rule: &Rule, parameter: &Tensor<1>) -> Self {
+        let [n_values] = parameter.dims();
+        match keeps_8bit(choice, n_values) {
+            true => Self::In8Bits(Moments8::new(n_values)),
+            false => Self::Whole(rule.initial_state(parameter)),
+        }
+    }
+
+    /// Everything as numbers, in a fixed order: state tensors, or codes and scales of one moment after the other.
+    fn values(&self) -> Vec<Result<Vec<f32>, TrainError>> {
+        match self {
+            Self::Whole(state) => state.iter().map(read_back).collect(),
+            Self::In8Bits(Moments8 { codes, scales }) => {
+                let numbers = |codes: &[u8]| codes.iter().map(|code| f32::from(*code)).collect::<Vec<f32>>();
+                codes.iter().zip(scales).flat_map(|(c, s)| [Ok(numbers(c)), Ok(s.clone())]).collect()
+            }
+        }
+    }
+
+    /// Replaces everything by what `take` gives for a place in that order and its number of values.
+    fn restore(
+        &mut self,
+        mut take: impl FnMut(usize, usize) -> Result<Vec<f32>, TrainError>,
+    ) -> Result<(), TrainError> {
+        match self {
+            Self::Whole(state) => {
+                for (place, tensor) in state.iter_mut().enumerate() {
+                    let [n_values] = tensor.dims();
+                    let values = TensorData::new(take(place, n_values)?, [n_values]);
+                    *tensor = Tensor::from_data(values, &tensor.device());
+                }
+            }
+            Self::In8Bits(Moments8 { codes, scales }) => {
+                for (moment_idx, (codes, scales)) in codes.iter_mut().zip(scales).enumerate() {
+                    // Whole numbers from 0 to 255 were written.
+                    let stored = take(2 * moment_idx, codes.len())?;
+                    *codes = stored.into_iter().map(|code| code as u8).collect();
+                    *scales = take(2 * moment_idx + 1, scales.len())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_back(tensor: &Tensor<1>) -> Result<Vec<f32>, TrainError> {
+    Ok(tunesmith_models::read_back(tensor.clone(), "the optimizer's state")?)
 }
 
 impl Optimizer {
@@ -78,8 +151,8 @@ impl Optimizer {
                 let group = ParameterGroup::of(&parameter.name, &training.differential_learning_rate_layers);
                 let weight_decay = if group.has_decay { training.weight_decay } else { 0.0 };
                 let rule = rule_of(training.optimizer, weight_decay);
-                let state = rule.initial_state(&parameter.tensor());
-                Slot { parameter_idx, name: parameter.name.clone(), group, rule, state }
+                let memory = Memory::new(training.optimizer, &rule, &parameter.tensor());
+                Slot { parameter_idx, name: parameter.name.clone(), group, rule, memory }
             })
             .collect();
         Self {
@@ -127,36 +200,40 @@ impl Optimizer {
             let rate = if slot.group.is_differential { differential_learning_rate } else { learning_rate };
             let gradient = if clip_factor < 1.0 { gradient.mul_scalar(clip_factor as f32) } else { gradient };
             let n_updates = self.n_updates;
-            store.update_value(parameter_idx, |value| {
-                let state = std::mem::take(&mut slot.state);
-                let (value, state) = update(&slot.rule, rate as f32, n_updates, value, gradient, state);
-                slot.state = state;
-                value
+            store.update_value(parameter_idx, |value| match &mut slot.memory {
+                Memory::Whole(state) => {
+                    let taken = std::mem::take(state);
+                    let (value, new) = update(&slot.rule, rate as f32, n_updates, value, gradient, taken);
+                    *state = new;
+                    value
+                }
+                Memory::In8Bits(moments) => {
+                    update_8bit(&slot.rule, rate as f32, n_updates, value, gradient, moments)
+                }
             })?;
         }
         Ok(())
     }
 
-    /// The state tensors with their names, `<parameter>.<number>`, in parameter order.
-    pub(crate) fn state_tensors(&self) -> impl Iterator<Item = (String, &Tensor<1>)> {
+    /// All state as flat numbers with their names, `<parameter>.<number>`, in parameter order. Of moments in 8 bits codes and
+    /// scales take turns.
+    pub(crate) fn state_values(&self) -> impl Iterator<Item = Result<(String, Vec<f32>), TrainError>> {
         self.slots.iter().flat_map(|slot| {
-            slot.state
-                .iter()
-                .enumerate()
-                .map(|(state_idx, tensor)| (format!("{}.{state_idx}", slot.name), tensor))
+            let named = |(place, values): (usize, Result<Vec<f32>, TrainError>)| {
+                Ok((format!("{}.{place}", slot.name), values?))
+            };
+            slot.memory.values().into_iter().enumerate().map(named)
         })
     }
 
-    /// Replaces all state by what `take` gives for each name of [`Self::state_tensors`], at its present length.
+    /// Replaces all state by what `take` gives for each name of [`Self::state_values`] and its number of values.
     pub(crate) fn restore(
         &mut self,
         n_updates: u64,
-        mut take: impl FnMut(&str, &Tensor<1>) -> Result<Tensor<1>, TrainError>,
+        mut take: impl FnMut(&str, usize) -> Result<Vec<f32>, TrainError>,
     ) -> Result<(), TrainError> {
-        for slot in &mut self.slots {
-            for (state_idx, tensor) in slot.state.iter_mut().enumerate() {
-                *tensor = take(&format!("{}.{state_idx}", slot.name), tensor)?;
-            }
+        for Slot { name, memory, .. } in &mut self.slots {
+            memory.restore(|place, n_values| take(&format!("{name}.{place}"), n_values))?;
         }
         self.n_updates = n_updates;
         Ok(())

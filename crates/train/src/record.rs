@@ -173,8 +173,8 @@ pub(crate) fn samples_fingerprint(samples: &[TokenSample]) -> String {
         bytes.extend((sample.ids.len() as u64).to_le_bytes());
         bytes.extend(sample.ids.iter().flat_map(|id| id.to_le_bytes()));
         bytes.extend(sample.trained.iter().map(|trained| u8::from(*trained)));
-        if sample.n_rejected > 0 {
-            bytes.extend((sample.n_rejected as u64).to_le_bytes());
+        if sample.n_contrast > 0 {
+            bytes.extend((sample.n_contrast as u64).to_le_bytes());
         }
         bytes.extend(sample.values.iter().flat_map(|value| value.to_le_bytes()));
         hash.update(&bytes);
@@ -271,7 +271,7 @@ mod tests {
             TokenSample { row: 2, ..sample.clone() },
             TokenSample { ids: vec![3, 5], ..sample.clone() },
             TokenSample { trained: vec![true, true], ..sample.clone() },
-            TokenSample { n_rejected: 1, ..sample.clone() },
+            TokenSample { n_contrast: 1, ..sample.clone() },
             TokenSample { values: vec![1.0], ..sample.clone() },
         ];
         for sample in changed {

@@ -1,4 +1,4 @@
-//! What the model that a run starts from thinks of both answers of each preference.
+//! What the model that a run starts from thinks of both texts of each comparison.
 //!
 //! It is the model before its first step, with the adapter switched off where it has one, so it needs no second copy in
 //! memory: its log-probabilities are computed once, before training or before a checkpoint is put in its place.
@@ -15,10 +15,30 @@ use crate::evaluate::{EvaluateOptions, SampleLoss, TextLoss, evaluate};
 use crate::preference::{Pair, PreferencePair, Reduction};
 use crate::stop::StopFlag;
 
-/// Losses of both answers of each preference, by row.
+/// Losses of both texts of each comparison, by row.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct References {
     by_row: BTreeMap<usize, [TextLoss; 2]>,
+}
+
+/// The references of a run's training data, epoch by epoch.
+#[derive(Clone, Debug)]
+pub(crate) enum EpochReferences {
+    /// Of the samples that every epoch has.
+    Same(References),
+    /// Of each epoch's own samples.
+    Each(Vec<References>),
+}
+
+impl EpochReferences {
+    /// Those of the epoch `epoch_idx`, which must be one of the run.
+    pub(crate) fn of(&self, epoch_idx: usize) -> &References {
+        const NONE: &References = &References { by_row: BTreeMap::new() };
+        match self {
+            Self::Same(references) => references,
+            Self::Each(of_epochs) => of_epochs.get(epoch_idx).unwrap_or(NONE),
+        }
+    }
 }
 
 impl References {
@@ -34,14 +54,29 @@ impl References {
             return Ok(Some(Self::default()));
         }
         let options = EvaluateOptions {
-            max_batch_tokens: config.training.batch_size.saturating_mul(2 * config.tokenizer.max_length),
+            max_batch_tokens: Self::max_batch_tokens(config),
             loss_function: config.training.loss_function,
             pass: LossPass::WithoutAdapter,
         };
         let evaluated = evaluate(model, samples, options, &SingleProcess, stop, progress)?;
         let of_sample =
-            |sample: SampleLoss| (sample.row, [sample.answer, sample.rejected.unwrap_or_default()]);
-        Ok(evaluated.map(|evaluated| Self { by_row: evaluated.samples.into_iter().map(of_sample).collect() }))
+            |sample: SampleLoss| (sample.row, [sample.answer, sample.contrast.unwrap_or_default()]);
+        Ok(evaluated.map(|evaluated| Self::from_rows(evaluated.samples.into_iter().map(of_sample))))
+    }
+
+    /// Tokens that are run at once.
+    pub(crate) fn max_batch_tokens(config: &ExperimentConfig) -> usize {
+        config.training.batch_size.saturating_mul(2 * config.tokenizer.max_length)
+    }
+
+    /// Those of these rows.
+    pub(crate) fn from_rows(rows: impl IntoIterator<Item = (usize, [TextLoss; 2])>) -> Self {
+        Self { by_row: rows.into_iter().collect() }
+    }
+
+    /// All rows with their losses, by row.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (usize, [TextLoss; 2])> + '_ {
+        self.by_row.iter().map(|(row, losses)| (*row, *losses))
     }
 
     /// Log-probabilities of both answers of a row under the policy, whose losses are given, and under the reference. Without

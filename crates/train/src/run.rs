@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use tunesmith_config::{ExperimentConfig, SaveCheckpoint};
-use tunesmith_data::{Assembler, SampleSet};
+use tunesmith_data::{Assembler, SampleSet, TrainingSet};
 use tunesmith_formats::atomic::write_file;
 use tunesmith_models::CausalLm;
 
@@ -25,15 +25,16 @@ use crate::optimizer::Optimizer;
 use crate::plan::RunPlan;
 use crate::profile::Profiler;
 use crate::record::RunRecord;
-use crate::reference::References;
+use crate::reference::{EpochReferences, References};
+use crate::reference_store::ReferenceFile;
 use crate::run_folder::RunFolder;
 use crate::saved_run::base_name;
-use crate::setup::{Prepared, choose_seed, prepare};
+use crate::setup::{EpochSizes, Prepared, choose_seed, prepare};
 use crate::state::TrainState;
 use crate::status::{RunStatus, Status};
 use crate::stop::StopFlag;
 use crate::summary::RunSummary;
-use crate::trainer::{Outcome, Pace, Trainer, epoch_batches};
+use crate::trainer::{Outcome, Pace, Trainer};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -112,7 +113,7 @@ fn work(
     }
     write_config(folder, config)?;
 
-    let plan = plan(config, seed, &prepared);
+    let plan = plan(config, &prepared.epochs);
     journal.set_status(|status| status.n_steps = plan.n_steps())?;
     let Prepared {
         mut model,
@@ -120,17 +121,19 @@ fn work(
         source,
         trainability,
         train,
+        epochs,
         validation,
         validation_conversations,
         record,
         device,
     } = prepared;
     let assembler = Assembler::new(config, &tokenizer)?;
-    let train_references = references(config, &model, &train, journal, stop)?;
-    let validation_references = references(config, &model, &validation, journal, stop)?;
+    let asked = Reference { config, folder, record: &record, model: &model, stop };
+    let train_references = asked.about_epochs(&train, journal)?;
+    let validation_references = asked.about(&validation, journal)?;
     let mut optimizer = Optimizer::new(&config.training, model.parameters());
     let saved = found.as_ref().map(|found| found.state.progress());
-    let started = run_started(config, &record, &plan, [&train, &validation]);
+    let started = run_started(config, &record, &plan, [train.unchanged(), &validation]);
     let state = match found {
         Some(found) => {
             checkpoint::load_weights(&found.path, &mut model)?;
@@ -153,7 +156,7 @@ fn work(
         }
     };
 
-    let longest_sample = train.samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
+    let longest_sample = epochs.longest_sample;
     let forecast = MemoryForecast::of(&source, config, longest_sample, model.device());
     let free_bytes = device.free_memory_bytes();
     journal.note(NoteLevel::Info, &forecast.describe(free_bytes))?;
@@ -247,33 +250,55 @@ fn check_unchanged(
     Ok(())
 }
 
-fn plan(config: &ExperimentConfig, seed: u64, prepared: &Prepared) -> RunPlan {
+fn plan(config: &ExperimentConfig, epochs: &EpochSizes) -> RunPlan {
     let training = &config.training;
-    let n_micro_batches =
-        |epoch_idx| epoch_batches(config, &prepared.train, seed, epoch_idx).n_micro_batches();
-    let micro_batches = (0..training.epochs).map(n_micro_batches).collect();
-    RunPlan::new(micro_batches, training.grad_accumulation, training.evaluation_epochs)
+    RunPlan::new(epochs.micro_batches.clone(), training.grad_accumulation, training.evaluation_epochs)
 }
 
-/// What the model as the run starts thinks of the preferences of a set; nothing where there are none.
-fn references(
-    config: &ExperimentConfig,
-    model: &CausalLm,
-    set: &SampleSet,
-    journal: &mut Journal<'_>,
-    stop: &StopFlag,
-) -> Result<References, TrainError> {
-    if !Learning::of(config).needs_reference() || set.samples.is_empty() {
-        return Ok(References::default());
+/// The model as the run starts, to be asked about comparisons; it says nothing where none are needed.
+struct Reference<'a> {
+    config: &'a ExperimentConfig,
+    folder: &'a RunFolder,
+    record: &'a RunRecord,
+    model: &'a CausalLm,
+    stop: &'a StopFlag,
+}
+
+impl Reference<'_> {
+    /// What it thinks of the samples of each epoch.
+    fn about_epochs(
+        &self,
+        train: &TrainingSet,
+        journal: &mut Journal<'_>,
+    ) -> Result<EpochReferences, TrainError> {
+        if !train.changes_rounds() {
+            return Ok(EpochReferences::Same(self.about(train.unchanged(), journal)?));
+        }
+        let of_epoch = |epoch_idx| self.about(&*train.epoch(epoch_idx)?, journal);
+        let epochs = (0..self.config.training.epochs).map(of_epoch);
+        Ok(EpochReferences::Each(epochs.collect::<Result<_, _>>()?))
     }
-    let n_samples = set.samples.len();
-    journal.stage(&format!("asking the reference model about {n_samples} preferences"))?;
-    let observer = journal.observer();
-    let found = References::compute(model, &set.samples, config, stop, &mut |n_done| {
-        observer.evaluated(n_done, n_samples);
-    })?;
-    // When the run is asked to stop meanwhile, it stops before it looks at them.
-    Ok(found.unwrap_or_default())
+
+    /// What it thinks of a set, or thought of it in an earlier process of the run.
+    fn about(&self, set: &SampleSet, journal: &mut Journal<'_>) -> Result<References, TrainError> {
+        if !Learning::of(self.config).needs_reference() || set.samples.is_empty() {
+            return Ok(References::default());
+        }
+        let file = ReferenceFile::of(self.folder, self.config, self.record, &set.samples);
+        if let Some(known) = file.read() {
+            return Ok(known);
+        }
+        let n_samples = set.samples.len();
+        journal.stage(&format!("asking the reference model about {n_samples} preferences"))?;
+        let observer = journal.observer();
+        let found = References::compute(self.model, &set.samples, self.config, self.stop, &mut |n_done| {
+            observer.evaluated(n_done, n_samples);
+        })?;
+        // When the run is asked to stop meanwhile, it stops before it looks at them.
+        let Some(found) = found else { return Ok(References::default()) };
+        file.write(&found)?;
+        Ok(found)
+    }
 }
 
 /// Cuts the events back to where the checkpoint was written, and notes the resumption outside of them.

@@ -9,6 +9,7 @@
 //! | `logs.log` | dated lines for people |
 //! | `checkpoints/{last,best,step_N}/` | weights, optimizer state and position, complete or absent |
 //! | `adapter_model/` or `model/` | the result |
+//! | `references/` | what the reference model thinks of the preferences, for resuming |
 //! | `summary.json` | the figures of a finished run ([`crate::RunSummary`]) |
 //! | `validation_predictions.csv` | what the model made of each validation sample (`.json`: which evaluation) |
 //! | `profile.json` | where the time of the steps went, if asked for ([`crate::Profile`]) |
@@ -86,6 +87,11 @@ impl RunFolder {
         self.root.join("checkpoints")
     }
 
+    /// What the reference model thinks of each set of comparisons.
+    pub fn references(&self) -> PathBuf {
+        self.root.join("references")
+    }
+
     /// The trained adapter.
     pub fn adapter(&self) -> PathBuf {
         self.root.join("adapter_model")
@@ -134,15 +140,23 @@ impl RunFolder {
 
     /// Removes the temporary files (`.name.….tmp`) of processes that were killed while they wrote one.
     fn remove_unfinished_files(&self) -> Result<(), TrainError> {
-        for entry in std::fs::read_dir(&self.root).at(&self.root, "list")? {
-            let path = entry.at(&self.root, "list")?.path();
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            if name.starts_with('.') && name.ends_with(".tmp") && path.is_file() {
-                std::fs::remove_file(&path).at(&path, "remove")?;
-            }
+        let folders = [self.root.clone(), self.references()];
+        for folder in folders.iter().filter(|folder| folder.is_dir()) {
+            remove_unfinished_files_in(folder)?;
         }
         Ok(())
     }
+}
+
+fn remove_unfinished_files_in(folder: &Path) -> Result<(), TrainError> {
+    for entry in std::fs::read_dir(folder).at(folder, "list")? {
+        let path = entry.at(folder, "list")?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.starts_with('.') && name.ends_with(".tmp") && path.is_file() {
+            std::fs::remove_file(&path).at(&path, "remove")?;
+        }
+    }
+    Ok(())
 }
 
 /// Keeps other processes out of a run folder while it lives.

@@ -4,10 +4,10 @@ use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;
 
 use tunesmith_config::{ExperimentConfig, Finding, Level, Packing};
-use tunesmith_data::{Conversation, SampleSet, load_splits, tokenize};
+use tunesmith_data::{Conversation, SampleSet, TrainingSet, load_splits, tokenize};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::tokenizer::Tokenizer;
-use tunesmith_models::{CausalLm, LoraSpec, ModelError};
+use tunesmith_models::{CausalLm, LoraInit, LoraSpec, ModelError};
 use tunesmith_ops::{ChosenDevice, Device, choose_device, describe, open_chosen, set_threads};
 
 use crate::error::TrainError;
@@ -20,6 +20,7 @@ use crate::record::{Fingerprints, Machine, RunRecord, field_values, samples_fing
 use crate::run::RunRequest;
 use crate::starting_weights::{StartingWeights, attach_stored_adapter, set_parameters};
 use crate::trainability::{Trainability, comma_list, unmatched_texts};
+use crate::trainer::epoch_batches;
 
 /// A run ready to go.
 pub(crate) struct Prepared {
@@ -28,7 +29,8 @@ pub(crate) struct Prepared {
     /// Where the base weights came from.
     pub(crate) source: ModelSource,
     pub(crate) trainability: Trainability,
-    pub(crate) train: SampleSet,
+    pub(crate) train: TrainingSet,
+    pub(crate) epochs: EpochSizes,
     pub(crate) validation: SampleSet,
     /// The conversations behind the validation samples.
     pub(crate) validation_conversations: Vec<Conversation>,
@@ -85,7 +87,9 @@ pub(crate) fn prepare(
     for (level, text) in notes {
         journal.note(level, &text)?;
     }
-    check_lengths(&model, config, &train, &validation)?;
+    let train = TrainingSet::new(config, &tokenizer, splits.train, train, seed)?;
+    let epochs = EpochSizes::of(config, &train, seed)?;
+    check_lengths(&model, config, &epochs, &validation)?;
     let record = record(request, seed, chosen, substitutions, fingerprints, &model);
     Ok(Prepared {
         model,
@@ -93,6 +97,7 @@ pub(crate) fn prepare(
         source,
         trainability,
         train,
+        epochs,
         validation,
         validation_conversations: splits.validation,
         record,
@@ -152,6 +157,11 @@ pub(crate) fn load_model(
             alpha: training.lora_alpha as f32,
             dropout: training.lora_dropout as f32,
             use_rslora: training.use_rslora,
+            use_dora: training.use_dora,
+            init: match training.lora_init {
+                tunesmith_config::LoraInit::Default => LoraInit::Uniform,
+                tunesmith_config::LoraInit::Pissa => LoraInit::Principal,
+            },
             target_modules: targets,
             seed: derive_key(seed, KeyUse::AdapterInit, &[]),
         })?;
@@ -256,18 +266,46 @@ fn samples(
     Ok(set)
 }
 
+/// How much there is in the epochs of a run, which random changes of rounds make differ.
+pub(crate) struct EpochSizes {
+    /// Micro-batches of each epoch.
+    pub(crate) micro_batches: Vec<usize>,
+    /// Tokens of the longest sample of any epoch.
+    pub(crate) longest_sample: usize,
+    /// Tokens of the largest epoch.
+    n_tokens: usize,
+}
+
+impl EpochSizes {
+    fn of(config: &ExperimentConfig, train: &TrainingSet, seed: u64) -> Result<Self, TrainError> {
+        let mut sizes = Self { micro_batches: Vec::new(), longest_sample: 0, n_tokens: 0 };
+        sizes.include(train.unchanged());
+        for epoch_idx in 0..config.training.epochs {
+            let samples = train.epoch(epoch_idx)?;
+            sizes.include(&samples);
+            sizes.micro_batches.push(epoch_batches(config, &samples, seed, epoch_idx).n_micro_batches());
+        }
+        Ok(sizes)
+    }
+
+    fn include(&mut self, set: &SampleSet) {
+        let lengths = || set.samples.iter().map(|sample| sample.ids.len());
+        self.longest_sample = lengths().fold(self.longest_sample, usize::max);
+        self.n_tokens = self.n_tokens.max(lengths().sum());
+    }
+}
+
 /// Refuses samples, and wrapped rows, that are longer than the model's context.
 fn check_lengths(
     model: &CausalLm,
     config: &ExperimentConfig,
-    train: &SampleSet,
+    train: &EpochSizes,
     validation: &SampleSet,
 ) -> Result<(), TrainError> {
-    let lengths = |set: &SampleSet| set.samples.iter().map(|sample| sample.ids.len()).collect::<Vec<_>>();
-    let (train, validation) = (lengths(train), lengths(validation));
-    let longest = train.iter().chain(&validation).copied().max().unwrap_or(0);
+    let validation = validation.samples.iter().map(|sample| sample.ids.len());
+    let longest = validation.fold(train.longest_sample, usize::max);
     let wrapped = match config.training.packing {
-        Packing::Wrapped => train.iter().sum::<usize>().min(config.tokenizer.max_length),
+        Packing::Wrapped => train.n_tokens.min(config.tokenizer.max_length),
         Packing::Samples | Packing::Rows => 0,
     };
     let (n_tokens, context) = (longest.max(wrapped), model.context_length());

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
 use sha2::{Digest, Sha256};
-use tunesmith_config::{Architecture, Training};
+use tunesmith_config::{Architecture, LoraInit, Training};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::{AdapterConfig, TargetModules, read_adapter};
 use tunesmith_formats::safetensors_io::{NamedTensor, SafetensorsFile};
@@ -108,14 +108,19 @@ pub(crate) fn attach_stored_adapter(
             "it is an adapter, but training.lora is false; export it merged and start from that".into(),
         ));
     }
+    if training.lora_init != LoraInit::Default {
+        let reason = format!(
+            "it is an adapter with values of its own, but training.lora_init is {}; set it to default",
+            training.lora_init
+        );
+        return Err(wrong(reason));
+    }
+    let flag = |is_on: bool| f64::from(u8::from(is_on));
     let settings = [
         ("training.lora_r", config.r as f64, training.lora_r as f64),
         ("training.lora_alpha", config.lora_alpha, training.lora_alpha as f64),
-        (
-            "training.use_rslora",
-            f64::from(u8::from(config.use_rslora)),
-            f64::from(u8::from(training.use_rslora)),
-        ),
+        ("training.use_rslora", flag(config.use_rslora), flag(training.use_rslora)),
+        ("training.use_dora", flag(config.use_dora), flag(training.use_dora)),
     ];
     if let Some((field, stored, set)) = settings.iter().find(|(_, stored, set)| stored != set) {
         return Err(wrong(format!("it was made with {field} {stored}, the configuration says {set}")));

@@ -65,14 +65,15 @@ pub(crate) fn comma_list(text: &str) -> Vec<String> {
 }
 
 fn is_adapter(name: &str) -> bool {
-    name.contains(".lora_A.") || name.contains(".lora_B.")
+    [".lora_A.", ".lora_B.", ".lora_magnitude_vector"].iter().any(|part| name.contains(part))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const NAMES: [&str; 4] = [
+    const NAMES: [&str; 5] = [
+        "model.layers.0.self_attn.q_proj.lora_magnitude_vector",
         "model.embed_tokens.weight",
         "model.layers.0.self_attn.q_proj.weight",
         "model.layers.0.self_attn.q_proj.lora_A.weight",
@@ -90,19 +91,19 @@ mod tests {
     #[test]
     fn full_training_freezes_by_substring() {
         let rule = Trainability::Full { freeze_layers: texts(&["embed", "layer"]) };
-        assert_eq!(trained(&rule), [false, false, false, true]);
+        assert_eq!(trained(&rule), [false, false, false, false, true]);
         assert!(!rule.is_adapter_only());
         let everything = Trainability::Full { freeze_layers: texts(&["backbone"]) };
-        assert_eq!(trained(&everything), [false; 4]);
+        assert_eq!(trained(&everything), [false; 5]);
     }
 
     #[test]
     fn low_rank_training_unfreezes_by_substring() {
         let rule = Trainability::LowRank { unfreeze_layers: texts(&["head"]) };
-        assert_eq!(trained(&rule), [false, false, true, true]);
+        assert_eq!(trained(&rule), [true, false, false, true, true]);
         assert!(!rule.is_adapter_only());
         let adapters = Trainability::LowRank { unfreeze_layers: Vec::new() };
-        assert_eq!(trained(&adapters), [false, false, true, false]);
+        assert_eq!(trained(&adapters), [true, false, false, true, false]);
         assert!(adapters.is_adapter_only());
     }
 

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use tunesmith_config::ExperimentConfig;
-use tunesmith_data::{Assembler, BatchOptions, BatchPlan, Conversation, SampleSet, plan_epoch};
+use tunesmith_data::{Assembler, BatchOptions, BatchPlan, Conversation, SampleSet, TrainingSet, plan_epoch};
 use tunesmith_models::{CausalLm, Recompute};
 use tunesmith_platform::n_page_faults;
 
@@ -19,7 +19,7 @@ use crate::learning::Learning;
 use crate::optimizer::Optimizer;
 use crate::plan::RunPlan;
 use crate::profile::Profiler;
-use crate::reference::References;
+use crate::reference::{EpochReferences, References};
 use crate::run_folder::RunFolder;
 use crate::schedule::LearningRateSchedule;
 use crate::state::{Exact, TrainState};
@@ -42,11 +42,11 @@ pub(crate) struct Trainer<'a, 'o> {
     pub(crate) model: CausalLm,
     pub(crate) optimizer: Optimizer,
     pub(crate) recompute: Recompute,
-    pub(crate) train: &'a SampleSet,
+    pub(crate) train: &'a TrainingSet,
     pub(crate) validation: &'a SampleSet,
     pub(crate) validation_conversations: &'a [Conversation],
     pub(crate) assembler: &'a Assembler,
-    pub(crate) train_references: &'a References,
+    pub(crate) train_references: &'a EpochReferences,
     pub(crate) validation_references: &'a References,
     pub(crate) plan: RunPlan,
     pub(crate) seed: u64,
@@ -120,8 +120,9 @@ impl Trainer<'_, '_> {
             return Ok(Outcome::Stopped);
         }
         while self.state.epoch_idx < self.plan.n_epochs() {
-            let epoch = epoch_batches(self.config, self.train, self.seed, self.state.epoch_idx);
-            if self.train_epoch(&epoch, &schedule)? == Outcome::Stopped {
+            let samples = self.train.epoch(self.state.epoch_idx)?;
+            let epoch = epoch_batches(self.config, &samples, self.seed, self.state.epoch_idx);
+            if self.train_epoch(&samples, &epoch, &schedule)? == Outcome::Stopped {
                 return Ok(Outcome::Stopped);
             }
         }
@@ -132,6 +133,7 @@ impl Trainer<'_, '_> {
     /// Runs the windows that are left of the present epoch.
     fn train_epoch(
         &mut self,
+        samples: &SampleSet,
         epoch: &BatchPlan,
         schedule: &LearningRateSchedule,
     ) -> Result<Outcome, TrainError> {
@@ -144,14 +146,15 @@ impl Trainer<'_, '_> {
             let started = Instant::now();
             let faults_before = n_page_faults();
             let request = WindowRequest {
-                samples: self.train,
+                samples,
                 plan: epoch,
                 micro_batches: micro_batches.clone(),
                 epoch_idx,
                 step: self.state.step + 1,
                 loss_function: self.config.training.loss_function,
                 learning: Learning::of(self.config),
-                references: self.train_references,
+                references: self.train_references.of(epoch_idx),
+                noise_alpha: self.config.augmentation.neftune_noise_alpha,
                 recompute: self.recompute,
                 seed: self.seed,
             };

@@ -3,19 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tunesmith_config::{ExperimentConfig, Metric};
-use tunesmith_data::{Assembler, Conversation, TokenSample};
+use tunesmith_data::{Assembler, Conversation, Target, TokenSample};
 use tunesmith_models::{CausalLm, LossPass, ScoreLoss, TokenBatch};
 use tunesmith_ops::Segments;
 
 use crate::answers::answer_all;
 use crate::collective::Collective;
+use crate::comparison::{Compared, ComparedTexts, Comparison, EachReward};
 use crate::error::TrainError;
 use crate::evaluate::{EvaluateOptions, Evaluated, SampleLoss, evaluate, n_fitting};
 use crate::events::Rewards;
 use crate::judge::{Judge, judged_by};
 use crate::learning::Learning;
 use crate::predictions::{PredictionRow, PredictionTable, number_text, prompt_text};
-use crate::preference::{Pair, PreferenceLoss, PreferenceStep};
 use crate::reference::References;
 use crate::stop::StopFlag;
 use crate::{score_metrics, text_metrics};
@@ -116,13 +116,19 @@ impl Validation<'_> {
         }
     }
 
-    /// All validation pairs as one batch.
-    fn preferences(&self, samples: &[SampleLoss], loss: PreferenceLoss, beta: f64) -> PreferenceStep {
-        let pair = |sample: &SampleLoss| {
-            let policy = [sample.answer, sample.rejected.unwrap_or_default()];
-            self.references.pair(sample.row, policy, loss.reduction())
-        };
-        loss.of(beta, &samples.iter().map(pair).collect::<Vec<_>>())
+    /// All validation samples as one batch.
+    fn compared(
+        &self,
+        samples: &[SampleLoss],
+        comparison: Comparison,
+        conversations: &BTreeMap<usize, &Conversation>,
+    ) -> Compared {
+        let texts = samples.iter().map(|sample| ComparedTexts {
+            row: sample.row,
+            losses: [sample.answer, sample.contrast.unwrap_or_default()],
+            is_good: conversations.get(&sample.row).is_none_or(|conversation| is_good(conversation)),
+        });
+        comparison.of(&texts.collect::<Vec<_>>(), self.references)
     }
 
     /// Scores of all samples and their metrics.
@@ -190,12 +196,14 @@ impl Validation<'_> {
     ) -> Result<Verdict, TrainError> {
         let Evaluated { figures, non_finite_rows, samples } = evaluated;
         let mut predictions = language_table(&samples, conversations);
-        let mut metrics = BTreeMap::from([(PERPLEXITY.to_owned(), figures.perplexity)]);
+        // That bad answers become improbable is no fault.
+        let perplexity = perplexity_of_good(&samples, conversations).unwrap_or(figures.perplexity);
+        let mut metrics = BTreeMap::from([(PERPLEXITY.to_owned(), perplexity)]);
         let mut loss = figures.loss;
-        if let Learning::Preferences { loss: preference_loss, beta } = Learning::of(self.config) {
-            let step = self.preferences(&samples, preference_loss, beta);
-            loss = step.loss;
-            let Rewards { chosen, rejected, margin, accuracy } = Rewards::of(&step);
+        if let Learning::Preferences(comparison) = Learning::of(self.config) {
+            let compared = self.compared(&samples, comparison, conversations);
+            loss = compared.loss;
+            let Rewards { chosen, rejected, margin, accuracy } = compared.rewards;
             let figures = [
                 ("chosen_reward", chosen),
                 ("rejected_reward", rejected),
@@ -203,7 +211,7 @@ impl Validation<'_> {
                 ("reward_accuracy", accuracy),
             ];
             metrics.extend(figures.map(|(name, value)| (name.to_owned(), value)));
-            add_rewards(&mut predictions, &step.rewards, conversations);
+            add_rewards(&mut predictions, &compared.each, conversations);
         }
         if judge.needs_text {
             metrics.extend(text_metrics::add(&mut predictions, &answers)?);
@@ -211,7 +219,7 @@ impl Validation<'_> {
         Ok(Verdict {
             loss,
             token_loss: Some(figures.token_loss),
-            perplexity: Some(figures.perplexity),
+            perplexity: Some(perplexity),
             metrics,
             n_samples: figures.n_samples,
             n_skipped_samples: figures.n_skipped_samples,
@@ -252,21 +260,51 @@ fn prediction_row(conversation: &Conversation, cells: Vec<String>) -> Prediction
     }
 }
 
-/// The answer to be preferred less, and what both are worth to the policy.
+/// What the answers are worth to the policy, with the answer to be preferred less or the judgement.
 fn add_rewards(
     table: &mut PredictionTable,
-    rewards: &[Pair],
+    rewards: &EachReward,
     conversations: &BTreeMap<usize, &Conversation>,
 ) {
-    for (row, reward) in table.rows.iter_mut().zip(rewards) {
-        let rejected = conversations.get(&row.row).and_then(|conversation| conversation.rejected());
-        let rejected = rejected.and_then(|conversation| conversation.rounds.last().map(|r| r.answer.clone()));
-        row.cells.insert(0, rejected.unwrap_or_default());
-        let margin = reward.chosen - reward.rejected;
-        row.cells.extend([reward.chosen, reward.rejected, margin].map(number_text));
-    }
-    table.columns.insert(0, "rejected_answer".to_owned());
-    table.columns.extend(["chosen_reward", "rejected_reward", "reward_margin"].map(str::to_owned));
+    let conversation = |row: &PredictionRow| conversations.get(&row.row).copied();
+    let columns: (&str, &[&str]) = match rewards {
+        EachReward::OfPairs(rewards) => {
+            for (row, reward) in table.rows.iter_mut().zip(rewards) {
+                let rejected = conversation(row).and_then(Conversation::contrast);
+                let rejected =
+                    rejected.and_then(|other| other.rounds.last().map(|round| round.answer.clone()));
+                row.cells.insert(0, rejected.unwrap_or_default());
+                let margin = reward.chosen - reward.rejected;
+                row.cells.extend([reward.chosen, reward.rejected, margin].map(number_text));
+            }
+            ("rejected_answer", &["chosen_reward", "rejected_reward", "reward_margin"])
+        }
+        EachReward::OfAnswers(rewards) => {
+            for (row, reward) in table.rows.iter_mut().zip(rewards) {
+                let is_good = conversation(row).is_some_and(is_good);
+                row.cells.insert(0, if is_good { "good" } else { "bad" }.to_owned());
+                row.cells.push(number_text(*reward));
+            }
+            ("judgement", &["reward"])
+        }
+    };
+    table.columns.insert(0, columns.0.to_owned());
+    table.columns.extend(columns.1.iter().map(|name| (*name).to_owned()));
+}
+
+/// Mean perplexity of the good ones among judged answers; `None` where no answer is bad, or all are.
+fn perplexity_of_good(samples: &[SampleLoss], conversations: &BTreeMap<usize, &Conversation>) -> Option<f64> {
+    let is_of_good = |sample: &&SampleLoss| conversations.get(&sample.row).is_some_and(|c| is_good(c));
+    let has_bad = samples.iter().any(|sample| !is_of_good(&sample));
+    let means: Vec<f64> =
+        samples.iter().filter(is_of_good).filter_map(|sample| sample.answer.mean()).collect();
+    (has_bad && !means.is_empty())
+        .then(|| means.iter().map(|mean| mean.exp()).sum::<f64>() / means.len() as f64)
+}
+
+/// Whether a judged answer is a good one; all others are.
+fn is_good(conversation: &Conversation) -> bool {
+    !matches!(conversation.target(), Target::Judged { is_good: false, .. })
 }
 
 #[cfg(test)]
@@ -289,7 +327,7 @@ mod tests {
             .into();
         let by_row = conversations.iter().map(|conversation| (conversation.row, conversation)).collect();
         let piece =
-            |row, sum, n_labels| SampleLoss { row, answer: TextLoss { sum, n_labels }, rejected: None };
+            |row, sum, n_labels| SampleLoss { row, answer: TextLoss { sum, n_labels }, contrast: None };
         let table = language_table(&[piece(3, 1.0, 1), piece(3, 2.0, 3), piece(5, 0.0, 2)], &by_row);
         assert_eq!(table.rows.len(), 2);
         assert_eq!((table.rows[0].row, table.rows[0].cells[0].as_str()), (3, "0.75"));

@@ -5,15 +5,17 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 use tunesmith_config::LossFunction;
 use tunesmith_data::{BatchPlan, IGNORED_LABEL, MicroBatch, SampleSet, token_weights};
-use tunesmith_models::{CausalLm, GradientSums, LossPass, Recompute, ScoreLoss, StepOptions, TokenBatch};
+use tunesmith_models::{
+    CausalLm, EmbeddingNoise, GradientSums, LossPass, Recompute, ScoreLoss, StepOptions, TokenBatch,
+};
 use tunesmith_ops::Segments;
 
+use crate::comparison::{ComparedTexts, Comparison};
 use crate::error::TrainError;
 use crate::evaluate::TextLoss;
 use crate::events::Rewards;
 use crate::keys::{KeyUse, derive_key};
 use crate::learning::Learning;
-use crate::preference::PreferenceLoss;
 use crate::reference::References;
 use crate::stop::StopFlag;
 
@@ -31,6 +33,8 @@ pub(crate) struct WindowRequest<'a> {
     /// Of the samples, where preferences are learned against a reference.
     pub(crate) references: &'a References,
     pub(crate) recompute: Recompute,
+    /// Strength of the noise on embeddings; 0 switches it off.
+    pub(crate) noise_alpha: f64,
     pub(crate) seed: u64,
 }
 
@@ -79,8 +83,8 @@ pub(crate) fn run_window(
             add_token_gradients(model, request, &batches, &weights, &mut sums, stop, done)?
         }
         Learning::Scores(loss) => add_score_gradients(model, request, &batches, loss, &mut sums, stop, done)?,
-        Learning::Preferences { loss, beta } => {
-            let Some(step) = preference_step(model, request, &batches, loss, beta, stop)? else {
+        Learning::Preferences(comparison) => {
+            let Some(step) = preference_step(model, request, &batches, comparison, stop)? else {
                 return Ok(None);
             };
             window.rewards = Some(step.rewards);
@@ -93,7 +97,7 @@ pub(crate) fn run_window(
     let Some(loss) = loss else { return Ok(None) };
     let has_labels = match request.learning {
         Learning::Scores(_) => window.n_samples > 0,
-        Learning::Tokens | Learning::Preferences { .. } => window.n_labelled_tokens > 0,
+        Learning::Tokens | Learning::Preferences(_) => window.n_labelled_tokens > 0,
     };
     if has_labels {
         window.loss = Some(loss);
@@ -121,7 +125,8 @@ fn add_token_gradients(
         // A micro-batch without labels adds nothing to loss and gradient.
         if n_labelled(batch) > 0 {
             let segments = Segments::new(&batch.segment_lengths);
-            let options = request.options(micro_batch_idx);
+            let noise_keys = request.noise_keys(batch);
+            let options = request.options(micro_batch_idx, &noise_keys);
             let result =
                 model.add_gradients(&tokens(batch, &segments), &batch.labels, weights, &options, sums)?;
             check_finite(request, batch, result.loss, &result.per_token)?;
@@ -150,7 +155,8 @@ fn add_score_gradients(
             return Ok(None);
         }
         let segments = Segments::new(&batch.segment_lengths);
-        let options = request.options(micro_batch_idx);
+        let noise_keys = request.noise_keys(batch);
+        let options = request.options(micro_batch_idx, &noise_keys);
         let targets = batch.values.concat();
         let weights = vec![weight; batch.sample_rows.len()];
         let tokens = tokens(batch, &segments);
@@ -179,13 +185,10 @@ fn preference_step(
     model: &CausalLm,
     request: &WindowRequest<'_>,
     batches: &[MicroBatch],
-    loss: PreferenceLoss,
-    beta: f64,
+    comparison: Comparison,
     stop: &StopFlag,
 ) -> Result<Option<PreferenceWeights>, TrainError> {
-    let reduction = loss.reduction();
-    let mut pairs = Vec::new();
-    let mut labels = Vec::new();
+    let mut compared = Vec::new();
     for (micro_batch_idx, batch) in request.micro_batches.clone().zip(batches) {
         if stop.is_raised() {
             return Ok(None);
@@ -193,44 +196,26 @@ fn preference_step(
         let segments = Segments::new(&batch.segment_lengths);
         let ones: Vec<f32> =
             batch.labels.iter().map(|label| f32::from(u8::from(*label != IGNORED_LABEL))).collect();
-        let which = LossPass::Training { dropout_key: request.options(micro_batch_idx).dropout_key };
+        let noise_keys = request.noise_keys(batch);
+        let which = LossPass::Training(request.options(micro_batch_idx, &noise_keys));
         let result = model.losses_in(&tokens(batch, &segments), &batch.labels, &ones, which)?;
         check_finite(request, batch, result.loss, &result.per_token)?;
-        let texts: Vec<TextLoss> = segments
-            .ranges()
-            .map(|range| TextLoss {
-                sum: result
-                    .per_token
-                    .get(range.clone())
-                    .unwrap_or_default()
-                    .iter()
-                    .copied()
-                    .map(f64::from)
-                    .sum(),
-                n_labels: batch
-                    .labels
-                    .get(range)
-                    .unwrap_or_default()
-                    .iter()
-                    .filter(|label| **label != IGNORED_LABEL)
-                    .count(),
-            })
-            .collect();
-        for (row, texts) in batch.sample_rows.iter().zip(texts.chunks_exact(2)) {
-            if let [chosen, rejected] = texts {
-                pairs.push(request.references.pair(*row, [*chosen, *rejected], reduction));
-                labels.push([chosen.n_labels, rejected.n_labels]);
-            }
-        }
+        let texts: Vec<TextLoss> =
+            segments.ranges().map(|range| text_loss(batch, &result.per_token, range)).collect();
+        let samples = batch.sample_rows.iter().zip(&batch.values).zip(texts.as_chunks().0);
+        compared.extend(samples.map(|((row, values), losses)| ComparedTexts {
+            row: *row,
+            losses: *losses,
+            // Pairs have no judgement: their first answer is the better one.
+            is_good: values.first().is_none_or(|value| *value > 0.5),
+        }));
     }
-    let step = loss.of(beta, &pairs);
+    let step = comparison.of(&compared, request.references);
     if !step.loss.is_finite() {
         let rows = batches.iter().flat_map(|batch| batch.sample_rows.iter().copied()).collect();
         return Err(request.non_finite(step.loss, rows));
     }
-    let mut of_texts = step.derivatives.iter().zip(labels).flat_map(|(slope, [n_chosen, n_rejected])| {
-        [reduction.token_weight(slope.chosen, n_chosen), reduction.token_weight(slope.rejected, n_rejected)]
-    });
+    let mut of_texts = step.token_weights.iter().flatten().copied();
     let weights = batches.iter().map(|batch| {
         let mut weights = Vec::with_capacity(batch.ids.len());
         for length in &batch.segment_lengths {
@@ -240,15 +225,36 @@ fn preference_step(
         }
         weights
     });
-    Ok(Some(PreferenceWeights { loss: step.loss, weights: weights.collect(), rewards: Rewards::of(&step) }))
+    Ok(Some(PreferenceWeights { loss: step.loss, weights: weights.collect(), rewards: step.rewards }))
+}
+
+/// The loss of the text that stands at `range`.
+fn text_loss(batch: &MicroBatch, per_token: &[f32], range: Range<usize>) -> TextLoss {
+    let losses = per_token.get(range.clone()).unwrap_or_default();
+    let labels = batch.labels.get(range).unwrap_or_default();
+    TextLoss {
+        sum: losses.iter().copied().map(f64::from).sum(),
+        n_labels: labels.iter().filter(|label| **label != IGNORED_LABEL).count(),
+    }
 }
 
 impl WindowRequest<'_> {
-    fn options(&self, micro_batch_idx: usize) -> StepOptions {
+    /// A key for each segment of the batch, which it has however the samples are packed.
+    fn noise_keys(&self, batch: &MicroBatch) -> Vec<u64> {
+        let key = |(sample_idx, place): &(usize, usize)| {
+            let position = [self.epoch_idx as u64, *sample_idx as u64, *place as u64];
+            derive_key(self.seed, KeyUse::EmbeddingNoise, &position)
+        };
+        if self.noise_alpha > 0.0 { batch.segment_origins.iter().map(key).collect() } else { Vec::new() }
+    }
+
+    fn options<'k>(&self, micro_batch_idx: usize, noise_keys: &'k [u64]) -> StepOptions<'k> {
         let position = [self.epoch_idx as u64, micro_batch_idx as u64];
         StepOptions {
             recompute: self.recompute,
             dropout_key: derive_key(self.seed, KeyUse::Dropout, &position),
+            noise: (self.noise_alpha > 0.0)
+                .then_some(EmbeddingNoise { alpha: self.noise_alpha as f32, keys: noise_keys }),
         }
     }
 

@@ -83,6 +83,14 @@ struct SamplingArgs {
     #[arg(long, value_name = "P")]
     top_p: Option<f32>,
 
+    /// Draw among the tokens at least so probable as the most likely one times this; 0 means all
+    #[arg(long, value_name = "P")]
+    min_p: Option<f32>,
+
+    /// Follow so many texts side by side and take the likeliest (beam search)
+    #[arg(long, value_name = "N")]
+    num_beams: Option<usize>,
+
     /// Make tokens that occurred already less likely; 1 changes nothing
     #[arg(long, value_name = "X")]
     repetition_penalty: Option<f32>,
@@ -107,11 +115,15 @@ impl SamplingArgs {
             if settings.do_sample {
                 settings.temperature = temperature;
             }
-        } else if self.top_k.is_some() || self.top_p.is_some() {
+        } else if self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some() {
             settings.do_sample = true;
         }
         settings.top_k = self.top_k.unwrap_or(settings.top_k);
         settings.top_p = self.top_p.unwrap_or(settings.top_p);
+        settings.min_p = self.min_p.unwrap_or(settings.min_p);
+        // Beams of the run make way for drawing, which goes without them.
+        let of_run = if settings.do_sample { 1 } else { settings.num_beams };
+        settings.num_beams = self.num_beams.unwrap_or(of_run);
         settings.repetition_penalty = self.repetition_penalty.unwrap_or(settings.repetition_penalty);
         settings.max_new_tokens = self.max_new_tokens.unwrap_or(settings.max_new_tokens);
         settings.seed = self.seed.unwrap_or(settings.seed);
@@ -270,6 +282,8 @@ mod tests {
             temperature: None,
             top_k: None,
             top_p: None,
+            min_p: None,
+            num_beams: None,
             repetition_penalty: None,
             max_new_tokens: None,
             stop: Vec::new(),
@@ -297,7 +311,9 @@ mod tests {
         assert!(settings.do_sample && settings.temperature == 0.7);
         SamplingArgs { temperature: Some(0.0), ..sampling() }.apply(&mut settings);
         assert!(!settings.do_sample);
+        settings.num_beams = 3;
         SamplingArgs { top_k: Some(5), ..sampling() }.apply(&mut settings);
+        assert_eq!(settings.num_beams, 1);
         assert!(settings.do_sample && settings.top_k == 5);
     }
 }

@@ -80,6 +80,8 @@ struct Wishes {
     temperature: Option<f32>,
     top_k: Option<usize>,
     top_p: Option<f32>,
+    min_p: Option<f32>,
+    num_beams: Option<usize>,
     repetition_penalty: Option<f32>,
     min_length_inference: Option<usize>,
     max_length_inference: Option<usize>,
@@ -106,6 +108,10 @@ impl Wishes {
         };
         settings.top_k = self.top_k.unwrap_or(settings.top_k);
         settings.top_p = self.top_p.unwrap_or(settings.top_p);
+        settings.min_p = self.min_p.unwrap_or(settings.min_p);
+        // Beams of the run make way for drawing, which goes without them.
+        let of_run = if settings.do_sample { 1 } else { settings.num_beams };
+        settings.num_beams = self.num_beams.unwrap_or(of_run);
         settings.repetition_penalty = self.repetition_penalty.unwrap_or(settings.repetition_penalty);
         settings.min_new_tokens = self.min_length_inference.unwrap_or(settings.min_new_tokens);
         settings.max_new_tokens = self.max_length_inference.unwrap_or(settings.max_new_tokens);

@@ -148,7 +148,11 @@ fn an_experiment_file_that_is_not_one() {
 #[test]
 fn settings_that_are_not_built_are_refused_before_anything_is_read() {
     let sandbox = good();
-    for setting in ["training.use_dora=true", "environment.device=abacus", "prediction.num_beams=2"] {
+    for setting in [
+        "tokenizer.add_prompt_answer_tokens=true",
+        "environment.device=abacus",
+        "architecture.pretrained=false",
+    ] {
         let field = setting.split('=').next().unwrap();
         sandbox
             .run(&["train", "-Y", "cfg.yaml", "--data", "nowhere.csv", "--set", setting])

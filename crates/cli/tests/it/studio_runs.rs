@@ -285,8 +285,8 @@ fn what_goes_wrong_is_told_with_a_way_out() {
         studio.send("POST", "/experiments", &json!({"name": "wrong", "values": all}), 422)["error"].clone()
     };
     assert!(refused(json!({"training.epoch": 1}))["message"].as_str().unwrap().contains("training.epoch"));
-    let error = refused(json!({"training.use_dora": true}));
-    assert_eq!(error["details"]["findings"][0]["field"], "training.use_dora", "{error}");
+    let error = refused(json!({"architecture.pretrained": false}));
+    assert_eq!(error["details"]["findings"][0]["field"], "architecture.pretrained", "{error}");
     assert_eq!(studio.get("/experiments"), json!([]), "none of them was made");
 
     let id = studio.create(&sandbox, "no data", &json!({"dataset.train_dataframe": "/nowhere/rows.jsonl"}));

@@ -117,10 +117,11 @@ fn checks_as_json_tell_warnings_and_errors_apart() {
     assert_eq!(value["ok"], true);
     assert!(value["warnings"][0]["message"].as_str().unwrap().contains("nonsense"));
 
-    let refused = sandbox.run(&["config", "check", "cfg.yaml", "--json", "--set", "training.use_dora=true"]);
+    let refused =
+        sandbox.run(&["config", "check", "cfg.yaml", "--json", "--set", "architecture.pretrained=false"]);
     let value: Value = serde_json::from_str(&refused.stdout).unwrap();
     assert_eq!(value["ok"], false);
-    assert_eq!(value["findings"][0]["field"], "training.use_dora");
+    assert_eq!(value["findings"][0]["field"], "architecture.pretrained");
     refused.failure(2, &[]);
 }
 

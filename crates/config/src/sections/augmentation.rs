@@ -9,14 +9,17 @@ const PROBABILITIES: &[f64] = &[0.0, 0.1, 0.2, 0.3];
 fields! {
     /// Random changes of the training data.
     pub struct Augmentation in "augmentation" {
-        /// Probability with which each input token is replaced by the mask token and not learned.
+        /// Probability with which each token of a sample is replaced, in each epoch anew, by the token for the unknown,
+        /// or by the padding token where the tokenizer has none. Such a token is not learned.
         token_mask_probability: f64 = 0.0
             => facets().within(0.0, 1.0).slider(0.0, 0.9, 0.05).open_grid(PROBABILITIES);
-        /// Probability with which each earlier round of a conversation is left out.
+        /// Probability with which each earlier round of a conversation is left out, in each epoch anew. The system text is
+        /// then that of the first round left, or the sample's own where that round has none.
         skip_parent_probability: f64 = 0.0
             => facets().within(0.0, 1.0).slider(0.0, 1.0, 0.05).open_grid(PROBABILITIES)
                 .not_for(CLASSIFICATION_AND_REGRESSION);
-        /// Probability with which a round of another conversation is put in front of a sample.
+        /// Probability with which a round of another conversation takes the place of a sample's first one, or is put in
+        /// front of its only one, in each epoch anew. The system text stays the sample's own.
         random_parent_probability: f64 = 0.0
             => facets().within(0.0, 1.0).slider(0.0, 1.0, 0.05).open_grid(PROBABILITIES)
                 .not_for(CLASSIFICATION_AND_REGRESSION);

@@ -59,7 +59,8 @@ fields! {
             => facets().suggest(&["instruction", "prompt", "question", "input", "user"]);
         /// Text between the parts of a prompt made of several columns. Escapes such as `\n` are decoded.
         prompt_column_separator: String = r"\n\n".to_owned();
-        /// Column of the answer the model learns to give; for preferences, of the better answer. Classification: the
+        /// Column of the answer the model learns to give; for preferences, of the better answer, or with the loss
+        /// KTOLoss of the answer that is judged. Classification: the
         /// column with the class, counted from 0, or several columns of 0 and 1, one for each label. Regression: one
         /// or more columns of numbers.
         answer_column: Columns = Columns::from("output")
@@ -69,7 +70,8 @@ fields! {
                     (REGRESSION, "label"),
                     (DPO, "chosen_response"),
                 ]);
-        /// Column of the answer that the model learns to prefer less.
+        /// Column of the answer that the model learns to prefer less. The loss KTOLoss, which has single answers, does
+        /// not read it.
         rejected_answer_column: String = "rejected_response".to_owned()
             => facets().suggest(&["rejected_answer", "rejected_response", "rejected"]).not_for(NOT_DPO);
         /// Column of the prompt that the rejected answer belongs to; `None` when it is the same prompt.
@@ -77,6 +79,10 @@ fields! {
             => facets()
                 .suggest(&["rejected_input", "rejected_prompt", "rejected_instruction", "rejected_question"])
                 .not_for(NOT_DPO);
+        /// Column that says whether an answer is a good one, for the loss KTOLoss: `true`, `1`, `good` or `yes`, and
+        /// `false`, `0`, `bad` or `no`, in upper or lower case.
+        judgement_column: String = "label".to_owned()
+            => facets().suggest(&["label", "desirable", "is_good", "thumbs_up"]).not_for(NOT_DPO);
         /// Number of classes. 1: one label of 0 or 1 (binary). With several answer columns their number.
         num_classes: usize = 1 => facets().at_least(1.0).slider(1.0, 100.0, 1.0).not_for(NOT_CLASSIFICATION);
         /// Column that names the row before this one in a conversation; `None` when every row stands alone. A

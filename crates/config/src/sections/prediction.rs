@@ -49,7 +49,8 @@ fields! {
         batch_size_inference: usize = 0 => facets().at_least(0.0).slider(0.0, 512.0, 1.0);
         /// Draws the next token by its probability instead of always taking the most likely one.
         do_sample: bool = false => facets().not_for(CLASSIFICATION_AND_REGRESSION);
-        /// Number of beams that are followed at once; 1 follows a single text.
+        /// Number of texts that are followed side by side before the likeliest one is taken (beam search); 1 follows a
+        /// single text. Only without `do_sample`.
         num_beams: usize = 1
             => facets().at_least(1.0).slider(1.0, 4.0, 1.0).not_for(CLASSIFICATION_AND_REGRESSION);
         /// Evenness of the draw when `do_sample` is on: below 1 likely tokens get likelier, above 1 the choice
@@ -67,6 +68,10 @@ fields! {
         /// 1: among all.
         top_p: f64 = 1.0
             => facets().above_to(0.0, 1.0).slider(0.5, 1.0, 0.05).not_for(CLASSIFICATION_AND_REGRESSION);
+        /// Draws only among tokens at least so probable as the most likely one times this when `do_sample` is on, after
+        /// the other limits. 0: among all.
+        min_p: f64 = 0.0
+            => facets().within(0.0, 1.0).slider(0.0, 0.5, 0.01).not_for(CLASSIFICATION_AND_REGRESSION);
         /// Earlier messages that a chat with the model keeps in view.
         num_history: usize = 4 => facets().at_least(1.0).slider(1.0, 50.0, 1.0).hidden();
     }

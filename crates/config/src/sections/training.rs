@@ -2,7 +2,8 @@
 
 use super::{CLASSIFICATION, CLASSIFICATION_AND_REGRESSION, DPO, NOT_DPO, REGRESSION};
 use crate::choices::{
-    AttentionImplementation, LossFunction, Optimizer, Packing, ProblemType, SaveCheckpoint, Schedule,
+    AttentionImplementation, LoraInit, LossFunction, Optimizer, Packing, ProblemType, SaveCheckpoint,
+    Schedule,
 };
 use crate::declare::fields;
 use crate::field::{facets, is, is_filled, is_not};
@@ -14,7 +15,16 @@ const LOSSES: &[(ProblemType, &[&str])] = &[
     (ProblemType::CausalRegressionModeling, &["MSELoss", "MAELoss"]),
     (
         ProblemType::DpoModeling,
-        &["DPOLoss", "DPOHingeLoss", "DPOIPOLoss", "KTOPairLoss", "CPOLoss", "SimPOLoss"],
+        &[
+            "DPOLoss",
+            "DPOHingeLoss",
+            "DPOIPOLoss",
+            "KTOPairLoss",
+            "CPOLoss",
+            "SimPOLoss",
+            "ORPOLoss",
+            "KTOLoss",
+        ],
     ),
 ];
 
@@ -26,14 +36,16 @@ fields! {
         /// What is made small. Token averaged: every learned token of a step counts the same. Sample averaged:
         /// every sample counts the same, however long its answer is. Classification: cross-entropy over classes
         /// that exclude each other, binary cross-entropy for yes or no. Regression: squared or absolute error.
-        /// Preferences: how the better answer is set against the worse one.
+        /// Preferences: how the better answer is set against the worse one; KTOLoss learns from single answers
+        /// that `dataset.judgement_column` calls good or bad.
         loss_function: LossFunction = LossFunction::TokenAveragedCrossEntropy
             => facets().choice_grid().choices_for(LOSSES).default_for(&[
                 (CLASSIFICATION, "BinaryCrossEntropyLoss"),
                 (REGRESSION, "MSELoss"),
                 (DPO, "DPOLoss"),
             ]);
-        /// Preferences: how strongly the model may leave the one it starts from; larger stays closer.
+        /// Preferences: how strongly the model may leave the one it starts from; larger stays closer. ORPO: what
+        /// the preference weighs beside the better answer's own loss (its authors' λ).
         beta: f64 = 0.2
             => facets().above(0.0).slider(0.05, 1.0, 0.05).open_grid(&[0.1, 0.15, 0.2, 0.25, 0.4, 0.5])
                 .not_for(NOT_DPO);
@@ -42,7 +54,18 @@ fields! {
             => facets().at_least(0.0).slider(0.05, 2.0, 0.05)
                 .open_grid(&[0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0])
                 .when(&[is("loss_function", "SimPOLoss")]).not_for(NOT_DPO);
-        /// Rule that turns gradients into weight changes. AdamW suits nearly everything.
+        /// KTO on single answers: factor on the loss of good answers.
+        kto_desirable_weight: f64 = 1.0
+            => facets().at_least(0.0).slider(0.0, 4.0, 0.05).open_grid(&[1.0])
+                .when(&[is("loss_function", "KTOLoss")]).not_for(NOT_DPO);
+        /// KTO on single answers: factor on the loss of bad answers. With many more answers of one kind, lower the
+        /// weight of that kind until weight times number is about the same for both.
+        kto_undesirable_weight: f64 = 1.0
+            => facets().at_least(0.0).slider(0.0, 4.0, 0.05).open_grid(&[1.0])
+                .when(&[is("loss_function", "KTOLoss")]).not_for(NOT_DPO);
+        /// Rule that turns gradients into weight changes. AdamW suits nearly everything. AdamW8bit is AdamW whose two
+        /// moments take a byte each instead of four, with nearly the same course: six bytes less for each weight that
+        /// is trained.
         optimizer: Optimizer = Optimizer::AdamW;
         /// Step size at the top of the schedule. Adapters usually want 1e-5 to 5e-4, whole models ten times less.
         learning_rate: f64 = 1e-4 => facets().at_least(0.0).spin(1e-9, 1e-9).open_grid(LEARNING_RATES);
@@ -91,7 +114,8 @@ fields! {
             => facets().at_least(1.0).slider(1.0, 8.0, 1.0).open_grid(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]);
         /// Trains small low-rank matrices beside the frozen weights instead of the weights themselves.
         lora: bool = true;
-        /// Splits each weight into size and direction and adapts both (DoRA).
+        /// Trains the lengths of an adapted weight's rows apart from their directions (DoRA), which is meant to come
+        /// closer to training the whole weight at small ranks. Steps take somewhat longer.
         use_dora: bool = false => facets().when(&[is("lora", "true")]);
         /// Rank of the adapters: inner width of the two matrices. More can learn more and costs more memory.
         lora_r: usize = 4
@@ -106,6 +130,10 @@ fields! {
             => facets().at_least_below(0.0, 1.0).slider(0.0, 0.5, 0.01).when(&[is("lora", "true")]);
         /// Scales adapters with `lora_alpha` / √`lora_r`, which keeps high ranks stable.
         use_rslora: bool = false => facets().when(&[is("lora", "true")]);
+        /// What the two matrices of an adapter start with. `default`: random numbers and zeros, so that training
+        /// begins with the first only. `pissa`: the principal components of the weight (PiSSA), which often learn
+        /// faster; the result is an adapter of twice the rank for the same model, and `lora_dropout` must be 0.
+        lora_init: LoraInit = LoraInit::Default => facets().when(&[is("lora", "true")]);
         /// Names of the linear layers that get an adapter, separated by commas, for example `q_proj,v_proj`.
         /// Empty: all but the output head.
         lora_target_modules: String = String::new() => facets().when(&[is("lora", "true")]);

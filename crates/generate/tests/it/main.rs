@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a failed test is told by a panic")]
 
 mod batches;
+mod beams;
 mod chat;
 mod golden;
 #[path = "../../../ops/tests/support/on_device.rs"]

@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::{AdapterConfig, TargetModules, read_adapter, write_adapter};
 use tunesmith_formats::safetensors_io::{NamedTensor, write_safetensors};
-use tunesmith_models::{CausalLm, LoraSpec, ModelError};
+use tunesmith_models::{CausalLm, LoraInit, LoraSpec, ModelError};
+use tunesmith_ops::Rule;
 
+use crate::golden::train;
 use crate::support::*;
 
 fn spec(target_modules: &[&str]) -> LoraSpec {
     LoraSpec {
         r: 4,
         alpha: 16.0,
-        dropout: 0.0,
-        use_rslora: false,
         target_modules: target_modules.iter().map(|name| (*name).to_owned()).collect(),
         seed: 3,
+        ..LoraSpec::default()
     }
 }
 
@@ -113,7 +114,7 @@ fn rank_stabilised_scale_differs_by_the_root_of_the_rank() {
 
 #[test]
 fn adapters_are_written_as_peft_writes_them() {
-    for name in ["llama-mha-lora", "llama3-rope-lora", "gpt2-lora"] {
+    for name in ["llama-mha-lora", "llama3-rope-lora", "gpt2-lora", "llama-bias-dora", "gpt2-dora"] {
         let (config, tensors) = read_adapter(&golden_dir().join(name)).unwrap();
         let loaded = load(name);
         let by_name = |tensors: Vec<NamedTensor>| -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
@@ -123,10 +124,10 @@ fn adapters_are_written_as_peft_writes_them() {
         assert_eq!(loaded.adapter_config().unwrap(), config);
 
         // A fresh one of the same settings has the same names, shapes and settings.
-        let mut fresh = load(name.strip_suffix("-lora").unwrap());
+        let mut fresh = load(&name[..name.len() - "-lora".len()]);
         let TargetModules::Names(target_modules) = config.target_modules.clone() else { panic!() };
-        let use_rslora = config.use_rslora;
-        fresh.attach_lora(&LoraSpec { use_rslora, target_modules, ..spec(&[]) }).unwrap();
+        let (use_rslora, use_dora) = (config.use_rslora, config.use_dora);
+        fresh.attach_lora(&LoraSpec { use_rslora, use_dora, target_modules, ..spec(&[]) }).unwrap();
         let folder = tempfile::tempdir().unwrap();
         write_adapter(folder.path(), &fresh.adapter_config().unwrap(), &fresh.adapter_tensors().unwrap())
             .unwrap();
@@ -149,7 +150,7 @@ fn adapters_that_do_not_fit_are_refused() {
         change(&mut config, &mut tensors);
         load("llama-mha").load_adapter(&config, tensors).unwrap_err().to_string()
     };
-    assert!(refusal(&|c, _| c.use_dora = true).contains("use_dora"));
+    assert!(refusal(&|c, _| c.use_dora = true).contains("has no lora_magnitude_vector"));
     assert!(refusal(&|c, _| c.bias = "all".into()).contains("bias is \"all\""));
     assert!(refusal(&|c, _| c.modules_to_save = Some(vec!["lm_head".into()])).contains("lm_head"));
     assert!(refusal(&|c, _| c.r = 8).contains("has shape [4, 32], this model needs [8, 32]"));
@@ -164,10 +165,10 @@ fn adapters_that_do_not_fit_are_refused() {
 
 #[test]
 fn a_merged_model_gives_what_the_adapter_gives() {
-    for name in ["llama-mha-lora", "llama3-rope-lora", "gpt2-lora"] {
+    for name in ["llama-mha-lora", "llama3-rope-lora", "gpt2-lora", "llama-bias-dora", "gpt2-dora"] {
         let packed = Packed::of_golden(&golden_json(name));
         let model = load(name);
-        let merged = reload_merged(name.strip_suffix("-lora").unwrap(), &model);
+        let merged = reload_merged(&name[..name.len() - "-lora".len()], &model);
         let found = logits(&merged, &packed);
         let to_adapter = worst_difference(&found, &logits(&model, &packed));
         let expected = tensors(&golden_dir().join(name).join("golden.safetensors"));
@@ -197,6 +198,84 @@ fn merging_without_an_adapter_gives_the_weights_back() {
             );
         }
     }
+}
+
+#[test]
+fn fresh_lengths_are_those_of_the_weights() {
+    for name in ["llama-bias", "gpt2"] {
+        let packed = Packed::of_golden(&golden_json(name));
+        let mut model = load(name);
+        let before = logits(&model, &packed);
+        model.attach_lora(&LoraSpec { use_dora: true, ..spec(&[]) }).unwrap();
+        let difference = worst_difference(&logits(&model, &packed), &before);
+        println!("{name}: fresh lengths change the logits by {difference:.1e}");
+        assert!(difference < 2e-5, "{name}: {difference}");
+    }
+}
+
+#[test]
+fn lengths_follow_a_weight_that_is_trained_itself() {
+    let packed = Packed::of_golden(&golden_json("llama-bias-dora"));
+    let mut model = load("llama-bias-dora");
+    // Twice the weight has rows of twice the length, which the division takes out again where the branch is 0.
+    model.set_trainable(|name| name.contains("lora_") || name.ends_with("mlp.up_proj.weight"));
+    for path in ["model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj"] {
+        for (name, factor) in [(format!("{path}.lora_B.weight"), 0.0), (format!("{path}.weight"), 1.0)] {
+            let idx = model.parameters().index_of(&name).unwrap();
+            model.parameters_mut().update_value(idx, |value| value * factor).unwrap();
+        }
+    }
+    let before = logits(&model, &packed);
+    for path in ["model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj"] {
+        let idx = model.parameters().index_of(&format!("{path}.weight")).unwrap();
+        model.parameters_mut().update_value(idx, |value| value * 2.0).unwrap();
+    }
+    assert!(worst_difference(&logits(&model, &packed), &before) < 1e-5);
+}
+
+#[test]
+fn principal_components_start_and_train_as_in_peft() {
+    let golden = read_json(&golden_dir().join("pissa.json"));
+    for case in golden["cases"].as_array().unwrap() {
+        let name = case["model"].as_str().unwrap();
+        let is_set = |field: &str| case["settings"][field] == true;
+        let packed = Packed::of_golden(&golden);
+        let mut model = load(name);
+        let before = logits(&model, &packed);
+        let (use_rslora, use_dora) = (is_set("use_rslora"), is_set("use_dora"));
+        let spec = LoraSpec { use_rslora, use_dora, init: LoraInit::Principal, ..spec(&[]) };
+        model.attach_lora(&spec).unwrap();
+        let unchanged = worst_difference(&logits(&model, &packed), &before);
+        let mut of_norms = 0.0f64;
+        for parameter in model.parameters().iter().filter(|parameter| parameter.trainable) {
+            let expected = case["norms"][format!("base_model.model.{}", parameter.name)].as_f64().unwrap();
+            let norm = parameter.to_vec().unwrap().iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+            // PEFT's lengths are those of what is left of the weight and the branch, which is the weight again.
+            of_norms = of_norms.max((norm / expected - 1.0).abs());
+        }
+        let rule = Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
+        let expected: Vec<f64> = serde_json::from_value(case["train_losses"].clone()).unwrap();
+        let losses =
+            train(&mut model, &packed, &rule, case["train_lr"].as_f64().unwrap() as f32, expected.len());
+        let of_losses = losses.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        println!(
+            "{name}: start changes logits by {unchanged:.1e}, norms differ by {of_norms:.1e}, losses by {of_losses:.1e}"
+        );
+        assert!(unchanged < 2e-5 && of_norms < 1e-4 && of_losses < 2e-5, "{name}");
+
+        // What is written is a plain adapter of twice the rank for the unchanged model.
+        let (config, tensors) = (model.adapter_config().unwrap(), model.adapter_tensors().unwrap());
+        assert_eq!(config.r, 8);
+        let mut again = load(name);
+        again.load_adapter(&config, tensors).unwrap();
+        let trained = logits(&model, &packed);
+        let of_loaded = worst_difference(&logits(&again, &packed), &trained);
+        let of_merged = worst_difference(&logits(&reload_merged(name, &model), &packed), &trained);
+        println!("{name}: loaded differs by {of_loaded:.1e}, merged by {of_merged:.1e}");
+        assert!(of_loaded < 2e-5 && of_merged < 3e-5, "{name}: {of_loaded}, {of_merged}");
+    }
+    let error = load("gpt2").attach_lora(&LoraSpec { dropout: 0.1, init: LoraInit::Principal, ..spec(&[]) });
+    assert!(error.unwrap_err().to_string().contains("dropout"));
 }
 
 fn reload_merged(base: &str, model: &CausalLm) -> CausalLm {

@@ -27,7 +27,7 @@ on_each_device!(models_are_those_of_the_reference);
 
 /// A family each, with and without an adapter: shaders are slow to compile.
 fn models_are_those_of_the_reference(_: &str, device: &Device) {
-    for name in ["llama3-rope-lora", "llama-bias", "mistral-window", "gpt2", "gpt2-lora"] {
+    for name in ["llama3-rope-lora", "llama-bias", "mistral-window", "gpt2", "gpt2-lora", "llama-bias-dora"] {
         check_model(name, load_on(name, device), &GPU);
     }
 }
@@ -96,26 +96,9 @@ fn check_training(
         weight_decay: golden["weight_decay"].as_f64().unwrap(),
     };
     let lr = golden["train_lr"].as_f64().unwrap() as f32;
-    let mut states: Vec<_> = model.parameters().iter().map(|p| rule.initial_state(&p.tensor())).collect();
-    let mut worst = 0.0f64;
-    for (step_idx, expected) in golden["train_losses"].as_array().unwrap().iter().enumerate() {
-        let recompute = if step_idx % 2 == 1 { Recompute::EveryBlock } else { Recompute::Off };
-        let result = step(model, packed, StepOptions { recompute, dropout_key: 0 });
-        worst = worst.max((result.loss - expected.as_f64().unwrap()).abs());
-        for (parameter_idx, gradient) in result.gradients {
-            let state = std::mem::take(&mut states[parameter_idx]);
-            let mut new_state = vec![];
-            model
-                .parameters_mut()
-                .update_value(parameter_idx, |value| {
-                    let (value, state) = update(&rule, lr, step_idx as u64 + 1, value, gradient, state);
-                    new_state = state;
-                    value
-                })
-                .unwrap();
-            states[parameter_idx] = new_state;
-        }
-    }
+    let expected: Vec<f64> = serde_json::from_value(golden["train_losses"].clone()).unwrap();
+    let losses = train(model, packed, &rule, lr, expected.len());
+    let worst = losses.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     let trained = model.parameters().iter().filter(|p| p.trainable);
     let l2 = trained.map(|p| sum_of_squares(&p.tensor())).sum::<f64>().sqrt();
     let expected_l2 = golden["params_l2_after"].as_f64().unwrap();
@@ -123,6 +106,31 @@ fn check_training(
     assert!(worst < tolerance.train_loss, "{name}: training losses differ by {worst}");
     // Relative: some gradients of GPT-2 are rounding noise that AdamW turns into moves of the learning rate.
     assert!((l2 / expected_l2 - 1.0).abs() < 1e-4, "{name}: norm {l2}, expected {expected_l2}");
+}
+
+/// Takes `n_steps` steps; the loss before each.
+pub(crate) fn train(model: &mut CausalLm, packed: &Packed, rule: &Rule, lr: f32, n_steps: usize) -> Vec<f64> {
+    let mut states: Vec<_> = model.parameters().iter().map(|p| rule.initial_state(&p.tensor())).collect();
+    let mut losses = Vec::new();
+    for step_idx in 0..n_steps {
+        let recompute = if step_idx % 2 == 1 { Recompute::EveryBlock } else { Recompute::Off };
+        let result = step(model, packed, StepOptions { recompute, dropout_key: 0, ..StepOptions::default() });
+        losses.push(result.loss);
+        for (parameter_idx, gradient) in result.gradients {
+            let state = std::mem::take(&mut states[parameter_idx]);
+            let mut new_state = vec![];
+            model
+                .parameters_mut()
+                .update_value(parameter_idx, |value| {
+                    let (value, state) = update(rule, lr, step_idx as u64 + 1, value, gradient, state);
+                    new_state = state;
+                    value
+                })
+                .unwrap();
+            states[parameter_idx] = new_state;
+        }
+    }
+    losses
 }
 
 pub(crate) fn step(model: &CausalLm, packed: &Packed, options: StepOptions) -> tunesmith_models::StepResult {
@@ -177,6 +185,16 @@ fn llama_with_rank_stabilised_lora() {
 #[test]
 fn gpt2_with_lora() {
     check("gpt2-lora");
+}
+
+#[test]
+fn llama_with_dora() {
+    check("llama-bias-dora");
+}
+
+#[test]
+fn gpt2_with_dora() {
+    check("gpt2-dora");
 }
 
 #[test]

@@ -228,14 +228,8 @@ fn a_head_is_a_parameter_that_is_always_trained() {
     for kind in KINDS {
         let mut model = load("llama-mha");
         model.attach_score_head(&spec(kind, 2)).unwrap();
-        let lora = tunesmith_models::LoraSpec {
-            r: 2,
-            alpha: 4.0,
-            dropout: 0.0,
-            use_rslora: false,
-            target_modules: vec![],
-            seed: 1,
-        };
+        let lora =
+            tunesmith_models::LoraSpec { r: 2, alpha: 4.0, seed: 1, ..tunesmith_models::LoraSpec::default() };
         model.attach_lora(&lora).unwrap();
         let trained = |model: &CausalLm| model.parameters().by_name(kind.weight_name()).unwrap().trainable;
         assert!(trained(&model));
@@ -292,7 +286,7 @@ fn slices_and_recomputation_change_nothing() {
         model.attach_score_head(&spec(kind, 2)).unwrap();
         let packed = several_slices(name);
         assert!(packed.ids.len() > 2 * SLICE_TOKENS);
-        let options = |recompute, dropout_key| StepOptions { recompute, dropout_key };
+        let options = |recompute, dropout_key| StepOptions { recompute, dropout_key, noise: None };
         let stored = step(&model, &packed, &options(Recompute::Off, 7));
         assert!(stored == step(&model, &packed, &options(Recompute::EveryBlock, 7)), "{name}");
         assert_ne!(stored.0.scores, step(&model, &packed, &options(Recompute::Off, 8)).0.scores, "{name}");
@@ -373,11 +367,16 @@ fn a_policy_is_evaluated_with_the_masks_of_its_step_and_without_its_adapter() {
             model.losses_in(&packed.batch(), &packed.labels, &weights, which).unwrap()
         };
         for recompute in [Recompute::Off, Recompute::EveryBlock] {
-            let options = StepOptions { recompute, dropout_key: 21 };
+            let options = StepOptions { recompute, dropout_key: 21, ..StepOptions::default() };
             let step = model.loss_and_gradients(&packed.batch(), &packed.labels, &weights, &options).unwrap();
-            let seen = losses(&model, LossPass::Training { dropout_key: 21 });
+            let seen =
+                losses(&model, LossPass::Training(StepOptions { dropout_key: 21, ..StepOptions::default() }));
             assert!((seen.loss, &seen.per_token) == (step.loss, &step.per_token), "{name}: {recompute:?}");
-            assert_ne!(seen, losses(&model, LossPass::Training { dropout_key: 22 }), "{name}");
+            assert_ne!(
+                seen,
+                losses(&model, LossPass::Training(StepOptions { dropout_key: 22, ..StepOptions::default() })),
+                "{name}"
+            );
         }
         assert_ne!(losses(&model, LossPass::Evaluation), losses(&model, LossPass::WithoutAdapter), "{name}");
         assert_eq!(

@@ -3,8 +3,8 @@
 use burn::tensor::Tensor;
 use tunesmith_models::counter::{mix, unit};
 use tunesmith_models::{
-    CausalLm, GradientSums, LoraSpec, Recompute, SLICE_TOKENS, StepOptions, StepResult, read_back,
-    slice_activation_bytes,
+    CausalLm, EmbeddingNoise, GradientSums, LoraSpec, LossPass, Recompute, SLICE_TOKENS, StepOptions,
+    StepResult, read_back, slice_activation_bytes,
 };
 
 use crate::golden::step;
@@ -19,7 +19,7 @@ fn gradients(result: StepResult) -> Vec<(usize, Vec<f32>)> {
 
 pub(crate) fn with_lora(name: &str, dropout: f32) -> CausalLm {
     let mut model = load(name);
-    let spec = LoraSpec { r: 3, alpha: 8.0, dropout, use_rslora: false, target_modules: vec![], seed: 11 };
+    let spec = LoraSpec { r: 3, alpha: 8.0, dropout, seed: 11, ..LoraSpec::default() };
     model.attach_lora(&spec).unwrap();
     // B starts at zero, where the gradient of A vanishes and dropout has no effect.
     let store = model.parameters_mut();
@@ -182,7 +182,8 @@ fn a_sequence_longer_than_a_slice_is_computed_whole() {
 
 #[track_caller]
 fn check_recompute(what: &str, model: &CausalLm, packed: &Packed) {
-    let run = |recompute| step(model, packed, StepOptions { recompute, dropout_key: 5 });
+    let run =
+        |recompute| step(model, packed, StepOptions { recompute, dropout_key: 5, ..StepOptions::default() });
     let stored = run(Recompute::Off);
     let (loss, per_token) = (stored.loss, stored.per_token.clone());
     let stored = gradients(stored);
@@ -299,12 +300,49 @@ fn a_batch_without_labels_has_zero_loss_and_gradients() {
         let mut packed = Packed::of_golden(&golden_json("llama3-rope"));
         packed.labels.fill(-100);
         let weights = vec![0.0; packed.ids.len()];
-        let options = StepOptions { recompute, dropout_key: 0 };
+        let options = StepOptions { recompute, dropout_key: 0, ..StepOptions::default() };
         let result = model.loss_and_gradients(&packed.batch(), &packed.labels, &weights, &options).unwrap();
         assert_eq!(result.loss, 0.0);
         assert_eq!(result.gradients.len(), model.parameters().len());
         for (_, gradient) in gradients(result) {
             assert!(gradient.iter().all(|v| *v == 0.0));
         }
+    }
+}
+
+#[test]
+fn noise_on_embeddings_belongs_to_the_sequence_and_to_training() {
+    for name in ["llama-mha", "gpt2"] {
+        let model = load(name);
+        // Enough sequences for several slices.
+        let sequences: Vec<_> = std::iter::repeat_n(sequences(&golden_json(name)), 10).flatten().collect();
+        let packed = Packed::new(&sequences);
+        assert!(packed.ids.len() > SLICE_TOKENS);
+        let keys: Vec<u64> = (0..sequences.len() as u64).map(|i| mix(17, i)).collect();
+        let noisy = |keys, recompute| StepOptions {
+            recompute,
+            noise: Some(EmbeddingNoise { alpha: 5.0, keys }),
+            ..StepOptions::default()
+        };
+        let together = step(&model, &packed, noisy(&keys, Recompute::Off));
+        let alone = sequences.iter().zip(keys.chunks(1)).flat_map(|(sequence, key)| {
+            let one = Packed::new(std::slice::from_ref(sequence));
+            step(&model, &one, noisy(key, Recompute::Off)).per_token
+        });
+        let difference = worst_difference(&together.per_token, &alone.collect::<Vec<_>>());
+        println!("{name}: losses with noise, packed and alone, differ by {difference:.1e}");
+        assert!(difference < 1e-5, "{name}: {difference}");
+
+        let weights = packed.token_average();
+        let losses =
+            |which| model.losses_in(&packed.batch(), &packed.labels, &weights, which).unwrap().per_token;
+        let training = LossPass::Training(noisy(&keys, Recompute::Off));
+        assert_eq!(losses(training), together.per_token, "{name}");
+        assert_ne!(losses(LossPass::Evaluation), together.per_token, "{name}");
+        assert_eq!(losses(LossPass::Evaluation), step(&model, &packed, StepOptions::default()).per_token);
+
+        let again = step(&model, &packed, noisy(&keys, Recompute::EveryBlock));
+        assert_eq!(again.per_token, together.per_token, "{name}");
+        assert_eq!(gradients(again), gradients(together), "{name}");
     }
 }

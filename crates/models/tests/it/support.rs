@@ -25,7 +25,7 @@ pub(crate) fn load(name: &str) -> CausalLm {
 
 /// As [`load`] on another device.
 pub(crate) fn load_on(name: &str, device: &Device) -> CausalLm {
-    let base = name.strip_suffix("-lora");
+    let base = name.strip_suffix("-lora").or(name.strip_suffix("-dora"));
     let source = ModelSource::open(&golden_dir().join(base.unwrap_or(name))).unwrap();
     let mut model = CausalLm::load(&source, device).unwrap();
     if base.is_some() {
@@ -40,7 +40,10 @@ pub(crate) fn load_path(path: &Path) -> CausalLm {
 }
 
 pub(crate) fn golden_json(name: &str) -> serde_json::Value {
-    let path = golden_dir().join(name).join("golden.json");
+    read_json(&golden_dir().join(name).join("golden.json"))
+}
+
+pub(crate) fn read_json(path: &Path) -> serde_json::Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 

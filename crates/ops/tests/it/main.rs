@@ -20,6 +20,7 @@ mod on_device;
 mod optimizer;
 mod profile;
 mod rotary;
+mod scale;
 mod seed;
 mod threads;
 mod weight;

@@ -63,6 +63,8 @@ struct Common {
     max_tokens: Option<usize>,
     temperature: Option<f64>,
     top_p: Option<f64>,
+    /// Not of OpenAI, but of other servers with this interface.
+    min_p: Option<f64>,
     seed: Option<i64>,
     stop: Option<OneOrMany>,
     n: Option<usize>,
@@ -203,6 +205,9 @@ impl Common {
             // 0 leaves the most likely token only.
             put("top_p", json!(top_p.max(1e-6)));
         }
+        if let Some(min_p) = in_range("min_p", self.min_p, 0.0, 1.0)? {
+            put("min_p", json!(min_p));
+        }
         if let Some(n_tokens) = max_completion_tokens.or(self.max_tokens) {
             if n_tokens == 0 {
                 return Err(OpenAiError::invalid("max_tokens must be at least 1", Some("max_tokens")));
@@ -240,12 +245,13 @@ mod tests {
     #[test]
     fn settings_get_their_names_here() {
         let plan = chat(&json!({"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}],
-            "temperature": 0.5, "max_tokens": 3, "max_completion_tokens": 4, "stop": "x", "seed": -7, "stream": true, "user": "u"}))
+            "temperature": 0.5, "min_p": 0.1, "max_tokens": 3, "max_completion_tokens": 4, "stop": "x", "seed": -7, "stream": true, "user": "u"}))
         .unwrap();
         assert!(plan.is_streamed && !plan.has_usage);
         let Question::Chat { messages, settings } = plan.question else { panic!("a conversation") };
         assert_eq!(messages[0].content, "ab");
-        let expected = json!({"temperature": 0.5, "max_length_inference": 4, "seed": 7, "stop": ["x"]});
+        let expected =
+            json!({"temperature": 0.5, "min_p": 0.1, "max_length_inference": 4, "seed": 7, "stop": ["x"]});
         assert_eq!(json!(settings), expected);
     }
 
@@ -262,6 +268,7 @@ mod tests {
             (json!({"tools": [{}]}), "tools"),
             (json!({"logprobs": true}), "logprobs"),
             (json!({"temperature": 3}), "temperature"),
+            (json!({"min_p": -1}), "min_p"),
             (json!({"response_format": {"type": "json_object"}}), "response_format"),
             (json!({"messages": [{"role": "tool", "content": "x"}]}), "messages"),
             (json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}), "messages"),

@@ -19,8 +19,8 @@ async fn the_schema_has_every_field_and_says_what_is_not_built() {
     let field = |path: &str| *fields.iter().find(|field| field["path"] == path).unwrap();
     assert_eq!(field("training.epochs")["default"], 3);
     assert_eq!(field("training.epochs")["is_built"], true);
-    assert_eq!(field("training.use_dora")["is_built"], false);
-    assert!(field("training.use_dora")["not_built_note"].as_str().unwrap().contains("DoRA"));
+    assert_eq!(field("architecture.pretrained")["is_built"], false);
+    assert!(field("architecture.pretrained")["not_built_note"].as_str().unwrap().contains("not built"));
     assert_eq!(field("training.optimizer")["kind"], "choice");
 }
 
@@ -28,11 +28,11 @@ async fn the_schema_has_every_field_and_says_what_is_not_built() {
 async fn settings_are_checked_and_written_as_yaml_that_reads_back() {
     let studio = Studio::new();
     studio.dataset("Sums", &questions()).await;
-    let values = json!({"training.epochs": 2, "training.lora": "maybe", "training.use_dora": true});
+    let values = json!({"training.epochs": 2, "training.lora": "maybe", "architecture.pretrained": false});
     let body = json!({"values": values, "dataset_id": "sums"});
     let checked = studio.post("/config/check", body).await.ok();
     let findings = checked["findings"].to_string();
-    assert!(findings.contains("training.lora") && findings.contains("training.use_dora"), "{findings}");
+    assert!(findings.contains("training.lora") && findings.contains("architecture.pretrained"), "{findings}");
     let changed = checked["changed"].to_string();
     assert!(changed.contains("training.epochs") && changed.contains("dataset.train_dataframe"), "{changed}");
     let parsed = studio.post("/config/parse", json!({"yaml": checked["yaml"]})).await.ok();

@@ -36,7 +36,7 @@ fn score_heads_are_exported_with_models_and_adapters() {
         let mut model = CausalLm::load(&source, &device).unwrap();
         model.attach_score_head(&ScoreHeadSpec { kind, n_outputs: 3, seed: 5 }).unwrap();
         let target_modules = vec![];
-        let lora = LoraSpec { r: 2, alpha: 4.0, dropout: 0.0, use_rslora: false, target_modules, seed: 1 };
+        let lora = LoraSpec { r: 2, alpha: 4.0, target_modules, seed: 1, ..LoraSpec::default() };
         model.attach_lora(&lora).unwrap();
         // B starts at zero, where the adapter does nothing.
         let store = model.parameters_mut();

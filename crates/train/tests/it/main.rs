@@ -7,6 +7,7 @@
     reason = "a test that cannot go on fails, and tells the figures it found"
 )]
 
+mod augmenting;
 mod devices;
 #[path = "../../../models/tests/it/digest.rs"]
 mod digest;

@@ -5,7 +5,7 @@ use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::read_adapter;
 use tunesmith_models::{CausalLm, LossPass, StepOptions, TokenBatch, read_back};
 use tunesmith_ops::{Segments, open_device};
-use tunesmith_train::{Pair, PreferenceLoss, PreferencePair, Reduction};
+use tunesmith_train::{JudgedAnswer, KtoSettings, Pair, PreferenceLoss, PreferencePair, Reduction, kto_loss};
 
 use crate::digest::digest;
 use crate::support::golden;
@@ -41,7 +41,7 @@ impl Answers {
         self.labels[range].iter().filter(|label| **label >= 0).count()
     }
 
-    fn log_probabilities(&self, model: &CausalLm, which: LossPass, reduction: Reduction) -> Vec<f64> {
+    fn log_probabilities(&self, model: &CausalLm, which: LossPass<'_>, reduction: Reduction) -> Vec<f64> {
         let weights = vec![1.0; self.labels.len()];
         let losses = model.losses_in(&self.tokens(), &self.labels, &weights, which).unwrap().per_token;
         let answers = self.segments.ranges();
@@ -66,9 +66,14 @@ fn worst_difference(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f64::max)
 }
 
-fn check(model: &CausalLm, answers: &Answers, case: &serde_json::Value, beta: f64, gamma: f64) -> f64 {
-    let numbers = |value: &serde_json::Value| -> Vec<f64> { serde_json::from_value(value.clone()).unwrap() };
-    let name = case["loss_function"].as_str().unwrap();
+#[derive(Clone, Copy)]
+struct Settings {
+    gamma: f64,
+    kto: KtoSettings,
+}
+
+/// The loss over pairs that a case names; `None` for KTO over judged answers.
+fn loss_over_pairs(name: &str, gamma: f64) -> Option<PreferenceLoss> {
     let losses = [
         PreferenceLoss::Dpo,
         PreferenceLoss::Hinge,
@@ -78,11 +83,32 @@ fn check(model: &CausalLm, answers: &Answers, case: &serde_json::Value, beta: f6
         PreferenceLoss::SimPo { gamma },
         PreferenceLoss::Orpo,
     ];
-    let loss = losses.into_iter().find(|loss| format!("{loss:?}").starts_with(name)).unwrap();
-    let reduction = loss.reduction();
+    (name != "Kto").then(|| losses.into_iter().find(|loss| format!("{loss:?}").starts_with(name)).unwrap())
+}
+
+/// Loss and slopes of KTO; the first of each two answers is judged, the second belongs to another prompt.
+fn kto_over(pairs: &[PreferencePair], settings: KtoSettings) -> (f64, Vec<Pair>) {
+    let judged = |(pair, is_desirable): (&PreferencePair, bool)| JudgedAnswer {
+        policy: pair.policy.chosen,
+        reference: pair.reference.chosen,
+        is_desirable,
+    };
+    let answers: Vec<JudgedAnswer> = pairs.iter().zip([true, false]).map(judged).collect();
+    let mismatched: Vec<(f64, f64)> =
+        pairs.iter().map(|pair| (pair.policy.rejected, pair.reference.rejected)).collect();
+    let step = kto_loss(settings, &answers, &mismatched);
+    let slopes = step.derivatives.into_iter().map(|chosen| Pair { chosen, rejected: 0.0 });
+    (step.loss, slopes.collect())
+}
+
+fn check(model: &CausalLm, answers: &Answers, case: &serde_json::Value, settings: Settings) -> f64 {
+    let numbers = |value: &serde_json::Value| -> Vec<f64> { serde_json::from_value(value.clone()).unwrap() };
+    let name = case["loss_function"].as_str().unwrap();
+    let over_pairs = loss_over_pairs(name, settings.gamma);
+    let reduction = over_pairs.map_or(Reduction::Sum, PreferenceLoss::reduction);
 
     let options = StepOptions::default();
-    let which = LossPass::Training { dropout_key: options.dropout_key };
+    let which = LossPass::Training(options);
     let policy = answers.log_probabilities(model, which, reduction);
     let reference = match model.has_adapter() {
         true => answers.log_probabilities(model, LossPass::WithoutAdapter, reduction),
@@ -96,10 +122,16 @@ fn check(model: &CausalLm, answers: &Answers, case: &serde_json::Value, beta: f6
         .zip(reference.chunks(2))
         .map(|(policy, reference)| PreferencePair { policy: pair(policy), reference: pair(reference) })
         .collect();
-    let step = loss.of(beta, &pairs);
-    let of_loss = worst_difference(&[step.loss], &[case["loss"].as_f64().unwrap()]);
+    let (loss, slopes) = match over_pairs {
+        Some(loss) => {
+            let step = loss.of(settings.kto.beta, &pairs);
+            (step.loss, step.derivatives)
+        }
+        None => kto_over(&pairs, settings.kto),
+    };
+    let of_loss = worst_difference(&[loss], &[case["loss"].as_f64().unwrap()]);
 
-    let weights = answers.weights(&step.derivatives, reduction);
+    let weights = answers.weights(&slopes, reduction);
     let result = model.loss_and_gradients(&answers.tokens(), &answers.labels, &weights, &options).unwrap();
     let expected = case["gradients"].as_object().unwrap();
     assert_eq!(result.gradients.len(), expected.len(), "{name}");
@@ -125,8 +157,11 @@ fn gradients_of_preference_losses_are_those_of_pytorch() {
     let reference: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let answers = Answers::of(&reference);
     let [beta, gamma] = ["beta", "gamma"].map(|key| reference[key].as_f64().unwrap());
+    let [desirable_weight, undesirable_weight]: [f64; 2] =
+        serde_json::from_value(reference["kto_weights"].clone()).unwrap();
+    let settings = Settings { gamma, kto: KtoSettings { beta, desirable_weight, undesirable_weight } };
     let cases = reference["models"].as_array().unwrap();
-    assert_eq!(cases.len(), 2 * 7);
+    assert_eq!(cases.len(), 2 * 8);
     let source = ModelSource::open(&golden("llama-mha")).unwrap();
     let mut worst = 0.0f64;
     for case in cases {
@@ -135,7 +170,7 @@ fn gradients_of_preference_losses_are_those_of_pytorch() {
             let (config, tensors) = read_adapter(&golden("llama-mha-lora")).unwrap();
             model.load_adapter(&config, tensors).unwrap();
         }
-        worst = worst.max(check(&model, &answers, case, beta, gamma));
+        worst = worst.max(check(&model, &answers, case, settings));
     }
     println!("preference losses: worst relative difference {worst:.1e}");
 }

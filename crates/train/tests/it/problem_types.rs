@@ -149,7 +149,7 @@ fn numbers_are_learned_by_a_whole_model() {
 #[test]
 fn preferences_are_learned_against_the_model_as_it_was() {
     let types = Types::new();
-    for loss in ["DPOLoss", "DPOHingeLoss", "DPOIPOLoss", "KTOPairLoss", "CPOLoss", "SimPOLoss"] {
+    for loss in ["DPOLoss", "DPOHingeLoss", "DPOIPOLoss", "KTOPairLoss", "CPOLoss", "SimPOLoss", "ORPOLoss"] {
         let changes = [("training.loss_function", loss), ("training.learning_rate", "0.003")];
         let summary = types.run(loss, types.config(ProblemType::DpoModeling, &changes)).unwrap();
         assert!(types.metric(loss, "reward_margin") > 0.0, "{loss}: {summary:?}");
@@ -167,6 +167,36 @@ fn preferences_are_learned_against_the_model_as_it_was() {
     let table = read_table(&types.0.folder("DPOLoss").predictions(), None).unwrap();
     assert_eq!(table.columns[3..5], ["rejected_answer", "loss"]);
     assert!(matches!(&table.rows[0][3], Cell::Text(text) if text.contains(' ')));
+}
+
+#[test]
+fn good_and_bad_answers_are_told_apart_without_pairs() {
+    let types = Types::new();
+    // Good answers repeat the first word, as in the table of pairs, but every row has only one answer.
+    let mut rows = String::from("text,answer,verdict\n");
+    for row in 0..40_usize {
+        let (first, second) = (WORDS[row % 3], WORDS[3 + (row / 3) % 3]);
+        let (word, verdict) = if row / 2 % 2 == 0 { (first, "good") } else { (second, "bad") };
+        writeln!(rows, "{first} {second},{word} {word},{verdict}").unwrap();
+    }
+    std::fs::write(types.0.path("judged.csv"), rows).unwrap();
+    let table = types.0.path("judged.csv").display().to_string();
+    let changes = [
+        ("dataset.train_dataframe", table.as_str()),
+        ("dataset.answer_column", "answer"),
+        ("dataset.judgement_column", "verdict"),
+        ("training.loss_function", "KTOLoss"),
+        ("training.learning_rate", "0.003"),
+        ("training.epochs", "8"),
+    ];
+    let summary = types.run("kto", types.config(ProblemType::DpoModeling, &changes)).unwrap();
+    let first = losses(&types.0.events("kto"))[0];
+    // Before the first step the policy is the reference, and σ(0) is a half.
+    assert!((first - 0.5).abs() < 0.02, "{first}");
+    assert!(types.metric("kto", "reward_margin") > 0.0, "{summary:?}");
+    assert!(types.metric("kto", "reward_accuracy") > 0.6, "{summary:?}");
+    let columns = types.columns("kto");
+    assert_eq!(columns[3..], ["judgement", "loss", "perplexity", "reward"]);
 }
 
 /// The losses of all steps, of a run with these changes.
@@ -197,14 +227,22 @@ fn accumulated_batches_are_one_large_batch() {
     }
 }
 
-/// Asks for a stop at a step.
-struct StopAfter(u64, StopFlag);
+/// Asks for a stop at a step, and counts how often the reference model is asked.
+struct StopAfter {
+    step: u64,
+    stop: StopFlag,
+    n_asked: usize,
+}
 
 impl Observer for StopAfter {
     fn event(&mut self, event: &Event) {
-        if matches!(&event.body, EventBody::Step(step) if step.step == self.0) {
-            self.1.raise();
+        if matches!(&event.body, EventBody::Step(step) if step.step == self.step) {
+            self.stop.raise();
         }
+    }
+
+    fn stage(&mut self, stage: &str) {
+        self.n_asked += usize::from(stage.contains("reference model"));
     }
 }
 
@@ -216,11 +254,15 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
         let config = types.config(problem_type, &changes);
         types.run("whole", config.clone()).unwrap();
         let stop = StopFlag::new();
-        let mut observer = StopAfter(5, stop.clone());
+        let mut observer = StopAfter { step: 5, stop: stop.clone(), n_asked: 0 };
         let summary = run(&types.0.request("parts", config.clone()), &mut observer, &stop).unwrap();
         assert_eq!((summary.status, summary.n_steps_done), (RunStatus::Stopped, 5));
         let request = RunRequest { resume: true, ..types.0.request("parts", config) };
-        run(&request, &mut NoObserver, &StopFlag::new()).unwrap();
+        // The training and the validation set, each once; the resumed run knows what the reference said.
+        assert_eq!(observer.n_asked, if loss == "DPOLoss" { 2 } else { 0 });
+        let mut observer = StopAfter { step: u64::MAX, stop: StopFlag::new(), n_asked: 0 };
+        run(&request, &mut observer, &StopFlag::new()).unwrap();
+        assert_eq!(observer.n_asked, 0);
         assert_eq!(comparable(&types.0.events("parts")), comparable(&types.0.events("whole")), "{loss}");
     }
 }

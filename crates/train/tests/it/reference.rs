@@ -58,7 +58,7 @@ fn check(name: &str, mut model: CausalLm, reference: &serde_json::Value, is_lora
     let mut optimizer = Optimizer::new(&config.training, model.parameters());
     let segments = Segments::new(&batch.lengths);
     let tokens = TokenBatch { ids: &batch.ids, positions: &batch.positions, segments: &segments };
-    let options = StepOptions { recompute: Recompute::EveryBlock, dropout_key: 0 };
+    let options = StepOptions { recompute: Recompute::EveryBlock, ..StepOptions::default() };
     let mut worst: f64 = 0.0;
     for expected in reference["train_losses"].as_array().unwrap() {
         let result = model.loss_and_gradients(&tokens, &batch.labels, &batch.weights, &options).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tunesmith_train::{NoObserver, RunFolder, RunStatus, Status, StopFlag, TrainError, run};
 
-use crate::support::{Bench, comparable};
+use crate::support::{Bench, comparable, losses};
 
 /// Every training state has a checkpoint, so that kills often fall into writing one.
 const OFTEN: (&str, &str) = ("training.checkpoint_every_steps", "1");
@@ -54,7 +54,7 @@ fn weights(folder: &RunFolder) -> Vec<Vec<u8>> {
 }
 
 /// Runs an experiment once in one go and once with a kill after each of `kills` event lines, and compares.
-fn check(bench: &Bench, changes: &[(&str, &str)], kills: &[usize]) {
+pub(crate) fn check_resuming(bench: &Bench, changes: &[(&str, &str)], kills: &[usize]) {
     bench.run("whole", changes).unwrap();
     let config = bench.path("cfg.yaml");
     std::fs::write(&config, bench.config(changes).to_yaml()).unwrap();
@@ -83,20 +83,33 @@ fn check(bench: &Bench, changes: &[(&str, &str)], kills: &[usize]) {
 
 #[test]
 fn kills_with_a_checkpoint_at_every_step() {
-    check(&Bench::new(), &[OFTEN], &[0, 1, 2, 3, 5, 6, 8, 11, 12, 15, 19, 22, 24]);
+    check_resuming(&Bench::new(), &[OFTEN], &[0, 1, 2, 3, 5, 6, 8, 11, 12, 15, 19, 22, 24]);
 }
 
 #[test]
 fn kills_with_checkpoints_at_evaluations_only() {
     let seldom = [("training.checkpoint_interval_secs", "0"), ("training.log_every_steps", "2")];
-    check(&Bench::new(), &seldom, &[1, 3, 4, 4, 6, 9, 10, 12]);
+    check_resuming(&Bench::new(), &seldom, &[1, 3, 4, 4, 6, 9, 10, 12]);
 }
 
 #[test]
 fn kills_of_a_run_that_keeps_the_best_weights() {
     let changes =
         [OFTEN, ("training.save_checkpoint", "best"), ("training.evaluate_before_training", "true")];
-    check(&Bench::new(), &changes, &[1, 2, 4, 7, 10, 14, 18, 23]);
+    check_resuming(&Bench::new(), &changes, &[1, 2, 4, 7, 10, 14, 18, 23]);
+}
+
+#[test]
+fn kills_with_lengths_and_principal_components() {
+    let changes = [
+        OFTEN,
+        ("training.use_dora", "true"),
+        ("training.lora_init", "pissa"),
+        ("training.lora_dropout", "0"),
+        ("architecture.backbone_dtype", "int4"),
+        ("environment.mixed_precision", "true"),
+    ];
+    check_resuming(&Bench::new(), &changes, &[2, 9, 15]);
 }
 
 #[test]
@@ -104,7 +117,7 @@ fn kills_with_a_compact_base_and_bfloat16_products() {
     for dtype in ["bfloat16", "int8", "int4"] {
         let changes =
             [OFTEN, ("architecture.backbone_dtype", dtype), ("environment.mixed_precision", "true")];
-        check(&Bench::new(), &changes, &[2, 9, 15]);
+        check_resuming(&Bench::new(), &changes, &[2, 9, 15]);
     }
 }
 
@@ -131,6 +144,34 @@ fn kills_of_full_training_with_momentum() {
     assert_eq!(comparable(&bench.events("killed")), comparable(&bench.events("whole")));
     let model = |folder: &RunFolder| std::fs::read(folder.model().join("model.safetensors")).unwrap();
     assert!(model(&folder) == model(&bench.folder("whole")), "weights differ");
+}
+
+#[test]
+fn kills_with_moments_of_8_bits() {
+    let bench = Bench::new();
+    let changes = [
+        OFTEN,
+        ("training.lora", "false"),
+        ("training.learning_rate", "0.001"),
+        ("training.optimizer", "AdamW8bit"),
+    ];
+    bench.run("whole", &changes).unwrap();
+    let config = bench.path("cfg.yaml");
+    std::fs::write(&config, bench.config(&changes).to_yaml()).unwrap();
+    let folder = bench.folder("killed");
+    for (mode, n_events) in [("start", 6), ("resume", 13)] {
+        kill_after(start(&bench, &config, "killed", mode), &folder, n_events);
+    }
+    assert!(start(&bench, &config, "killed", "resume").wait().unwrap().success());
+    assert_eq!(comparable(&bench.events("killed")), comparable(&bench.events("whole")));
+    // Nearly the course of whole moments.
+    let whole: Vec<_> =
+        changes.map(|(field, value)| (field, value.strip_suffix("8bit").unwrap_or(value))).into();
+    bench.run("32", &whole).unwrap();
+    let (small, full) = (losses(&bench.events("whole")), losses(&bench.events("32")));
+    let worst = small.iter().zip(&full).map(|(a, b)| (a - b).abs() / b).fold(0.0, f64::max);
+    println!("losses with moments of 8 bits differ by at most {worst:.1e} of their value");
+    assert!(small[0] == full[0] && small[9] < small[0] - 0.3 && worst < 0.02, "{small:?} {full:?}");
 }
 
 #[test]

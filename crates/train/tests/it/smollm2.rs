@@ -42,8 +42,7 @@ fn model() -> Option<PathBuf> {
 fn write_start(model: &Path, dir: &Path) {
     const MULTIPLIER: u64 = 2_654_435_761;
     let mut model = CausalLm::load(&ModelSource::open(model).unwrap(), &open_device("cpu").unwrap()).unwrap();
-    let spec =
-        LoraSpec { r: 4, alpha: 16.0, dropout: 0.0, use_rslora: false, target_modules: Vec::new(), seed: 0 };
+    let spec = LoraSpec { r: 4, alpha: 16.0, ..LoraSpec::default() };
     model.attach_lora(&spec).unwrap();
     let mut tensors = model.adapter_tensors().unwrap();
     for tensor in tensors.iter_mut().filter(|tensor| tensor.name.contains("lora_A")) {

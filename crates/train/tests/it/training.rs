@@ -132,24 +132,28 @@ fn wrapped_rows_train_on_every_token() {
 
 #[test]
 fn the_number_of_threads_does_not_change_a_bit() {
-    let bench = Bench::new();
-    let mut found = Vec::new();
-    for threads in ["1", "2", "3"] {
-        let config = bench.config(&[("environment.threads", threads)]);
-        let path = bench.path(&format!("{threads}.yaml"));
-        std::fs::write(&path, config.to_yaml()).unwrap();
-        let status = Command::new(env!("CARGO_BIN_EXE_tunesmith-train-worker"))
-            .args([&path, &bench.path(threads), &bench.model()])
-            .arg("start")
-            .status()
-            .unwrap();
-        assert!(status.success());
-        let adapter = bench.folder(threads).adapter().join("adapter_model.safetensors");
-        found.push((comparable(&bench.events(threads)), std::fs::read(adapter).unwrap()));
+    let decomposed = [("training.use_dora", "true"), ("training.lora_init", "pissa"), NO_DROPOUT];
+    for changes in [&[][..], &decomposed] {
+        let bench = Bench::new();
+        let mut found = Vec::new();
+        for threads in ["1", "2", "3"] {
+            let mut config = bench.config(changes);
+            config.set("environment.threads", threads).unwrap();
+            let path = bench.path(&format!("{threads}.yaml"));
+            std::fs::write(&path, config.to_yaml()).unwrap();
+            let status = Command::new(env!("CARGO_BIN_EXE_tunesmith-train-worker"))
+                .args([&path, &bench.path(threads), &bench.model()])
+                .arg("start")
+                .status()
+                .unwrap();
+            assert!(status.success());
+            let adapter = bench.folder(threads).adapter().join("adapter_model.safetensors");
+            found.push((comparable(&bench.events(threads)), std::fs::read(adapter).unwrap()));
+        }
+        assert_eq!(found[0].0, found[1].0);
+        assert_eq!(found[0].0, found[2].0);
+        assert!(found[0].1 == found[1].1 && found[0].1 == found[2].1, "weights differ");
     }
-    assert_eq!(found[0].0, found[1].0);
-    assert_eq!(found[0].0, found[2].0);
-    assert!(found[0].1 == found[1].1 && found[0].1 == found[2].1, "weights differ");
 }
 
 #[test]
@@ -267,11 +271,11 @@ fn an_exploding_run_names_rows_and_keeps_its_checkpoint() {
 #[test]
 fn refusals_are_written_to_the_run_folder() {
     let bench = Bench::new();
-    let error = bench.run("run", &[("training.use_dora", "true")]).unwrap_err();
+    let error = bench.run("run", &[("architecture.pretrained", "false")]).unwrap_err();
     assert!(matches!(error, TrainError::Refused { .. }), "{error}");
     let status = Status::read(&bench.folder("run").status()).unwrap().unwrap();
     assert_eq!(status.status, RunStatus::Failed);
-    assert!(status.message.unwrap().contains("DoRA"));
+    assert!(status.message.unwrap().contains("not built"));
     // Nothing was begun, so the corrected experiment can use the same folder.
     bench.run("run", &[]).unwrap();
     assert!(matches!(bench.run("run", &[]), Err(TrainError::RunExists { .. })));
