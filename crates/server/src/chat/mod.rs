@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use utoipa_axum::router::OpenApiRouter;
 
-pub(crate) use models::{chat_models, find_model};
+pub(crate) use models::{ChatModel, chat_models, find_model};
 pub(crate) use pool::ask;
 pub(crate) use worker::{Answer, Answers, Done, Failed, Message, Question};
 

@@ -1,6 +1,7 @@
 //! What one can chat with: the results of experiments, and the models in the cache.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -30,6 +31,9 @@ pub(crate) struct ChatModel {
     pub(crate) context: Option<u64>,
     /// Of its files.
     pub(crate) n_bytes: u64,
+    /// When the run ended or was made, or the model's file was written; seconds since 1970.
+    #[serde(skip)]
+    pub(crate) created_unix_secs: u64,
     /// For the process that loads it.
     #[serde(skip)]
     pub(crate) args: Vec<String>,
@@ -75,6 +79,7 @@ fn list(state: &AppState, runs: &Supervisor) -> ApiResult<Vec<ChatModel>> {
             is_loaded: false,
             context: None,
             n_bytes: own_bytes + base_path.map_or(0, |path| size_of_model(&path)),
+            created_unix_secs: summary.finished_unix_secs.unwrap_or(summary.created_unix_secs) as u64,
             args,
         });
     }
@@ -86,6 +91,7 @@ fn list(state: &AppState, runs: &Supervisor) -> ApiResult<Vec<ChatModel>> {
         is_loaded: false,
         context: None,
         n_bytes: size_of_model(&path),
+        created_unix_secs: written_unix_secs(&path),
         args: vec!["--model".to_owned(), path.display().to_string()],
     }));
     let device = state.store.settings()?.get("chat_device").and_then(Value::as_str).map(str::to_owned);
@@ -97,6 +103,11 @@ fn list(state: &AppState, runs: &Supervisor) -> ApiResult<Vec<ChatModel>> {
         }
     }
     Ok(models)
+}
+
+fn written_unix_secs(path: &Path) -> u64 {
+    let written = std::fs::metadata(path).and_then(|file| file.modified()).ok();
+    written.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |age| age.as_secs())
 }
 
 /// Where the run read its base model from.

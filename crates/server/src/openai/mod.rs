@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use self::answers::{Form, OpenAiError, stream_of, whole};
 use self::requests::{ChatCompletion, Completion};
-use crate::chat::{ask, chat_models, find_model};
+use crate::chat::{ChatModel, ask, chat_models, find_model};
 use crate::state::AppState;
 
 /// The routes of this module, below `/v1`. They are described by OpenAI, not by this program.
@@ -29,17 +29,18 @@ pub fn router() -> OpenApiRouter<AppState> {
 }
 
 async fn models(State(state): State<AppState>) -> Result<Response, OpenAiError> {
-    let models: Vec<_> = chat_models(&state).await?.iter().map(|model| described(&model.label)).collect();
+    let models: Vec<_> = chat_models(&state).await?.iter().map(described).collect();
     Ok(axum::Json(json!({"object": "list", "data": models})).into_response())
 }
 
 async fn model(State(state): State<AppState>, Path(name): Path<String>) -> Result<Response, OpenAiError> {
     let model = find_model(&state, &name).await.map_err(OpenAiError::of_model)?;
-    Ok(axum::Json(described(&model.label)).into_response())
+    Ok(axum::Json(described(&model)).into_response())
 }
 
-fn described(name: &str) -> serde_json::Value {
-    json!({"id": name, "object": "model", "created": 0, "owned_by": "tunesmith"})
+fn described(model: &ChatModel) -> serde_json::Value {
+    let (name, created) = (&model.label, model.created_unix_secs);
+    json!({"id": name, "object": "model", "created": created, "owned_by": "tunesmith"})
 }
 
 async fn chat_completions(State(state): State<AppState>, body: Bytes) -> Result<Response, OpenAiError> {
