@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Write LoRA adapters on the tiny models with their logits, losses, gradients and merged logits.
 
-Run after make_models.py: python tests/golden/make_lora.py   (needs torch, transformers and peft)
+Run after make_models.py: python tests/golden/make_lora.py [NAME...]   (needs torch, transformers and peft)
 """
 import os
 import shutil
+import sys
 
 import peft
 import torch
@@ -15,6 +16,11 @@ from transformers.pytorch_utils import Conv1D
 
 import common
 from common import HERE
+
+
+# The model and whether its scale is rank-stabilised; new ones at the end, as the place is the seed.
+ADAPTED = (("llama-mha", False), ("llama3-rope", True), ("gpt2", False), ("qwen2", False), ("qwen3", False),
+           ("smollm3", False), ("olmo2", False), ("phi3", False))
 
 
 def linear_names(model):
@@ -31,7 +37,9 @@ def file_key(name):
 def main():
     os.chdir(HERE)  # so that adapter_config.json names its base model without a path
     seqs = common.sequences()
-    for seed, (name, rslora) in enumerate((("llama-mha", False), ("llama3-rope", True), ("gpt2", False)), 1):
+    for seed, (name, rslora) in enumerate(ADAPTED, 1):
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         folder = HERE / f"{name}-lora"
         shutil.rmtree(folder, ignore_errors=True)
         base = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, attn_implementation="eager")

@@ -28,6 +28,7 @@ mod merge;
 mod objective;
 mod parameters;
 mod pass;
+mod projections;
 mod recompute;
 mod rope;
 mod score_head;
@@ -35,6 +36,7 @@ mod score_loss;
 mod scoring;
 mod slices;
 mod step;
+mod structure;
 
 pub use causal_lm::CausalLm;
 pub use error::{ModelError, Result};
