@@ -14,7 +14,8 @@ import xllamacpp
 from safetensors.numpy import load_file
 
 HERE = Path(__file__).resolve().parent
-LIMITS = {"llama-tiny": 1e-5, "llama3-tiny": 1e-5, "gpt2-tiny": 3e-3}
+LIMITS = {"llama-tiny": 1e-5, "llama3-tiny": 1e-5, "gpt2-tiny": 3e-3, "qwen2-tiny": 1e-5, "qwen3-tiny": 1e-5,
+          "smollm3-tiny": 1e-5, "olmo2-tiny": 1e-5, "phi3-tiny": 1e-5}
 
 
 def serve(path):

@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""Write GGUF files: one tensor of every quantisation, and two tiny models with the logits they must give.
+"""Write GGUF files: one tensor of every quantisation, and tiny models with the logits they must give.
 
-Run after make_tokenizers.py: python tests/golden/make_gguf.py   (needs torch, transformers and gguf)
+Run after make_tokenizers.py: python tests/golden/make_gguf.py [NAME...]   (needs torch, transformers and gguf)
 
 quants.gguf      a tensor of 2 x 256 per type, named by the type; quants.safetensors has them as f32
 llama-tiny.gguf  GQA, tied embedding, SentencePiece vocabulary
 llama3-tiny.gguf GQA, own output weights, head size 16 (hidden size / heads is 8), rope_freqs, Llama 3's vocabulary
 gpt2-tiny.gguf   GPT-2 with biases and a byte-level vocabulary
+qwen2-tiny.gguf  and so on: relatives of Llama, with the SentencePiece vocabulary
 The weights of the models are F32, so that their logits are comparable to the last digits.
 """
 import json
 import math
-import shutil
+import sys
 from importlib.metadata import version
 
 import gguf
@@ -19,7 +20,9 @@ import numpy as np
 import torch
 from gguf.quants import dequantize, quantize
 from safetensors.torch import save_file
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Olmo2Config, Olmo2ForCausalLM,
+                          Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+                          SmolLM3Config, SmolLM3ForCausalLM)
 
 import common
 from common import HERE
@@ -30,9 +33,18 @@ from make_tokenizers import add_vocabulary
 OUT = HERE / "gguf"
 TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")
 HALVES = {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}  # where a block keeps its f16 scales
+PLAIN_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+# As of Phi 4 mini: half of each head is rotated, and the sequences here are shorter than the original context.
+LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.5,
+            "short_factor": [1.0, 1.1, 1.3, 1.6], "long_factor": [1.0, 2.0, 4.0, 8.0]}
 LLAMA_PARTS = {"attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
                "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm",
                "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
+RELATED_PARTS = {**LLAMA_PARTS, "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm",
+                 "attn_qkv": "self_attn.qkv_proj"}
+# What of RELATED_PARTS an architecture calls otherwise.
+RENAMED = {"olmo2": {"post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "post_feedforward_layernorm"},
+           "phi3": {"ffn_up": "mlp.gate_up_proj"}}
 GPT2_PARTS = {"attn_norm": "ln_1", "attn_qkv": "attn.c_attn", "attn_output": "attn.c_proj", "ffn_norm": "ln_2",
               "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"}
 
@@ -97,6 +109,26 @@ def rope_freqs(rope, head_dim):
     return np.array(out, np.float32)
 
 
+def settings(writer, cfg, vocab):
+    """What the files of Llama and its relatives say about the model."""
+    head_dim = getattr(cfg, "head_dim", None) or cfg.hidden_size // cfg.num_attention_heads
+    rope = cfg.rope_parameters
+    writer.add_vocab_size(vocab)
+    writer.add_context_length(cfg.max_position_embeddings)
+    writer.add_embedding_length(cfg.hidden_size)
+    writer.add_block_count(cfg.num_hidden_layers)
+    writer.add_feed_forward_length(cfg.intermediate_size)
+    writer.add_head_count(cfg.num_attention_heads)
+    writer.add_head_count_kv(cfg.num_key_value_heads)
+    if head_dim * cfg.num_attention_heads != cfg.hidden_size:
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
+    writer.add_layer_norm_rms_eps(cfg.rms_norm_eps)
+    writer.add_rope_dimension_count(int(head_dim * rope.get("partial_rotary_factor", 1.0)))
+    writer.add_rope_freq_base(rope["rope_theta"])
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+
+
 def llama(path, tokenizer, rope, **more):
     writer = gguf.GGUFWriter(path, "llama")
     vocab = add_vocabulary(writer, **vocabulary(tokenizer))
@@ -106,20 +138,7 @@ def llama(path, tokenizer, rope, **more):
     model = LlamaForCausalLM(cfg)
     randomise(model, 21)
     model.tie_weights()
-    writer.add_vocab_size(vocab)
-    writer.add_context_length(cfg.max_position_embeddings)
-    writer.add_embedding_length(cfg.hidden_size)
-    writer.add_block_count(cfg.num_hidden_layers)
-    writer.add_feed_forward_length(cfg.intermediate_size)
-    writer.add_head_count(cfg.num_attention_heads)
-    writer.add_head_count_kv(cfg.num_key_value_heads)
-    if "head_dim" in more:
-        writer.add_key_length(cfg.head_dim)
-        writer.add_value_length(cfg.head_dim)
-    writer.add_layer_norm_rms_eps(cfg.rms_norm_eps)
-    writer.add_rope_dimension_count(cfg.head_dim)
-    writer.add_rope_freq_base(rope["rope_theta"])
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    settings(writer, cfg, vocab)
     state = {n: p.detach().numpy() for n, p in model.named_parameters()}
     writer.add_tensor("token_embd.weight", state["model.embed_tokens.weight"])
     writer.add_tensor("output_norm.weight", state["model.norm.weight"])
@@ -132,6 +151,42 @@ def llama(path, tokenizer, rope, **more):
             w = state[f"model.layers.{i}.{theirs}.weight"]
             heads = {"attn_q": cfg.num_attention_heads, "attn_k": cfg.num_key_value_heads}.get(part)
             writer.add_tensor(f"blk.{i}.{part}.weight", permute(w, heads) if heads else w)
+    finish(writer)
+    return model, vocab
+
+
+def relative(path, tokenizer, architecture, model_class, config_class, **more):
+    writer = gguf.GGUFWriter(path, architecture)
+    vocab = add_vocabulary(writer, **vocabulary(tokenizer))
+    cfg = config_class(**{"vocab_size": vocab, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+                          "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
+                          "rms_norm_eps": 1e-5, "attn_implementation": "eager", "pad_token_id": None,
+                          "rope_parameters": dict(PLAIN_ROPE), **more})
+    model = model_class(cfg)
+    randomise(model, 23)
+    model.tie_weights()
+    settings(writer, cfg, vocab)
+    if architecture == "phi3":
+        rope = cfg.rope_parameters
+        original = cfg.original_max_position_embeddings
+        writer.add_sliding_window(cfg.sliding_window or 0)
+        writer.add_rope_scaling_orig_ctx_len(original)
+        growth = cfg.max_position_embeddings / original
+        writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(growth) / math.log(original)))
+        for kind in ("long", "short"):
+            writer.add_tensor(f"rope_factors_{kind}.weight", np.array(rope[f"{kind}_factor"], np.float32))
+    state = {n: p.detach().numpy() for n, p in model.named_parameters()}
+    writer.add_tensor("token_embd.weight", state.pop("model.embed_tokens.weight"))
+    writer.add_tensor("output_norm.weight", state.pop("model.norm.weight"))
+    if not cfg.tie_word_embeddings:
+        writer.add_tensor("output.weight", state.pop("lm_head.weight"))
+    ours = {theirs: part for parts in (RELATED_PARTS, RENAMED.get(architecture, {})) for part, theirs in parts.items()}
+    for name, w in state.items():
+        _, _, i, module = name.split(".", 3)
+        module, kind = module.rsplit(".", 1)
+        heads = {"self_attn.q_proj": cfg.num_attention_heads, "self_attn.k_proj": cfg.num_key_value_heads}.get(module)
+        w = permute(w, heads) if heads and architecture == "smollm3" else w
+        writer.add_tensor(f"blk.{i}.{ours[module]}.{kind}", w)
     finish(writer)
     return model, vocab
 
@@ -166,6 +221,8 @@ def gpt2(path, tokenizer):
 
 
 def tiny(name, made, tokenizer, *rest, **more):
+    if sys.argv[1:] and name not in sys.argv[1:]:
+        return
     model, vocab = made(OUT / f"{name}.gguf", tokenizer, *rest, **more)
     model.eval()
     gen = torch.Generator().manual_seed(9)
@@ -179,12 +236,22 @@ def tiny(name, made, tokenizer, *rest, **more):
 
 
 def main():
-    shutil.rmtree(OUT, ignore_errors=True)
-    OUT.mkdir()
-    quants()
-    tiny("llama-tiny", llama, "spm-llama", {"rope_type": "default", "rope_theta": 10000.0}, tie_word_embeddings=True)
+    OUT.mkdir(exist_ok=True)
+    if not sys.argv[1:]:
+        quants()
+    tiny("llama-tiny", llama, "spm-llama", PLAIN_ROPE, tie_word_embeddings=True)
     tiny("llama3-tiny", llama, "bpe-llama3", LLAMA3, head_dim=16)
     tiny("gpt2-tiny", gpt2, "bpe-smollm")
+
+    def related(architecture, *classes, **more):
+        tiny(f"{architecture}-tiny", relative, "spm-llama", architecture, *classes, **more)
+
+    related("qwen2", Qwen2ForCausalLM, Qwen2Config, tie_word_embeddings=True)
+    related("qwen3", Qwen3ForCausalLM, Qwen3Config, head_dim=16)
+    related("smollm3", SmolLM3ForCausalLM, SmolLM3Config, num_hidden_layers=4)  # the fourth block rotates nothing
+    related("olmo2", Olmo2ForCausalLM, Olmo2Config)
+    related("phi3", Phi3ForCausalLM, Phi3Config, hidden_size=64, max_position_embeddings=512,
+            original_max_position_embeddings=256, rope_parameters=dict(LONGROPE))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Write LoRA adapters on the tiny models with their logits, losses, gradients and merged logits.
 
-Run after make_models.py: python tests/golden/make_lora.py   (needs torch, transformers and peft)
+Run after make_models.py: python tests/golden/make_lora.py [NAME...]   (needs torch, transformers and peft)
 """
 import os
 import shutil
+import sys
 
 import peft
 import torch
@@ -37,13 +38,19 @@ def config(name, targets, **more):
                       fan_in_fan_out=name == "gpt2", **more)
 
 
-# Base, the ending of the adapter's folder, and what is special about it.
-ADAPTERS = (("llama-mha", "lora", {}), ("llama3-rope", "lora", {"use_rslora": True}), ("gpt2", "lora", {}),
-            ("llama-bias", "dora", {"use_dora": True, "use_rslora": True}), ("gpt2", "dora", {"use_dora": True}))
+# Seed, base, the ending of the adapter's folder, and what is special about it.
+ADAPTERS = (
+    (1, "llama-mha", "lora", {}), (2, "llama3-rope", "lora", {"use_rslora": True}), (3, "gpt2", "lora", {}),
+    (4, "qwen2", "lora", {}), (5, "qwen3", "lora", {}), (6, "smollm3", "lora", {}), (7, "olmo2", "lora", {}),
+    (8, "phi3", "lora", {}), (4, "llama-bias", "dora", {"use_dora": True, "use_rslora": True}),
+    (5, "gpt2", "dora", {"use_dora": True}),
+)
 
 
 def stored_adapters(seqs):
-    for seed, (name, ending, special) in enumerate(ADAPTERS, 1):
+    for seed, name, ending, special in ADAPTERS:
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         folder = HERE / f"{name}-{ending}"
         shutil.rmtree(folder, ignore_errors=True)
         base = base_of(name)

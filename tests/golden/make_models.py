@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """Write tiny random models with their logits, losses, gradients, training steps and generations.
 
-Run: python tests/golden/make_models.py   (needs torch, transformers and safetensors)
+Run: python tests/golden/make_models.py [NAME...]   (needs torch, transformers and safetensors)
 """
 import json
 import shutil
+import sys
 
 import torch
 from transformers import (AutoConfig, AutoModelForCausalLM, GenerationConfig, GPT2Config, GPT2LMHeadModel,
-                          LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM)
+                          LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Olmo2Config,
+                          Olmo2ForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
+                          Qwen3ForCausalLM, SmolLM3Config, SmolLM3ForCausalLM)
 
 import common
 from common import HERE, VOCAB
@@ -19,8 +22,12 @@ LLAMA3 = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_fre
           "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
 
 
+LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75,
+            "short_factor": [1.0, 1.1, 1.3, 1.6, 2.0, 2.5], "long_factor": [1.0, 2.0, 4.0, 8.0, 12.0, 16.0]}
+
+
 def models():
-    """Name, class and configuration of each model.
+    """Name, class and configuration of each model; new ones at the end, as the place is the seed.
 
     llama3-rope has one frequency in each of the three bands of its scaling thanks to head_dim 16.
     """
@@ -40,6 +47,19 @@ def models():
                                               activation_function="gelu_new", embd_pdrop=0.0, attn_pdrop=0.0,
                                               resid_pdrop=0.0, bos_token_id=1, eos_token_id=2)
 
+    grouped = {**BASE, "num_key_value_heads": 2}
+    yield "qwen2", Qwen2ForCausalLM, Qwen2Config(**{**grouped, "tie_word_embeddings": True})
+    yield "qwen2-window", Qwen2ForCausalLM, Qwen2Config(**grouped, use_sliding_window=True, sliding_window=8,
+                                                        max_window_layers=1)
+    yield "qwen3", Qwen3ForCausalLM, Qwen3Config(**grouped, head_dim=16)
+    yield "smollm3", SmolLM3ForCausalLM, SmolLM3Config(**{**grouped, "tie_word_embeddings": True},
+                                                       no_rope_layer_interval=2, pad_token_id=None)
+    yield "olmo2", Olmo2ForCausalLM, Olmo2Config(**grouped, pad_token_id=None)
+    yield "phi3", Phi3ForCausalLM, Phi3Config(**grouped, sliding_window=8, pad_token_id=None)
+    yield "phi3-longrope", Phi3ForCausalLM, Phi3Config(**{**grouped, "hidden_size": 64, "tie_word_embeddings": True},
+                                                       original_max_position_embeddings=48, pad_token_id=None,
+                                                       rope_parameters=LONGROPE)
+
 
 def randomise(model, seed):
     """Weights of std 0.2, norm weights around 1 and biases around 0, none of them exactly so."""
@@ -57,7 +77,11 @@ def old_config(folder):
     cfg["torch_dtype"] = cfg.pop("dtype")
     if rope:
         cfg["rope_theta"] = rope.pop("rope_theta")
-        cfg["rope_scaling"] = None if rope["rope_type"] == "default" else rope
+        if "partial_rotary_factor" in rope:
+            cfg["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
+        if rope["rope_type"] == "longrope":
+            rope = {"type": "longrope", "short_factor": rope["short_factor"], "long_factor": rope["long_factor"]}
+        cfg["rope_scaling"] = None if rope.get("rope_type") == "default" else rope
     if "head_dim" in cfg and cfg["head_dim"] * cfg["num_attention_heads"] == cfg["hidden_size"]:
         del cfg["head_dim"]
     cfg["transformers_version"] = "4.40.0"
@@ -98,6 +122,8 @@ def generate(model, seed):
 def main():
     seqs = common.sequences()
     for seed, (name, cls, cfg) in enumerate(models(), 1):
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         folder = HERE / name
         shutil.rmtree(folder, ignore_errors=True)
         cfg._attn_implementation = "eager"

@@ -117,6 +117,8 @@ pub enum FormatError {
         name: String,
         /// The most similar name that would be understood.
         nearest: String,
+        /// All names that would be understood.
+        known: Vec<&'static str>,
     },
 
     /// A model configuration lacks a key or has a value that cannot be used.
@@ -242,8 +244,8 @@ impl FormatError {
                  Q6_K."
                     .into(),
             ),
-            Self::UnknownArchitecture { .. } => {
-                Some("Llama, Mistral and GPT-2 models are supported.".into())
+            Self::UnknownArchitecture { known, .. } => {
+                Some(format!("Models of these architectures can be used: {}.", known.join(", ")))
             }
             Self::Unreachable { .. } => Some(
                 "Without a network, pass the path of a model folder or .gguf file instead of a model id. With a \

@@ -1,33 +1,48 @@
 //! A `config.json` made from the metadata of a GGUF file, such that `transformers` loads it.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::error::{FormatError, Result};
 use crate::gguf::GgufFile;
-use crate::model_config::{ModelConfig, RopeScaling};
-use crate::rope_scaling::widen;
+use crate::model_config::{Architecture, ModelConfig, RopeScaling, unknown};
+use crate::rope_scaling::{long_rope_attention, widen};
 
 /// The frequency divisors that stand for Llama 3.1's rotary scaling.
-pub(crate) const ROPE_DIVISORS: &str = "rope_freqs.weight";
+const ROPE_DIVISORS: &str = "rope_freqs.weight";
+/// Those of LongRoPE, for sequences within the original context and for longer ones.
+const SHORT_DIVISORS: &str = "rope_factors_short.weight";
+const LONG_DIVISORS: &str = "rope_factors_long.weight";
+
+/// Tensors that belong to the configuration and are no weights.
+pub(crate) const CONFIGURING: [&str; 3] = [ROPE_DIVISORS, SHORT_DIVISORS, LONG_DIVISORS];
+
+/// The families that are read from GGUF files, by the name that llama.cpp gives them.
+const FAMILIES: [(&str, Architecture); 7] = [
+    ("llama", Architecture::Llama),
+    ("qwen2", Architecture::Qwen2),
+    ("qwen3", Architecture::Qwen3),
+    ("smollm3", Architecture::SmolLm3),
+    ("olmo2", Architecture::Olmo2),
+    ("phi3", Architecture::Phi3),
+    ("gpt2", Architecture::Gpt2),
+];
 
 /// The configuration of the model in `file`.
 ///
 /// # Errors
-/// [`FormatError::UnknownArchitecture`] for anything but `llama` and `gpt2`; [`FormatError::Config`] naming
+/// [`FormatError::UnknownArchitecture`] for a family that is not among [`FAMILIES`]; [`FormatError::Config`] naming
 /// the metadata key that is missing or not usable.
 pub(crate) fn model_config(file: &GgufFile) -> Result<ModelConfig> {
     let name = file.metadata().string("general.architecture")?.unwrap_or_default();
+    let Some((_, family)) = FAMILIES.into_iter().find(|(known, _)| *known == name) else {
+        return Err(unknown(file.path(), name, FAMILIES.map(|(known, _)| known).to_vec()));
+    };
     let reader = Reader { file, architecture: name };
-    let raw = match name {
-        "llama" => reader.llama()?,
-        "gpt2" => reader.gpt2()?,
-        _ => {
-            return Err(FormatError::UnknownArchitecture {
-                path: file.path().to_owned(),
-                name: name.to_owned(),
-                nearest: if name.starts_with("gpt") { "gpt2" } else { "llama" }.to_owned(),
-            });
-        }
+    let raw = match family {
+        Architecture::Gpt2 => reader.gpt2()?,
+        _ => reader.relative(family)?,
     };
     ModelConfig::from_json(file.path(), raw)
 }
@@ -51,7 +66,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn llama(&self) -> Result<Value> {
+    /// Llama and its relatives.
+    fn relative(&self, family: Architecture) -> Result<Value> {
         if self.count("expert_count")?.is_some_and(|n| n > 0) {
             return Err(self.error("expert_count", "mixture-of-experts models are not supported"));
         }
@@ -66,16 +82,14 @@ impl Reader<'_> {
                 self.error("attention.value_length", "keys and values of different width are not supported")
             );
         }
-        if self.count("rope.dimension_count")?.is_some_and(|n| n != head_dim) {
+        let rotary_dim = self.count("rope.dimension_count")?.unwrap_or(head_dim);
+        if rotary_dim != head_dim && family != Architecture::Phi3 {
             return Err(self.error("rope.dimension_count", "only rotation of the whole head is supported"));
         }
         let max_positions = self.required("context_length")?;
         let theta = self.number("rope.freq_base")?.unwrap_or(10_000.0);
-        let sliding_window = self.count("attention.sliding_window")?.filter(|n| *n > 0);
-        let has = |name: &str| self.file.tensor(name).is_some();
         let mut raw = json!({
-            "architectures": ["LlamaForCausalLM"],
-            "attention_bias": has("blk.0.attn_q.bias"),
+            "architectures": [family.class_name()],
             "attention_dropout": 0.0,
             "head_dim": head_dim,
             "hidden_act": "silu",
@@ -83,22 +97,49 @@ impl Reader<'_> {
             "initializer_range": 0.02,
             "intermediate_size": self.required("feed_forward_length")?,
             "max_position_embeddings": max_positions,
-            "mlp_bias": has("blk.0.ffn_gate.bias"),
-            "model_type": "llama",
+            "model_type": family.model_type(),
             "num_attention_heads": n_heads,
             "num_hidden_layers": self.required("block_count")?,
             "num_key_value_heads": self.count("attention.head_count_kv")?.unwrap_or(n_heads),
             "rms_norm_eps": self.number("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-6),
             "rope_theta": theta,
-            "rope_scaling": self.rope_scaling(theta, head_dim, max_positions)?.to_json(),
             "use_cache": true,
         });
-        if let Some(window) = sliding_window {
-            raw["architectures"] = json!(["MistralForCausalLM"]);
-            raw["model_type"] = json!("mistral");
-            raw["sliding_window"] = json!(window);
+        let scaling = match family {
+            Architecture::Phi3 => self.long_rope(rotary_dim, max_positions, &mut raw)?,
+            _ => self.rope_scaling(theta, head_dim, max_positions)?,
+        };
+        raw["rope_scaling"] = scaling.to_json(max_positions);
+        self.add_particulars(family, &mut raw)?;
+        if rotary_dim != head_dim {
+            raw["partial_rotary_factor"] = json!(rotary_dim as f64 / head_dim as f64);
         }
         self.add_common(raw)
+    }
+
+    /// What only some families have.
+    fn add_particulars(&self, family: Architecture, raw: &mut Value) -> Result<()> {
+        let window = self.count("attention.sliding_window")?.filter(|n| *n > 0);
+        let has = |name: &str| self.file.tensor(name).is_some();
+        match family {
+            Architecture::Llama | Architecture::SmolLm3 => {
+                raw["attention_bias"] = json!(has("blk.0.attn_q.bias"));
+                raw["mlp_bias"] = json!(has("blk.0.ffn_gate.bias"));
+            }
+            _ => (),
+        }
+        match (family, window) {
+            (_, None) => (),
+            (Architecture::Llama, Some(window)) => {
+                raw["architectures"] = json!([Architecture::Mistral.class_name()]);
+                raw["model_type"] = json!(Architecture::Mistral.model_type());
+                raw["sliding_window"] = json!(window);
+            }
+            (Architecture::Phi3, Some(window)) => raw["sliding_window"] = json!(window),
+            // OLMo 3 goes by the name of OLMo 2, and files of the others do not say which blocks have the window.
+            _ => return Err(self.error("attention.sliding_window", "not supported for this architecture")),
+        }
+        Ok(())
     }
 
     fn gpt2(&self) -> Result<Value> {
@@ -165,6 +206,33 @@ impl Reader<'_> {
                 Err(self.error("rope.scaling.type", &format!("{kind:?} scaling is not supported")))
             }
         }
+    }
+
+    /// Phi 3's scaling, by its tensors of divisors; the context first trained on goes beside it.
+    fn long_rope(&self, rotary_dim: usize, max_positions: usize, raw: &mut Value) -> Result<RopeScaling> {
+        let divisors = |name: &str| -> Result<Option<Arc<[f32]>>> {
+            if self.file.tensor(name).is_none() {
+                return Ok(None);
+            }
+            let (shape, divisors) = self.file.read_f32(name)?;
+            if divisors.len() == rotary_dim / 2 {
+                return Ok(Some(divisors.into()));
+            }
+            let expected = vec![rotary_dim / 2];
+            let path = self.file.path().to_owned();
+            Err(FormatError::Shape { path, name: name.to_owned(), expected, actual: shape })
+        };
+        let (Some(short_factors), Some(long_factors)) = (divisors(SHORT_DIVISORS)?, divisors(LONG_DIVISORS)?)
+        else {
+            return Ok(RopeScaling::None);
+        };
+        let original_max_positions = self.required("rope.scaling.original_context_length")?;
+        raw["original_max_position_embeddings"] = json!(original_max_positions);
+        let attention_factor = match self.number("rope.scaling.attn_factor")? {
+            Some(factor) => factor as f32,
+            None => long_rope_attention(max_positions, original_max_positions),
+        };
+        Ok(RopeScaling::LongRope { short_factors, long_factors, attention_factor, original_max_positions })
     }
 
     fn key(&self, key: &str) -> String {

@@ -1,7 +1,7 @@
 //! From the tensor names of llama.cpp to those of the Hugging Face hub, and back from its layouts.
 //!
-//! Two things differ besides names. For `llama`, the rows of query and key projections are interleaved,
-//! because llama.cpp rotates neighbouring pairs where `transformers` rotates the two halves of a head. For
+//! Two things differ besides names. For `llama` and `smollm3`, the rows of query and key projections are interleaved,
+//! because llama.cpp rotates neighbouring pairs there where `transformers` rotates the two halves of a head. For
 //! `gpt2`, matrices are stored transposed, because the hub keeps GPT-2's `Conv1D` as [in, out].
 
 use crate::model_config::Architecture;
@@ -28,8 +28,8 @@ pub(crate) fn hub_name(
     name: &str,
 ) -> Option<(String, Layout)> {
     match architecture {
-        Architecture::Llama | Architecture::Mistral => llama(n_heads, n_kv_heads, name),
         Architecture::Gpt2 => gpt2(name),
+        _ => relative(architecture, n_heads, n_kv_heads, name),
     }
 }
 
@@ -70,7 +70,13 @@ pub(crate) fn rows_to_hub_layout(layout: Layout, n_rows: usize, bytes: &[u8]) ->
     }
 }
 
-fn llama(n_heads: usize, n_kv_heads: usize, name: &str) -> Option<(String, Layout)> {
+/// Llama and its relatives. A name that another relative has gives a tensor that the model then finds no place for.
+fn relative(
+    architecture: Architecture,
+    n_heads: usize,
+    n_kv_heads: usize,
+    name: &str,
+) -> Option<(String, Layout)> {
     let outside = match name {
         "token_embd.weight" => Some("model.embed_tokens.weight"),
         "output_norm.weight" => Some("model.norm.weight"),
@@ -82,19 +88,30 @@ fn llama(n_heads: usize, n_kv_heads: usize, name: &str) -> Option<(String, Layou
     }
     let (idx, part) = split_block(name)?;
     let (module, kind) = part.rsplit_once('.')?;
+    let rows = |n_heads| match architecture {
+        Architecture::Llama | Architecture::Mistral | Architecture::SmolLm3 => {
+            Layout::Interleaved { n_heads }
+        }
+        _ => Layout::Same,
+    };
     let (module, layout) = match module {
         "attn_norm" => ("input_layernorm", Layout::Same),
-        "attn_q" => ("self_attn.q_proj", Layout::Interleaved { n_heads }),
-        "attn_k" => ("self_attn.k_proj", Layout::Interleaved { n_heads: n_kv_heads }),
+        "attn_q" => ("self_attn.q_proj", rows(n_heads)),
+        "attn_k" => ("self_attn.k_proj", rows(n_kv_heads)),
         "attn_v" => ("self_attn.v_proj", Layout::Same),
+        "attn_qkv" => ("self_attn.qkv_proj", Layout::Same),
+        "attn_q_norm" => ("self_attn.q_norm", Layout::Same),
+        "attn_k_norm" => ("self_attn.k_norm", Layout::Same),
         "attn_output" => ("self_attn.o_proj", Layout::Same),
-        "ffn_norm" => ("post_attention_layernorm", Layout::Same),
+        "ffn_norm" | "post_attention_norm" => ("post_attention_layernorm", Layout::Same),
+        "post_ffw_norm" => ("post_feedforward_layernorm", Layout::Same),
         "ffn_gate" => ("mlp.gate_proj", Layout::Same),
+        "ffn_up" if architecture == Architecture::Phi3 => ("mlp.gate_up_proj", Layout::Same),
         "ffn_up" => ("mlp.up_proj", Layout::Same),
         "ffn_down" => ("mlp.down_proj", Layout::Same),
         _ => return None,
     };
-    let is_norm = module.ends_with("layernorm");
+    let is_norm = module.ends_with("norm");
     (kind == "weight" || (kind == "bias" && !is_norm))
         .then(|| (format!("model.layers.{idx}.{module}.{kind}"), layout))
 }
@@ -160,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_both_families() {
+    fn names_of_the_families() {
         let llama = |name| hub_name(Architecture::Llama, 8, 2, name);
         assert_eq!(llama("token_embd.weight"), Some(("model.embed_tokens.weight".into(), Layout::Same)));
         let q = llama("blk.11.attn_q.weight").unwrap();
@@ -177,6 +194,11 @@ mod tests {
         ] {
             assert_eq!(llama(unknown), None, "{unknown}");
         }
+        let q = hub_name(Architecture::Qwen2, 8, 2, "blk.0.attn_q.bias").unwrap();
+        assert_eq!(q, ("model.layers.0.self_attn.q_proj.bias".into(), Layout::Same));
+        let up = hub_name(Architecture::Phi3, 8, 2, "blk.0.ffn_up.weight").unwrap().0;
+        assert_eq!(up, "model.layers.0.mlp.gate_up_proj.weight");
+        assert_eq!(hub_name(Architecture::Qwen3, 8, 2, "blk.0.attn_q_norm.bias"), None);
         let gpt2 = |name| hub_name(Architecture::Gpt2, 8, 8, name);
         assert_eq!(
             gpt2("blk.2.ffn_up.weight"),

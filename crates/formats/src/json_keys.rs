@@ -65,6 +65,13 @@ impl<'a> Keys<'a> {
         })
     }
 
+    /// A count that may be 0.
+    pub(crate) fn whole(&self, key: &str) -> Result<Option<usize>> {
+        self.typed(key, &format!("a count from 0 to {MAX_COUNT}"), |value| {
+            usize::try_from(whole(value).filter(|count| *count <= MAX_COUNT)?).ok()
+        })
+    }
+
     pub(crate) fn required_count(&self, key: &str) -> Result<usize> {
         self.count(key)?.ok_or_else(|| self.error(key, "the key is missing"))
     }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::dtype::StoredDtype;
 use crate::error::{FormatError, Result};
 use crate::gguf::GgufFile;
-use crate::gguf_config::{ROPE_DIVISORS, is_tied, model_config};
+use crate::gguf_config::{CONFIGURING, is_tied, model_config};
 use crate::gguf_names::{Layout, block_idx, hub_name, rows_to_hub_layout, to_hub_layout};
 use crate::gguf_quants::BlockLayout;
 use crate::model_config::{Architecture, ModelConfig};
@@ -274,7 +274,7 @@ impl ModelSource {
         let drops_head = is_tied(&file);
         let (mut places, mut tensors) = (BTreeMap::new(), Vec::new());
         for tensor in file.tensors() {
-            if tensor.name == ROPE_DIVISORS || (drops_head && tensor.name == "output.weight") {
+            if CONFIGURING.contains(&tensor.name.as_str()) || (drops_head && tensor.name == "output.weight") {
                 continue;
             }
             let (name, layout) =
@@ -341,7 +341,7 @@ fn is_plain_name(name: &str) -> bool {
 fn is_buffer(architecture: Architecture, name: &str) -> bool {
     match architecture {
         Architecture::Gpt2 => name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"),
-        Architecture::Llama | Architecture::Mistral => name.ends_with(".rotary_emb.inv_freq"),
+        _ => name.ends_with(".rotary_emb.inv_freq"),
     }
 }
 

@@ -1,19 +1,37 @@
 //! How a model stretches its rotary position embedding beyond the context it was first trained on.
 
 use std::f64::consts::PI;
+use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::json_keys::Keys;
 
-/// Base of the rotary frequencies when a configuration does not say.
-const DEFAULT_THETA: f64 = 10_000.0;
 /// Scaling kinds that exist and are not implemented.
-const OTHER_KINDS: [&str; 4] = ["yarn", "longrope", "su", "proportional"];
+const OTHER_KINDS: [&str; 2] = ["yarn", "proportional"];
 
-/// A change of the rotary frequencies ωᵢ = θ^(−2i/D), i = 0 … D/2 − 1.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// The rotary position embedding of a configuration.
+pub(crate) struct Rope {
+    /// Base of the frequencies, θ.
+    pub(crate) theta: f64,
+    pub(crate) scaling: RopeScaling,
+    /// How much of each head is rotated, above 0 and at most 1.
+    pub(crate) rotated_share: f64,
+}
+
+/// What a family's configuration means where it says nothing.
+pub(crate) struct RopeDefaults {
+    pub(crate) theta: f64,
+    /// Positions that the model is made for.
+    pub(crate) max_positions: usize,
+    /// Whether a part of each head may be rotated.
+    pub(crate) is_partial: bool,
+}
+
+/// A change of the rotary frequencies ωᵢ = θ^(−2i/D), i = 0 … D/2 − 1, where D are the rotated elements of a head.
+#[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
     /// ωᵢ as they are.
     None,
@@ -42,35 +60,64 @@ pub enum RopeScaling {
         /// The context first trained on.
         original_max_positions: usize,
     },
+    /// LongRoPE: ωᵢ divided by a factor of its own, one for sequences of up to `original_max_positions` and another for
+    /// longer ones; all sines and cosines are multiplied by `attention_factor`.
+    LongRope {
+        /// [D/2] divisors for sequences within the original context.
+        short_factors: Arc<[f32]>,
+        /// [D/2] divisors for longer sequences.
+        long_factors: Arc<[f32]>,
+        /// Factor on sines and cosines.
+        attention_factor: f32,
+        /// The context first trained on.
+        original_max_positions: usize,
+    },
 }
 
-impl RopeScaling {
-    /// Reads θ and the scaling from a model configuration: `rope_theta` and `rope_scaling` as transformers 4
-    /// writes them or `rope_parameters` of transformers 5.
-    pub(crate) fn read(
-        config: &Keys,
-        config_path: &std::path::Path,
-        max_positions: usize,
-    ) -> Result<(f64, Self)> {
-        let theta = config.positive("rope_theta")?;
+impl Rope {
+    /// Reads θ, the scaling and the rotated share of heads: `rope_theta`, `rope_scaling` and `partial_rotary_factor` as
+    /// transformers 4 writes them or `rope_parameters` of transformers 5.
+    pub(crate) fn read(config: &Keys, config_path: &Path, defaults: &RopeDefaults) -> Result<Self> {
+        let theta = config.positive("rope_theta")?.unwrap_or(defaults.theta);
+        let rotated_share = share_of_head(config, defaults)?.unwrap_or(1.0);
         // Version 5 gives `rope_scaling` precedence, too.
         let (prefix, parameters) = match (config.get("rope_scaling"), config.get("rope_parameters")) {
             (Some(value), _) => ("rope_scaling.", value),
             (None, Some(value)) => ("rope_parameters.", value),
-            (None, None) => return Ok((theta.unwrap_or(DEFAULT_THETA), Self::None)),
+            (None, None) => return Ok(Self { theta, scaling: RopeScaling::None, rotated_share }),
         };
         let keys = Keys::new(config_path, prefix, parameters)?;
-        let theta = keys.positive("rope_theta")?.or(theta).unwrap_or(DEFAULT_THETA);
-        if keys.f64("partial_rotary_factor")?.is_some_and(|factor| factor != 1.0) {
-            return Err(keys.error("partial_rotary_factor", "only rotation of the whole head is supported"));
+        Ok(Self {
+            theta: keys.positive("rope_theta")?.unwrap_or(theta),
+            rotated_share: share_of_head(&keys, defaults)?.unwrap_or(rotated_share),
+            scaling: RopeScaling::read(config, &keys, defaults.max_positions)?,
+        })
+    }
+}
+
+/// How much of each head is rotated, if it is said.
+fn share_of_head(keys: &Keys, defaults: &RopeDefaults) -> Result<Option<f64>> {
+    let share = keys.f64("partial_rotary_factor")?;
+    match share {
+        Some(share) if share != 1.0 && !defaults.is_partial => {
+            Err(keys.error("partial_rotary_factor", "only rotation of the whole head is supported"))
         }
+        Some(share) if !(share > 0.0 && share <= 1.0) => Err(keys
+            .error("partial_rotary_factor", format!("expected a share above 0 and up to 1, found {share}"))),
+        _ => Ok(share),
+    }
+}
+
+impl RopeScaling {
+    /// Reads the scaling from `keys`, the object of rotary parameters within `config`.
+    fn read(config: &Keys, keys: &Keys, max_positions: usize) -> Result<Self> {
         // Before version 4.43 the kind was called "type".
         let kind = match keys.string("rope_type")? {
             Some(kind) => kind,
             None => keys.string("type")?.unwrap_or("default"),
         };
         let original = keys.count("original_max_position_embeddings")?;
-        let scaling = match kind {
+        Ok(match kind {
             "default" => Self::None,
             "linear" => Self::Linear { factor: keys.required_positive("factor")? as f32 },
             "dynamic" => Self::Dynamic {
@@ -93,34 +140,75 @@ impl RopeScaling {
                     })?,
                 }
             }
+            "longrope" | "su" => {
+                // Phi 3 keeps the number beside the scaling, and prefers it.
+                let original = config.count("original_max_position_embeddings")?.or(original);
+                let original_max_positions = original.unwrap_or(max_positions);
+                let attention_factor = match (keys.positive("attention_factor")?, keys.positive("factor")?) {
+                    (Some(attention_factor), _) => attention_factor as f32,
+                    (None, Some(factor)) => long_rope_attention_of(factor, original_max_positions),
+                    (None, None) => long_rope_attention(max_positions, original_max_positions),
+                };
+                Self::LongRope {
+                    short_factors: factors(keys, "short_factor")?,
+                    long_factors: factors(keys, "long_factor")?,
+                    attention_factor,
+                    original_max_positions,
+                }
+            }
             _ if OTHER_KINDS.contains(&kind) => {
                 return Err(keys.error("rope_type", format!("{kind:?} scaling is not supported")));
             }
             _ => {
-                let reason = format!("unknown kind {kind:?}; known are default, linear, dynamic and llama3");
+                let reason =
+                    format!("unknown kind {kind:?}; known are default, linear, dynamic, llama3 and longrope");
                 return Err(keys.error("rope_type", reason));
             }
-        };
-        Ok((theta, scaling))
+        })
     }
 
-    /// The scaling as `rope_scaling` of transformers 4, `null` for none.
-    pub(crate) fn to_json(self) -> Value {
+    /// Checks that there is a factor for each pair of the rotated elements of a head.
+    pub(crate) fn check_width(&self, config: &Keys, rotary_dim: usize) -> Result<()> {
+        let Self::LongRope { short_factors, long_factors, .. } = self else { return Ok(()) };
+        for (key, factors) in [("short_factor", short_factors), ("long_factor", long_factors)] {
+            if factors.len() != rotary_dim / 2 {
+                let reason = format!("{} factors for {rotary_dim} rotated elements of a head", factors.len());
+                return Err(config.error(&format!("rope_scaling.{key}"), reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// The scaling as `rope_scaling` of transformers 4, `null` for none, for a model made for `max_positions`.
+    pub(crate) fn to_json(&self, max_positions: usize) -> Value {
         match self {
             Self::None => Value::Null,
-            Self::Linear { factor } => json!({ "rope_type": "linear", "factor": widen(factor) }),
+            Self::Linear { factor } => json!({ "rope_type": "linear", "factor": widen(*factor) }),
             Self::Dynamic { factor, original_max_positions } => json!({
                 "rope_type": "dynamic",
-                "factor": widen(factor),
+                "factor": widen(*factor),
                 "original_max_position_embeddings": original_max_positions,
             }),
             Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_positions } => json!({
                 "rope_type": "llama3",
-                "factor": widen(factor),
-                "low_freq_factor": widen(low_freq_factor),
-                "high_freq_factor": widen(high_freq_factor),
+                "factor": widen(*factor),
+                "low_freq_factor": widen(*low_freq_factor),
+                "high_freq_factor": widen(*high_freq_factor),
                 "original_max_position_embeddings": original_max_positions,
             }),
+            Self::LongRope { short_factors, long_factors, attention_factor, original_max_positions } => {
+                let list = |factors: &[f32]| factors.iter().map(|f| widen(*f)).collect::<Vec<f64>>();
+                // Version 4 takes these three keys and no other, so the rest is written only where it has to be.
+                let mut scaling = json!({
+                    "type": "longrope",
+                    "short_factor": list(short_factors),
+                    "long_factor": list(long_factors),
+                });
+                if *attention_factor != long_rope_attention(max_positions, *original_max_positions) {
+                    scaling["attention_factor"] = json!(widen(*attention_factor));
+                }
+                scaling
+            }
         }
     }
 
@@ -152,9 +240,10 @@ impl RopeScaling {
     }
 
     /// What ωᵢ are divided by, for `n` = D/2 frequencies.
-    fn divisors(self, theta: f64, n: usize) -> Vec<f64> {
-        let divisor = |i| match self {
+    fn divisors(&self, theta: f64, n: usize) -> Vec<f64> {
+        let divisor = |i| match *self {
             Self::None | Self::Dynamic { .. } => 1.0,
+            Self::LongRope { ref short_factors, .. } => short_factors.get(i).copied().map_or(1.0, f64::from),
             Self::Linear { factor } => f64::from(factor),
             Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_positions } => {
                 let (low, high) = (f64::from(low_freq_factor), f64::from(high_freq_factor));
@@ -165,6 +254,29 @@ impl RopeScaling {
         };
         (0..n).map(divisor).collect()
     }
+}
+
+/// A list of numbers above 0.
+fn factors(keys: &Keys, key: &str) -> Result<Arc<[f32]>> {
+    let is_positive = |factor: &f32| factor.is_finite() && *factor > 0.0;
+    let factor = |value: &Value| value.as_f64().map(|factor| factor as f32).filter(is_positive);
+    let list = keys.get(key).and_then(Value::as_array);
+    list.and_then(|list| list.iter().map(factor).collect::<Option<Vec<f32>>>())
+        .map(Arc::from)
+        .ok_or_else(|| keys.error(key, "expected a list of numbers above 0"))
+}
+
+/// LongRoPE's factor on sines and cosines for a context that becomes `factor` times longer.
+fn long_rope_attention_of(factor: f64, original_max_positions: usize) -> f32 {
+    if factor <= 1.0 {
+        return 1.0;
+    }
+    (1.0 + factor.ln() / (original_max_positions as f64).ln()).sqrt() as f32
+}
+
+/// The same for a model made for `max_positions`.
+pub(crate) fn long_rope_attention(max_positions: usize, original_max_positions: usize) -> f32 {
+    long_rope_attention_of(max_positions as f64 / original_max_positions as f64, original_max_positions)
 }
 
 /// ωᵢ / 2π for D = 2n.
@@ -220,12 +332,13 @@ pub(crate) fn widen(value: f32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     fn read(text: &str) -> Result<(f64, RopeScaling)> {
         let value: Value = serde_json::from_str(text).unwrap();
         let path = Path::new("config.json");
-        RopeScaling::read(&Keys::new(path, "", &value)?, path, 2048)
+        let defaults = RopeDefaults { theta: 10_000.0, max_positions: 2048, is_partial: false };
+        let rope = Rope::read(&Keys::new(path, "", &value)?, path, &defaults)?;
+        Ok((rope.theta, rope.scaling))
     }
 
     #[test]
@@ -242,7 +355,7 @@ mod tests {
         let five =
             format!(r#"{{"rope_parameters":{{"rope_theta":500000,"rope_type":"llama3",{parameters}}}}}"#);
         for text in [four, five] {
-            assert_eq!(read(&text).unwrap(), (500_000.0, llama3), "{text}");
+            assert_eq!(read(&text).unwrap(), (500_000.0, llama3.clone()), "{text}");
         }
         assert_eq!(read("{}").unwrap(), (10_000.0, RopeScaling::None));
         assert_eq!(read(r#"{"rope_theta":7,"rope_scaling":null}"#).unwrap(), (7.0, RopeScaling::None));
@@ -251,7 +364,7 @@ mod tests {
         let dynamic = read(r#"{"rope_scaling":{"type":"dynamic","factor":4}}"#).unwrap().1;
         assert_eq!(dynamic, RopeScaling::Dynamic { factor: 4.0, original_max_positions: 2048 });
         for scaling in [llama3, linear, dynamic, RopeScaling::None] {
-            let text = json!({ "rope_scaling": scaling.to_json() }).to_string();
+            let text = json!({ "rope_scaling": scaling.to_json(2048) }).to_string();
             assert_eq!(read(&text).unwrap().1, scaling, "{text}");
         }
     }

@@ -1,5 +1,6 @@
 //! Rotary position embedding in the half-split layout: with cos, sin of token n's position, the pair
-//! (x[i], x[i + D/2]) of every head becomes (x[i]·cos[i] − x[i + D/2]·sin[i], x[i + D/2]·cos[i] + x[i]·sin[i]).
+//! (x[i], x[i + T/2]) of every head becomes (x[i]·cos[i] − x[i + T/2]·sin[i], x[i + T/2]·cos[i] + x[i]·sin[i]).
+//! The first T ≤ D elements of a head are turned; the others stay.
 //!
 //! The map is linear; its transpose, which the gradient needs, is the same with −sin.
 
@@ -7,14 +8,14 @@ use crate::Level;
 use crate::parallel::{rows_per_task, run};
 use crate::simd::simd_kernel;
 
-/// Cosines and sines by position: two [n_positions, D/2] matrices.
+/// Cosines and sines by position: two [n_positions, T/2] matrices.
 #[derive(Clone, Copy, Debug)]
 pub struct Table<'a> {
     /// cos θ
     pub cos: &'a [f32],
     /// sin θ
     pub sin: &'a [f32],
-    /// D/2
+    /// T/2
     pub half_width: usize,
 }
 
@@ -30,16 +31,17 @@ pub enum Direction {
 /// Turns all heads in x [N, H, D], in place; `positions[n]` selects token n's row of the table.
 ///
 /// # Panics
-/// When the lengths do not fit or a position lies beyond the table.
+/// When the lengths do not fit, the table is wider than a head, or a position lies beyond the table.
 pub fn turn(
     level: Level,
     x: &mut [f32],
-    n_heads: usize,
+    [n_heads, head_width]: [usize; 2],
     positions: &[u32],
     table: Table,
     direction: Direction,
 ) {
-    let width = n_heads * 2 * table.half_width;
+    let width = n_heads * head_width;
+    assert!(2 * table.half_width <= head_width, "rotary: a table wider than a head");
     assert_eq!(x.len(), positions.len() * width, "rotary: length of x");
     assert_eq!(table.cos.len(), table.sin.len(), "rotary: lengths of the table");
     if x.is_empty() {
@@ -48,16 +50,16 @@ pub fn turn(
     let sign = if direction == Direction::Forward { 1.0 } else { -1.0 };
     let rows = rows_per_task(width);
     let tasks = x.chunks_mut(rows * width).zip(positions.chunks(rows)).collect();
-    run(tasks, |(x, positions)| turn_rows(level, x, width, positions, table, sign));
+    run(tasks, |(x, positions)| turn_rows(level, x, width, head_width, positions, table, sign));
 }
 
 simd_kernel! {
-    fn turn_rows<S>(x: &mut [f32], width: usize, positions: &[u32], table: Table, sign: f32) {
+    fn turn_rows<S>(x: &mut [f32], width: usize, head_width: usize, positions: &[u32], table: Table, sign: f32) {
         let half = table.half_width;
         for (x, position) in x.chunks_exact_mut(width).zip(positions) {
             let row = *position as usize * half..(*position as usize + 1) * half;
             let (cos, sin) = (&table.cos[row.clone()], &table.sin[row]);
-            for head in x.chunks_exact_mut(2 * half) {
+            for head in x.chunks_exact_mut(head_width) {
                 let (low, high) = head.split_at_mut(half);
                 for (((low, high), cos), sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
                     let (a, b, sin) = (*low, *high, *sin * sign);
@@ -83,10 +85,13 @@ mod tests {
     #[test]
     fn every_level_turns_by_the_angle_and_back() {
         let mut worst = 0.0_f32;
-        for (n_tokens, n_heads, half_width) in [(0, 2, 4), (1, 1, 1), (3, 2, 5), (70, 3, 32)] {
+        // The rest of a head stays as it is.
+        for (n_tokens, n_heads, half_width, rest) in
+            [(0, 2, 4, 0), (1, 1, 1, 0), (3, 2, 5, 0), (70, 3, 32, 0), (5, 2, 3, 7), (70, 3, 12, 8)]
+        {
             let (cos, sin) = table(9, half_width);
             let positions: Vec<u32> = (0..n_tokens).map(|n| (n * 5 % 9) as u32).collect();
-            let width = 2 * half_width;
+            let width = 2 * half_width + rest;
             let x = random(n_tokens * n_heads * width, 1);
             let mut want = x.clone();
             for n in 0..n_tokens {
@@ -103,9 +108,9 @@ mod tests {
             for level in Level::available() {
                 let table = Table { cos: &cos, sin: &sin, half_width };
                 let mut got = x.clone();
-                turn(level, &mut got, n_heads, &positions, table, Direction::Forward);
+                turn(level, &mut got, [n_heads, width], &positions, table, Direction::Forward);
                 worst = worst.max(worst_difference(&got, &want));
-                turn(level, &mut got, n_heads, &positions, table, Direction::Backward);
+                turn(level, &mut got, [n_heads, width], &positions, table, Direction::Backward);
                 worst = worst.max(worst_difference(&got, &x));
             }
         }
@@ -121,7 +126,7 @@ mod tests {
         same_for_any_number_of_threads(|| {
             let mut y = x.clone();
             let table = Table { cos: &cos, sin: &sin, half_width: 16 };
-            turn(Level::best(), &mut y, 3, &positions, table, Direction::Forward);
+            turn(Level::best(), &mut y, [3, 32], &positions, table, Direction::Forward);
             vec![y]
         });
     }

@@ -84,8 +84,8 @@ impl Declarations {
 pub(crate) fn build(config: &ModelConfig) -> Result<(Box<dyn Family>, Vec<ParameterSpec>)> {
     let mut declarations = Declarations::default();
     let family: Box<dyn Family> = match config.architecture {
-        Architecture::Llama | Architecture::Mistral => Box::new(Llama::new(config, &mut declarations)?),
         Architecture::Gpt2 => Box::new(Gpt2::new(config, &mut declarations)),
+        _ => Box::new(Llama::new(config, &mut declarations)?),
     };
     Ok((family, declarations.specs))
 }

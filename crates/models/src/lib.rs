@@ -31,6 +31,7 @@ mod objective;
 mod parameters;
 mod pass;
 mod pissa;
+mod projections;
 mod recompute;
 mod rope;
 mod score_head;
@@ -38,6 +39,7 @@ mod score_loss;
 mod scoring;
 mod slices;
 mod step;
+mod structure;
 
 pub use causal_lm::CausalLm;
 pub use embedding_noise::EmbeddingNoise;

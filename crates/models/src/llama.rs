@@ -1,20 +1,25 @@
-//! Llama and its relatives: Llama 2 and 3, SmolLM2, TinyLlama, Mistral, H2O Danube.
+//! Llama and its relatives: Mistral, H2O Danube, Qwen, SmolLM, OLMo 2, Phi 3. [`Structure`] says what they vary.
 //!
 //! Per block, with RMS norms, rotary positions, grouped-query attention (within a window where the configuration has
 //! one) and a gated MLP:
 //!
 //!     x ← x + o(attention(rot(q(h)), rot(k(h)), v(h))),   h = rms_norm(x)
 //!     x ← x + down(act(gate(h)) · up(h)),                 h = rms_norm(x)
+//!
+//! A relative may have norms after attention and MLP instead of before them, norms on queries and keys before their
+//! rotation, blocks that rotate nothing, and one matrix in place of several that share their input.
 
 use burn::tensor::Tensor;
-use tunesmith_formats::model_config::ModelConfig;
+use tunesmith_formats::model_config::{LayerAttention, ModelConfig, Positions};
 use tunesmith_ops::{Activation, AttentionOptions, Orientation, Weight, embedding, gated, rms_norm, rotary};
 
 use crate::error::Result;
 use crate::family::{self, Declarations, Family};
 use crate::linear::Linear;
 use crate::pass::Pass;
+use crate::projections::Projections;
 use crate::rope::Rotary;
+use crate::structure::{QkNorm, Structure};
 
 pub(crate) struct Llama {
     embed_tokens: usize,
@@ -26,52 +31,34 @@ pub(crate) struct Llama {
     n_heads: usize,
     n_kv_heads: usize,
     head_dim: usize,
-    attention: AttentionOptions,
+    attention_scale: f32,
     activation: Activation,
+    qk_norm: Option<QkNorm>,
 }
 
 struct Block {
-    input_norm: usize,
-    q: Linear,
-    k: Linear,
-    v: Linear,
+    layer: LayerAttention,
+    before_attention: Option<usize>,
+    qkv: Projections<3>,
+    qk_norms: Option<[usize; 2]>,
     o: Linear,
-    post_attention_norm: usize,
-    gate: Linear,
-    up: Linear,
+    after_attention: Option<usize>,
+    before_mlp: Option<usize>,
+    gate_up: Projections<2>,
     down: Linear,
+    after_mlp: Option<usize>,
 }
 
 impl Llama {
     pub(crate) fn new(config: &ModelConfig, declare: &mut Declarations) -> Result<Self> {
-        let (c, f) = (config.hidden_size, config.intermediate_size);
-        let q_features = config.n_heads * config.head_dim;
-        let kv_features = config.n_kv_heads * config.head_dim;
-
+        let c = config.hidden_size;
+        let structure = Structure::of(config.architecture);
         let embed_tokens = declare.tensor("model.embed_tokens.weight", &[config.vocab_size, c]);
-        let blocks = (0..config.n_layers)
-            .map(|i| {
-                let at = format!("model.layers.{i}");
-                let input_norm = declare.tensor(format!("{at}.input_layernorm.weight"), &[c]);
-                let mut attn = |name, n_in, n_out| {
-                    let path = format!("{at}.self_attn.{name}");
-                    declare.linear(path, n_in, n_out, config.attention_bias, Orientation::OutIn)
-                };
-                let q = attn("q_proj", c, q_features);
-                let k = attn("k_proj", c, kv_features);
-                let v = attn("v_proj", c, kv_features);
-                let o = attn("o_proj", q_features, c);
-                let post_attention_norm =
-                    declare.tensor(format!("{at}.post_attention_layernorm.weight"), &[c]);
-                let mut mlp = |name, n_in, n_out| {
-                    let path = format!("{at}.mlp.{name}");
-                    declare.linear(path, n_in, n_out, config.mlp_bias, Orientation::OutIn)
-                };
-                let gate = mlp("gate_proj", c, f);
-                let up = mlp("up_proj", c, f);
-                let down = mlp("down_proj", f, c);
-                Block { input_norm, q, k, v, o, post_attention_norm, gate, up, down }
-            })
+        let blocks = config
+            .layers
+            .iter()
+            .enumerate()
+            .map(|(i, layer)| Block::new(config, structure, &format!("model.layers.{i}"), *layer, declare))
             .collect();
         let norm = declare.tensor("model.norm.weight", &[c]);
         let head = if config.tie_word_embeddings {
@@ -79,7 +66,6 @@ impl Llama {
         } else {
             declare.tensor("lm_head.weight", &[config.vocab_size, c])
         };
-
         Ok(Self {
             embed_tokens,
             blocks,
@@ -90,9 +76,129 @@ impl Llama {
             n_heads: config.n_heads,
             n_kv_heads: config.n_kv_heads,
             head_dim: config.head_dim,
-            attention: AttentionOptions::new(1.0 / (config.head_dim as f32).sqrt(), config.sliding_window),
+            attention_scale: 1.0 / (config.head_dim as f32).sqrt(),
             activation: family::activation(config.activation),
+            qk_norm: structure.qk_norm,
         })
+    }
+
+    /// rms_norm(x), or x where there is no such norm.
+    fn norm(&self, x: Tensor<2>, weight: Option<usize>, pass: &mut Pass<'_>) -> Tensor<2> {
+        match weight {
+            None => x,
+            Some(weight) => rms_norm(x, pass.vector(weight), self.norm_eps),
+        }
+    }
+
+    /// The norm of queries or keys [N,heads·D], as [N,heads,D].
+    fn heads(&self, x: Tensor<2>, n_heads: usize, norm: Option<usize>, pass: &mut Pass<'_>) -> Tensor<3> {
+        let [n_tokens, width] = x.dims();
+        let x = match self.qk_norm {
+            Some(QkNorm::EachHead) => self.norm(x.reshape([n_tokens * n_heads, self.head_dim]), norm, pass),
+            Some(QkNorm::AllHeads) => self.norm(x.reshape([n_tokens, width]), norm, pass),
+            None => x,
+        };
+        x.reshape([n_tokens, n_heads, self.head_dim])
+    }
+
+    fn attend(&self, block_idx: usize, block: &Block, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
+        let [n_tokens, _] = x.dims();
+        let [q, k, v] = block.qkv.forward(x, pass);
+        let [q_norm, k_norm] = block.qk_norms.map_or([None, None], |norms| norms.map(Some));
+        let mut q = self.heads(q, self.n_heads, q_norm, pass);
+        let mut k = self.heads(k, self.n_kv_heads, k_norm, pass);
+        let v = v.reshape([n_tokens, self.n_kv_heads, self.head_dim]);
+        if block.layer.positions == Positions::Rotary {
+            let positions = pass.tokens.positions;
+            let table = self.rotary.table(positions);
+            (q, k) = (rotary(q, positions, &table), rotary(k, positions, &table));
+        }
+        let options = AttentionOptions::new(self.attention_scale, block.layer.window);
+        let attended = pass.attention(block_idx, q, k, v, options);
+        block.o.forward(attended.reshape([n_tokens, self.n_heads * self.head_dim]), pass)
+    }
+
+    fn feed_forward(&self, block: &Block, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
+        let [gate, up] = block.gate_up.forward(x, pass);
+        block.down.forward(gated(gate, up, self.activation), pass)
+    }
+}
+
+impl Block {
+    fn new(
+        config: &ModelConfig,
+        structure: Structure,
+        at: &str,
+        layer: LayerAttention,
+        declare: &mut Declarations,
+    ) -> Self {
+        let (c, f) = (config.hidden_size, config.intermediate_size);
+        let q_features = config.n_heads * config.head_dim;
+        let kv_features = config.n_kv_heads * config.head_dim;
+        let norm = |declare: &mut Declarations, name: Option<&str>| {
+            name.map(|name| declare.tensor(format!("{at}.{name}.weight"), &[c]))
+        };
+        let linear = |declare: &mut Declarations, name: &str, n_in, n_out, has_bias| {
+            declare.linear(format!("{at}.{name}"), n_in, n_out, has_bias, Orientation::OutIn)
+        };
+
+        let before_attention = norm(declare, structure.norms.before_attention);
+        let widths = [q_features, kv_features, kv_features];
+        let has_bias = config.attention_bias;
+        let qkv = if structure.is_fused {
+            let n_out = widths.iter().sum();
+            let linear = Box::new(linear(declare, "self_attn.qkv_proj", c, n_out, has_bias));
+            Projections::Fused { linear, widths }
+        } else {
+            let mut part = |name, n_out| linear(declare, name, c, n_out, has_bias);
+            Projections::Separate(Box::new([
+                part("self_attn.q_proj", q_features),
+                part("self_attn.k_proj", kv_features),
+                part("self_attn.v_proj", kv_features),
+            ]))
+        };
+        let o = linear(declare, "self_attn.o_proj", q_features, c, config.attention_output_bias);
+        let qk_norms = structure.qk_norm.map(|over| {
+            [("q", q_features), ("k", kv_features)].map(|(name, all_heads)| {
+                let width = if over == QkNorm::EachHead { config.head_dim } else { all_heads };
+                declare.tensor(format!("{at}.self_attn.{name}_norm.weight"), &[width])
+            })
+        });
+        let after_attention = norm(declare, structure.norms.after_attention);
+
+        let before_mlp = norm(declare, structure.norms.before_mlp);
+        let has_bias = config.mlp_bias;
+        let gate_up = if structure.is_fused {
+            let linear = Box::new(linear(declare, "mlp.gate_up_proj", c, 2 * f, has_bias));
+            Projections::Fused { linear, widths: [f, f] }
+        } else {
+            let mut part = |name| linear(declare, name, c, f, has_bias);
+            Projections::Separate(Box::new([part("mlp.gate_proj"), part("mlp.up_proj")]))
+        };
+        let down = linear(declare, "mlp.down_proj", f, c, has_bias);
+        let after_mlp = norm(declare, structure.norms.after_mlp);
+        Self {
+            layer,
+            before_attention,
+            qkv,
+            qk_norms,
+            o,
+            after_attention,
+            before_mlp,
+            gate_up,
+            down,
+            after_mlp,
+        }
+    }
+
+    fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let attention = self.qkv.linears().iter().chain([&self.o]);
+        attention.chain(self.gate_up.linears()).chain([&self.down])
+    }
+
+    fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let attention = self.qkv.linears_mut().iter_mut().chain([&mut self.o]);
+        attention.chain(self.gate_up.linears_mut()).chain([&mut self.down])
     }
 }
 
@@ -107,26 +213,17 @@ impl Family for Llama {
 
     fn block(&self, block_idx: usize, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
         let block = &self.blocks[block_idx];
-        let [n_tokens, _] = x.dims();
-        let positions = pass.tokens.positions;
-        let table = self.rotary.table(positions);
+        let h = self.norm(x.clone(), block.before_attention, pass);
+        let h = self.attend(block_idx, block, h, pass);
+        let x = x + self.norm(h, block.after_attention, pass);
 
-        let h = rms_norm(x.clone(), pass.vector(block.input_norm), self.norm_eps);
-        let q = block.q.forward(h.clone(), pass).reshape([n_tokens, self.n_heads, self.head_dim]);
-        let k = block.k.forward(h.clone(), pass).reshape([n_tokens, self.n_kv_heads, self.head_dim]);
-        let v = block.v.forward(h, pass).reshape([n_tokens, self.n_kv_heads, self.head_dim]);
-        let (q, k) = (rotary(q, positions, &table), rotary(k, positions, &table));
-        let attended = pass.attention(block_idx, q, k, v, self.attention);
-        let x = x + block.o.forward(attended.reshape([n_tokens, self.n_heads * self.head_dim]), pass);
-
-        let h = rms_norm(x.clone(), pass.vector(block.post_attention_norm), self.norm_eps);
-        let gate = block.gate.forward(h.clone(), pass);
-        let up = block.up.forward(h, pass);
-        x + block.down.forward(gated(gate, up, self.activation), pass)
+        let h = self.norm(x.clone(), block.before_mlp, pass);
+        let h = self.feed_forward(block, h, pass);
+        x + self.norm(h, block.after_mlp, pass)
     }
 
     fn final_norm(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
-        rms_norm(x, pass.vector(self.norm), self.norm_eps)
+        self.norm(x, Some(self.norm), pass)
     }
 
     fn head(&self, pass: &mut Pass<'_>) -> Weight {
@@ -134,13 +231,10 @@ impl Family for Llama {
     }
 
     fn linears(&self) -> Vec<&Linear> {
-        self.blocks.iter().flat_map(|b| [&b.q, &b.k, &b.v, &b.o, &b.gate, &b.up, &b.down]).collect()
+        self.blocks.iter().flat_map(Block::linears).collect()
     }
 
     fn linears_mut(&mut self) -> Vec<&mut Linear> {
-        self.blocks
-            .iter_mut()
-            .flat_map(|b| [&mut b.q, &mut b.k, &mut b.v, &mut b.o, &mut b.gate, &mut b.up, &mut b.down])
-            .collect()
+        self.blocks.iter_mut().flat_map(Block::linears_mut).collect()
     }
 }

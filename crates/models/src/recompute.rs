@@ -3,6 +3,8 @@
 
 use tunesmith_formats::model_config::ModelConfig;
 
+use crate::structure::Structure;
+
 const N_BYTES: u64 = 4;
 
 /// Whether blocks store what their backward pass needs, or only their inputs and run again: less memory, for at most a
@@ -45,13 +47,23 @@ pub fn slice_activation_bytes(config: &ModelConfig, n_tokens: usize, n_recompute
     per_token.saturating_mul(n_tokens as u64)
 }
 
-/// Bytes that a block stores for each token, in float32: four rows of the model's width (both residual sums and both
-/// norms), queries before and after their rotation and what attention makes of them, keys before and after and values,
-/// and three rows of the inner width (gate, up and their product).
+/// Bytes that a block stores for each token, in float32: a row of the model's width for each residual sum and each norm,
+/// queries before and after their rotation and what attention makes of them, keys before and after and values, and three
+/// rows of the inner width (gate, up and their product). Norms of queries and keys keep what they are given, and parts of
+/// a fused matrix's output are copies.
 pub fn block_activation_bytes(config: &ModelConfig) -> u64 {
+    let structure = Structure::of(config.architecture);
+    let (c, f) = (config.hidden_size, config.intermediate_size);
     let queries = config.n_heads * config.head_dim;
     let keys = config.n_kv_heads * config.head_dim;
-    N_BYTES * (4 * config.hidden_size + 3 * queries + 3 * keys + 3 * config.intermediate_size) as u64
+    let mut n_values = (2 + structure.norms.len()) * c + 3 * queries + 3 * keys + 3 * f;
+    if structure.qk_norm.is_some() {
+        n_values += queries + keys;
+    }
+    if structure.is_fused {
+        n_values += queries + 2 * keys + 2 * f;
+    }
+    N_BYTES * n_values as u64
 }
 
 #[cfg(test)]

@@ -11,23 +11,26 @@ use crate::error::{ModelError, Result};
 /// Positions covered by the first table: enough for most batches.
 const N_FIRST_POSITIONS: usize = 1024;
 
-/// Inverse frequencies [D/2]: θ^(-2i/D), then scaled.
+/// Inverse frequencies [T/2] of T rotated elements of a head: θ^(-2i/T), then scaled.
 ///
 /// - linear: divided by the factor (positions are interpolated).
 /// - llama3: wavelengths above `original/low_freq_factor` are divided by the factor, those below
 ///   `original/high_freq_factor` are kept, and those between are blended.
 /// - dynamic: unscaled, which is exact within [`context_length`].
-pub(crate) fn inverse_frequencies(config: &ModelConfig) -> Result<Vec<f32>> {
-    let head_dim = config.head_dim;
-    let theta = f64::from(config.rope_theta);
-    let plain = (0..head_dim / 2).map(|i| theta.powf(-((2 * i) as f64) / head_dim as f64));
-    let scaled: Vec<f64> = match config.rope_scaling {
+/// - longrope: divided by the factors for short sequences, which is exact within [`context_length`].
+fn inverse_frequencies(theta: f32, scaling: &RopeScaling, rotary_dim: usize) -> Result<Vec<f32>> {
+    let theta = f64::from(theta);
+    let plain = (0..rotary_dim / 2).map(|i| theta.powf(-((2 * i) as f64) / rotary_dim as f64));
+    let scaled: Vec<f64> = match scaling {
         RopeScaling::None | RopeScaling::Dynamic { .. } => plain.collect(),
-        RopeScaling::Linear { factor } => plain.map(|f| f / f64::from(factor)).collect(),
+        RopeScaling::Linear { factor } => plain.map(|f| f / f64::from(*factor)).collect(),
+        RopeScaling::LongRope { short_factors, .. } => {
+            plain.zip(short_factors.iter()).map(|(f, factor)| f / f64::from(*factor)).collect()
+        }
         RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_positions } => {
             let (factor, low, high) =
-                (f64::from(factor), f64::from(low_freq_factor), f64::from(high_freq_factor));
-            let original = original_max_positions as f64;
+                (f64::from(*factor), f64::from(*low_freq_factor), f64::from(*high_freq_factor));
+            let original = *original_max_positions as f64;
             let scale = |frequency: f64| {
                 let n_turns = original * frequency / (2.0 * PI);
                 let kept = ((n_turns - low) / (high - low)).clamp(0.0, 1.0);
@@ -39,20 +42,19 @@ pub(crate) fn inverse_frequencies(config: &ModelConfig) -> Result<Vec<f32>> {
     if scaled.iter().any(|f| !f.is_finite()) {
         return Err(ModelError::Config {
             key: "rope_parameters",
-            reason: format!(
-                "theta {theta} with {:?} gives frequencies that are not finite",
-                config.rope_scaling
-            ),
+            reason: format!("theta {theta} with {scaling:?} gives frequencies that are not finite"),
         });
     }
     Ok(scaled.into_iter().map(|f| f as f32).collect())
 }
 
-/// Longest sequence in tokens. With dynamic scaling it is the length up to which nothing is scaled: beyond it the
-/// frequencies would depend on the length of the sequence, and keys in a cache would be stale.
+/// Longest sequence in tokens. With dynamic scaling it is the length up to which nothing is scaled, with LongRoPE that of
+/// the factors for short sequences: beyond it the frequencies would depend on the length of the sequence, and keys in a
+/// cache would be stale.
 pub(crate) fn context_length(config: &ModelConfig) -> usize {
     match config.rope_scaling {
-        RopeScaling::Dynamic { original_max_positions, .. } => {
+        RopeScaling::Dynamic { original_max_positions, .. }
+        | RopeScaling::LongRope { original_max_positions, .. } => {
             config.max_positions.min(original_max_positions)
         }
         _ => config.max_positions,
@@ -63,16 +65,22 @@ pub(crate) fn context_length(config: &ModelConfig) -> usize {
 /// take tens of megabytes that hardly anybody uses.
 pub(crate) struct Rotary {
     inv_freq: Vec<f32>,
+    attention_factor: f32,
     n_max_positions: usize,
     table: Mutex<(usize, Arc<RotaryTable>)>,
 }
 
 impl Rotary {
     pub(crate) fn new(config: &ModelConfig) -> Result<Self> {
-        let inv_freq = inverse_frequencies(config)?;
+        let inv_freq = inverse_frequencies(config.rope_theta, &config.rope_scaling, config.rotary_dim)?;
+        let attention_factor = match config.rope_scaling {
+            RopeScaling::LongRope { attention_factor, .. } => attention_factor,
+            _ => 1.0,
+        };
         let n_positions = N_FIRST_POSITIONS.min(config.max_positions);
-        let table = Mutex::new((n_positions, Arc::new(RotaryTable::new(&inv_freq, 1.0, n_positions))));
-        Ok(Self { inv_freq, n_max_positions: config.max_positions, table })
+        let table = RotaryTable::new(&inv_freq, attention_factor, n_positions);
+        let table = Mutex::new((n_positions, Arc::new(table)));
+        Ok(Self { inv_freq, attention_factor, n_max_positions: config.max_positions, table })
     }
 
     /// A table that covers the positions.
@@ -82,7 +90,8 @@ impl Rotary {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         if n_needed > table.0 {
             let n_positions = n_needed.next_power_of_two().min(self.n_max_positions.max(n_needed));
-            *table = (n_positions, Arc::new(RotaryTable::new(&self.inv_freq, 1.0, n_positions)));
+            let larger = RotaryTable::new(&self.inv_freq, self.attention_factor, n_positions);
+            *table = (n_positions, Arc::new(larger));
         }
         Arc::clone(&table.1)
     }

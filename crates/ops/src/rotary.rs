@@ -1,7 +1,8 @@
 //! Rotary position embedding (Su et al. 2021) in the half-split layout of Hugging Face models.
 //!
-//! With the angle θ = position · inv_freq[i], the pair (x[i], x[i + D/2]) of each head becomes
-//! (x[i]·cos θ − x[i + D/2]·sin θ, x[i + D/2]·cos θ + x[i]·sin θ), both times `attention_scaling`.
+//! With the angle θ = position · inv_freq[i], the pair (x[i], x[i + T/2]) of each head becomes
+//! (x[i]·cos θ − x[i + T/2]·sin θ, x[i + T/2]·cos θ + x[i]·sin θ), both times `attention_scaling`. The first T elements
+//! of a head are turned, all D or fewer; the others stay.
 //! It is a rotation, so the gradient is turned back by −θ.
 
 use std::sync::Arc;
@@ -21,16 +22,16 @@ pub struct RotaryTable {
 
 #[derive(Debug)]
 struct Angles {
-    /// [n_positions, D/2]
+    /// [n_positions, T/2]
     cos: Vec<f32>,
-    /// [n_positions, D/2]
+    /// [n_positions, T/2]
     sin: Vec<f32>,
     half_width: usize,
     n_positions: usize,
 }
 
 impl RotaryTable {
-    /// The table for positions `0..n_positions` of frequencies `inv_freq` [D/2] (radians per position).
+    /// The table for positions `0..n_positions` of frequencies `inv_freq` [T/2] (radians per position).
     /// `attention_scaling` multiplies every cosine and sine (1 for plain rotary embedding).
     pub fn new(inv_freq: &[f32], attention_scaling: f32, n_positions: usize) -> Self {
         let half_width = inv_freq.len();
@@ -52,8 +53,8 @@ impl RotaryTable {
         self.inner.n_positions
     }
 
-    /// D, the head width this table turns.
-    pub fn head_width(&self) -> usize {
+    /// T, the elements of a head that this table turns.
+    pub fn width(&self) -> usize {
         2 * self.inner.half_width
     }
 }
@@ -62,7 +63,9 @@ impl RotaryTable {
 pub fn rotary(x: Tensor<3>, positions: &[u32], table: &RotaryTable) -> Tensor<3> {
     let [n_tokens, _, head_width] = x.dims();
     require_equal("rotary", "number of positions", positions.len(), n_tokens);
-    require_equal("rotary", "head width D of the table", table.head_width(), head_width);
+    require(table.width() <= head_width, "rotary", || {
+        format!("the table turns {} elements of a head of {head_width}", table.width())
+    });
     let largest = positions.iter().copied().max().unwrap_or(0) as usize;
     require(n_tokens == 0 || largest < table.n_positions(), "rotary", || {
         format!("position {largest} lies beyond the table's {} positions", table.n_positions())
@@ -102,11 +105,11 @@ impl CpuOp<1> for Rotary {
 
 impl Rotary {
     fn turn(&self, x: Values, direction: kernel::Direction) -> Values {
-        let n_heads = x.dim(1);
+        let heads = [x.dim(1), x.dim(2)];
         let values = &*self.table.inner;
         let table = kernel::Table { cos: &values.cos, sin: &values.sin, half_width: values.half_width };
         let mut y = x.into_owned();
-        kernel::turn(Level::best(), y.as_mut_slice(), n_heads, &self.positions, table, direction);
+        kernel::turn(Level::best(), y.as_mut_slice(), heads, &self.positions, table, direction);
         y.into_values()
     }
 }
@@ -114,7 +117,7 @@ impl Rotary {
 /// [`rotary`] from Burn's operations.
 pub fn rotary_composed(x: Tensor<3>, positions: &[u32], table: &RotaryTable) -> Tensor<3> {
     let [n_tokens, n_heads, head_width] = x.dims();
-    let half = head_width / 2;
+    let half = table.width() / 2;
     let gather = |values: &[f32]| {
         let rows = positions.iter().flat_map(|&position| {
             let start = position as usize * half;
@@ -124,8 +127,12 @@ pub fn rotary_composed(x: Tensor<3>, positions: &[u32], table: &RotaryTable) -> 
     };
     let (cos, sin) = (gather(&table.inner.cos), gather(&table.inner.sin));
     let low = x.clone().slice([0..n_tokens, 0..n_heads, 0..half]);
-    let high = x.slice([0..n_tokens, 0..n_heads, half..head_width]);
+    let high = x.clone().slice([0..n_tokens, 0..n_heads, half..2 * half]);
     let turned_low = low.clone() * cos.clone() - high.clone() * sin.clone();
     let turned_high = high * cos + low * sin;
-    Tensor::cat(vec![turned_low, turned_high], 2)
+    let mut parts = vec![turned_low, turned_high];
+    if 2 * half < head_width {
+        parts.push(x.slice([0..n_tokens, 0..n_heads, 2 * half..head_width]));
+    }
+    Tensor::cat(parts, 2)
 }

@@ -14,8 +14,21 @@ use tunesmith_formats::{
 
 use crate::golden_path;
 
-const MODELS: [&str; 6] =
-    ["llama-mha", "llama-bias", "llama-linear-rope", "llama3-rope", "mistral-window", "gpt2"];
+const MODELS: [&str; 13] = [
+    "llama-mha",
+    "llama-bias",
+    "llama-linear-rope",
+    "llama3-rope",
+    "mistral-window",
+    "qwen2",
+    "qwen2-window",
+    "qwen3",
+    "smollm3",
+    "olmo2",
+    "phi3",
+    "phi3-longrope",
+    "gpt2",
+];
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
@@ -74,7 +87,7 @@ fn configurations_hold_the_numbers_of_the_files() {
     assert!(matches!(read("llama-linear-rope").rope_scaling, RopeScaling::Linear { .. }));
     let mistral = read("mistral-window");
     assert_eq!(mistral.architecture, Architecture::Mistral);
-    assert!(mistral.sliding_window.is_some());
+    assert!(mistral.layers.iter().all(|layer| layer.window.is_some()));
     let biased = read("llama-bias");
     assert!(biased.attention_bias && biased.mlp_bias);
     let gpt2 = read("gpt2");
@@ -155,19 +168,29 @@ fn gguf_models_get_hub_names_and_a_configuration_that_loads() {
         ("llama-tiny", Architecture::Llama, 20),
         ("llama3-tiny", Architecture::Llama, 21),
         ("gpt2-tiny", Architecture::Gpt2, 28),
+        ("qwen2-tiny", Architecture::Qwen2, 26),
+        ("qwen3-tiny", Architecture::Qwen3, 25),
+        ("smollm3-tiny", Architecture::SmolLm3, 38),
+        ("olmo2-tiny", Architecture::Olmo2, 25),
+        ("phi3-tiny", Architecture::Phi3, 15),
     ] {
         let source = ModelSource::open(&golden_path(&format!("gguf/{name}.gguf"))).unwrap();
         assert!(source.is_gguf());
         let config = source.config();
         assert_eq!(config.architecture, architecture);
         assert_eq!(source.tensors().len(), n_tensors, "{name}");
-        assert_eq!((config.hidden_size, config.n_layers, config.n_heads), (32, 2, 4));
+        let (width, n_layers) = match architecture {
+            Architecture::Phi3 => (64, 2),
+            Architecture::SmolLm3 => (32, 4),
+            _ => (32, 2),
+        };
+        assert_eq!((config.hidden_size, config.n_layers, config.n_heads), (width, n_layers, 4));
         let (embedding, prefix) = match architecture {
             Architecture::Gpt2 => ("transformer.wte.weight", "transformer."),
             _ => ("model.embed_tokens.weight", "model."),
         };
         assert!(source.tensors().iter().all(|t| t.name.starts_with(prefix) || t.name == "lm_head.weight"));
-        assert_eq!(source.read_f32(embedding).unwrap().0, [config.vocab_size, 32]);
+        assert_eq!(source.read_f32(embedding).unwrap().0, [config.vocab_size, width]);
         for info in source.tensors() {
             let (shape, values) = source.read_f32(&info.name).unwrap();
             assert_eq!(shape, info.shape, "{}", info.name);

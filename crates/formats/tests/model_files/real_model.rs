@@ -31,7 +31,7 @@ fn smollm2_from_gguf_is_the_model_of_the_hub() {
     assert_eq!((config.vocab_size, config.hidden_size, config.intermediate_size), (49_152, 576, 1536));
     assert_eq!((config.n_layers, config.n_heads, config.n_kv_heads, config.head_dim), (30, 9, 3, 64));
     assert_eq!((config.max_positions, config.norm_eps, config.rope_theta), (8192, 1e-5, 100_000.0));
-    assert_eq!((config.rope_scaling, config.sliding_window), (RopeScaling::None, None));
+    assert_eq!((&config.rope_scaling, config.layers[0].window), (&RopeScaling::None, None));
     assert!(config.tie_word_embeddings && !config.attention_bias && !config.mlp_bias);
     assert_eq!((config.bos_id, &config.eos_ids[..], config.pad_id), (Some(1), &[2][..], Some(2)));
     assert_eq!(source.tensors().len(), 272);

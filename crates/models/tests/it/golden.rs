@@ -168,23 +168,48 @@ fn gpt2() {
 }
 
 #[test]
+fn qwen2_with_a_tied_head() {
+    check("qwen2");
+}
+
+#[test]
+fn qwen2_with_a_window_from_the_second_block_on() {
+    check("qwen2-window");
+}
+
+#[test]
+fn qwen3_with_norms_of_queries_and_keys() {
+    check("qwen3");
+}
+
+#[test]
+fn smollm3_with_a_block_that_rotates_nothing() {
+    check("smollm3");
+}
+
+#[test]
+fn olmo2_with_norms_after_attention_and_mlp() {
+    check("olmo2");
+}
+
+#[test]
+fn phi3_with_fused_matrices_and_a_window() {
+    check("phi3");
+}
+
+#[test]
+fn phi3_with_longrope_over_a_part_of_each_head() {
+    check("phi3-longrope");
+}
+
+#[test]
 fn llama_in_shards() {
     check("llama-sharded");
 }
 
 #[test]
-fn llama_with_lora() {
-    check("llama-mha-lora");
-}
-
-#[test]
-fn llama_with_rank_stabilised_lora() {
-    check("llama3-rope-lora");
-}
-
-#[test]
-fn gpt2_with_lora() {
-    check("gpt2-lora");
+fn lora_on_every_linear_layer() {
+    ADAPTERS.iter().for_each(|name| check(name));
 }
 
 #[test]
@@ -199,7 +224,7 @@ fn gpt2_with_dora() {
 
 #[test]
 fn configurations_in_the_older_spelling_mean_the_same() {
-    for name in ["llama3-rope", "llama-linear-rope", "llama-bias", "mistral-window", "gpt2"] {
+    for name in FAMILIES {
         let folder = tempfile::tempdir().unwrap();
         let from = golden_dir().join(name);
         std::fs::copy(from.join("config.v4.json"), folder.path().join("config.json")).unwrap();
@@ -211,7 +236,16 @@ fn configurations_in_the_older_spelling_mean_the_same() {
 
 #[test]
 fn gguf_files() {
-    for name in ["llama-tiny", "llama3-tiny", "gpt2-tiny"] {
+    for name in [
+        "llama-tiny",
+        "llama3-tiny",
+        "gpt2-tiny",
+        "qwen2-tiny",
+        "qwen3-tiny",
+        "smollm3-tiny",
+        "olmo2-tiny",
+        "phi3-tiny",
+    ] {
         let file = |ending: &str| golden_dir().join("gguf").join(format!("{name}.{ending}"));
         let json: serde_json::Value =
             serde_json::from_str(&std::fs::read_to_string(file("json")).unwrap()).unwrap();

@@ -10,9 +10,6 @@ use tunesmith_models::{
 use crate::golden::step;
 use crate::support::*;
 
-const MODELS: [&str; 6] =
-    ["llama-mha", "llama3-rope", "llama-linear-rope", "llama-bias", "mistral-window", "gpt2"];
-
 fn gradients(result: StepResult) -> Vec<(usize, Vec<f32>)> {
     result.gradients.into_iter().map(|(i, g)| (i, read_back(g, "gradient").unwrap())).collect()
 }
@@ -37,7 +34,7 @@ pub(crate) fn with_lora(name: &str, dropout: f32) -> CausalLm {
 
 #[test]
 fn packed_sequences_give_what_each_gives_alone() {
-    for name in MODELS {
+    for name in FAMILIES {
         let model = load(name);
         let sequences = sequences(&golden_json(name));
         let packed = logits(&model, &Packed::new(&sequences));
@@ -206,7 +203,7 @@ fn check_recompute(what: &str, model: &CausalLm, packed: &Packed) {
 
 #[test]
 fn recomputed_blocks_give_the_same_bits() {
-    for name in MODELS {
+    for name in FAMILIES {
         let packed = Packed::of_golden(&golden_json(name));
         check_recompute(name, &load(name), &packed);
         check_recompute(&format!("{name} with LoRA"), &with_lora(name, 0.0), &packed);
@@ -250,10 +247,11 @@ fn dropout_changes_with_its_key_and_is_off_without_one() {
 
 #[test]
 fn decoding_with_a_cache_gives_the_scores_of_the_whole() {
-    for name in MODELS {
+    for name in FAMILIES {
         let model = load(name);
         let packed = Packed::of_golden(&golden_json(name));
         let whole = logits(&model, &packed);
+        let largest = whole.iter().fold(0.0f32, |largest, score| largest.max(score.abs()));
         let n_tokens: Vec<usize> = packed.segments.ranges().map(|r| r.len()).collect();
         // All at once; one by one; prompts in pieces of different sizes, the shorter sequences waiting at the end.
         let at_once = vec![n_tokens.clone()];
@@ -263,8 +261,8 @@ fn decoding_with_a_cache_gives_the_scores_of_the_whole() {
         let pieces = vec![vec![2, 0, 11], vec![3, 12, 1], vec![0, 1, 20], vec![0, 0, 8]];
         for (what, portions) in [("at once", at_once), ("one by one", one_by_one), ("pieces", pieces)] {
             let difference = worst_difference(&logits_cached(&model, &packed, &portions), &whole);
-            println!("{name}: cached ({what}) and whole differ by {difference:.1e}");
-            assert!(difference < 1e-5, "{name} {what}: {difference}");
+            println!("{name}: cached ({what}) and whole differ by {difference:.1e} of {largest:.0}");
+            assert!(difference < 3e-6 * largest, "{name} {what}: {difference}");
         }
     }
 }

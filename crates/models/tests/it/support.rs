@@ -10,6 +10,36 @@ use tunesmith_formats::safetensors_io::{NamedTensor, read_safetensors_f32};
 use tunesmith_models::{CausalLm, TokenBatch, read_back};
 use tunesmith_ops::{KvCache, Segments, open_device};
 
+/// A golden model of each family and variation.
+pub(crate) const FAMILIES: [&str; 13] = [
+    "llama-mha",
+    "llama3-rope",
+    "llama-linear-rope",
+    "llama-bias",
+    "mistral-window",
+    "qwen2",
+    "qwen2-window",
+    "qwen3",
+    "smollm3",
+    "olmo2",
+    "phi3",
+    "phi3-longrope",
+    "gpt2",
+];
+
+/// A golden adapter of each family.
+pub(crate) const ADAPTERS: [&str; 8] = [
+    "llama-mha-lora",
+    "llama3-rope-lora",
+    "gpt2-lora",
+    "qwen2-lora",
+    "qwen3-lora",
+    "smollm3-lora",
+    "olmo2-lora",
+    "phi3-lora",
+];
+pub(crate) const DORA_ADAPTERS: [&str; 2] = ["llama-bias-dora", "gpt2-dora"];
+
 pub(crate) fn golden_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden")
 }

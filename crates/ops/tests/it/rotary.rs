@@ -6,11 +6,12 @@ use crate::compare::{assert_same, frozen, run, tracked};
 fn rotary_matches_its_composition() {
     let inv_freq: Vec<f32> = (0..6).map(|i| 10_000_f32.powf(-(i as f32) / 6.0)).collect();
     let table = RotaryTable::new(&inv_freq, 1.25, 50);
-    for positions in [vec![0_u32], vec![49, 3, 0, 0, 17]] {
+    // The whole of each head, or its first 12 elements.
+    for (positions, head_width) in [(vec![0_u32], 12), (vec![49, 3, 0, 0, 17], 12), (vec![2, 49, 0], 20)] {
         assert_same(
             "rotary",
             2e-6,
-            &[tracked(&[positions.len(), 3, 12], 1)],
+            &[tracked(&[positions.len(), 3, head_width], 1)],
             |l| rotary(l[0].get(), &positions, &table),
             |l| rotary_composed(l[0].get(), &positions, &table),
         );

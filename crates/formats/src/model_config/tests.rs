@@ -1,0 +1,159 @@
+//! Defaults, refusals and both spellings of configurations.
+
+use super::*;
+
+fn config(change: Value) -> Result<ModelConfig> {
+    let mut base = json!({
+        "architectures": ["LlamaForCausalLM"], "vocab_size": 100, "hidden_size": 32, "intermediate_size": 48,
+        "num_hidden_layers": 2, "num_attention_heads": 4,
+    });
+    for (key, value) in change.as_object().unwrap() {
+        base[key] = value.clone();
+    }
+    ModelConfig::from_json(Path::new("config.json"), base)
+}
+
+#[test]
+fn absent_keys_take_the_defaults_of_transformers() {
+    let llama = config(json!({})).unwrap();
+    assert_eq!((llama.n_kv_heads, llama.head_dim, llama.max_positions), (4, 8, 2048));
+    assert_eq!((llama.norm_eps, llama.rope_theta, llama.layers[0].window), (1e-6, 10_000.0, None));
+    assert!(!llama.tie_word_embeddings && !llama.attention_bias && !llama.mlp_bias);
+    assert_eq!((llama.bos_id, llama.pad_id), (None, None));
+
+    let mistral = |window| {
+        let mut change = json!({ "architectures": ["MistralForCausalLM"], "num_key_value_heads": 2 });
+        if let Some(window) = window {
+            change["sliding_window"] = window;
+        }
+        config(change).unwrap().layers[0].window
+    };
+    assert_eq!(
+        [mistral(None), mistral(Some(Value::Null)), mistral(Some(json!(64)))],
+        [Some(4096), None, Some(64)]
+    );
+
+    let gpt2 = json!({"model_type": "gpt2", "vocab_size": 9, "n_embd": 8, "n_head": 2, "n_layer": 1});
+    let gpt2 = ModelConfig::from_json(Path::new("c"), gpt2).unwrap();
+    assert_eq!((gpt2.intermediate_size, gpt2.max_positions, gpt2.head_dim), (32, 1024, 4));
+    assert!(gpt2.tie_word_embeddings && gpt2.attention_bias && gpt2.mlp_bias);
+    assert_eq!(gpt2.activation, Activation::GeluTanh);
+}
+
+#[test]
+fn danube_models_are_llama_and_mistral() {
+    // As the files on the hub have them: Danube 2 has no window, the first Danube one of 4096, Danube 3 is a Llama.
+    let danube = |class: &str, width: u32, n_layers: u32, n_heads: u32, window: Value| {
+        config(json!({
+            "architectures": [class], "hidden_size": width, "num_hidden_layers": n_layers,
+            "num_attention_heads": n_heads, "num_key_value_heads": 8, "sliding_window": window,
+            "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": false,
+        }))
+        .unwrap()
+    };
+    let first = danube("MistralForCausalLM", 2560, 24, 32, json!(4096));
+    assert_eq!((first.head_dim, first.layers[23].window), (80, Some(4096)));
+    let second = danube("MistralForCausalLM", 2560, 24, 32, Value::Null);
+    assert_eq!((second.head_dim, second.layers[23].window), (80, None));
+    let third = danube("LlamaForCausalLM", 3840, 24, 32, Value::Null);
+    assert_eq!(
+        (third.architecture, third.head_dim, third.layers[23].window),
+        (Architecture::Llama, 120, None)
+    );
+}
+
+#[test]
+fn windows_of_some_blocks_follow_from_either_spelling() {
+    let windows = |change: Value| {
+        let config = config(change).unwrap();
+        config.layers.iter().map(|layer| layer.window).collect::<Vec<_>>()
+    };
+    let qwen = |more: Value| {
+        let mut change = json!({ "architectures": ["Qwen2ForCausalLM"], "num_key_value_heads": 4 });
+        change.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        windows(change)
+    };
+    // Qwen's files name a window even where none is used.
+    assert_eq!(qwen(json!({ "use_sliding_window": false, "sliding_window": 8 })), [None, None]);
+    let window = json!({ "use_sliding_window": true, "sliding_window": 8, "max_window_layers": 1 });
+    assert_eq!(qwen(window.clone()), [None, Some(8)]);
+    let mut named = window;
+    named["layer_types"] = json!(["sliding_attention", "full_attention"]);
+    assert_eq!(qwen(named.clone()), [Some(8), None]);
+    named["layer_types"] = json!(["sliding_attention"]);
+    named["architectures"] = json!(["Qwen2ForCausalLM"]);
+    assert!(config(named).unwrap_err().to_string().contains("layer_types: expected"));
+}
+
+#[test]
+fn smollm3_rotates_in_three_of_four_blocks() {
+    let positions = |more: Value| {
+        let mut change = json!({ "architectures": ["SmolLM3ForCausalLM"], "num_hidden_layers": 5 });
+        change.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let config = config(change).unwrap();
+        config.layers.iter().map(|layer| layer.positions == Positions::Rotary).collect::<Vec<_>>()
+    };
+    assert_eq!(positions(json!({})), [true, true, true, false, true]);
+    assert_eq!(positions(json!({ "no_rope_layers": [0, 1, 1, 0, 0] })), [false, true, true, false, false]);
+}
+
+#[test]
+fn token_ids_may_be_numbers_lists_or_nothing() {
+    let ids = |value| config(json!({ "eos_token_id": value, "pad_token_id": -1 })).unwrap();
+    assert_eq!(ids(json!(2)).eos_ids, [2]);
+    assert_eq!(ids(json!([128_001, 128_009])).eos_ids, [128_001, 128_009]);
+    assert!(ids(Value::Null).eos_ids.is_empty());
+    assert_eq!(ids(json!(2)).pad_id, None);
+}
+
+#[test]
+fn what_cannot_be_computed_is_refused_by_name() {
+    let refusal = |change| config(change).unwrap_err().to_string();
+    assert_eq!(
+        refusal(json!({ "architectures": ["Qwen4ForCausalLM"] })),
+        "config.json: unknown model architecture \"Qwen4ForCausalLM\"; the nearest known one is \"Qwen2ForCausalLM\""
+    );
+    assert!(refusal(json!({ "architectures": ["MixtralForCausalLM"] })).contains("\"MistralForCausalLM\""));
+    let hint = config(json!({ "architectures": ["BloomForCausalLM"] })).unwrap_err().hint().unwrap();
+    assert!(Architecture::ALL.iter().all(|known| hint.contains(known.class_name())), "{hint}");
+    assert!(refusal(json!({ "hidden_act": "quick_gelu" })).contains("hidden_act: unknown activation"));
+    assert!(refusal(json!({ "num_key_value_heads": 3 })).contains("3 does not divide"));
+    assert!(refusal(json!({ "head_dim": 7 })).contains("odd"));
+    assert!(refusal(json!({ "num_attention_heads": 5 })).contains("5 does not divide hidden_size, 32"));
+    assert!(refusal(json!({ "num_attention_heads": 0 })).contains("expected a count from 1"));
+    assert!(refusal(json!({ "vocab_size": 1u64 << 40 })).contains("expected a count from 1"));
+    assert!(refusal(json!({ "vocab_size": null })).contains("vocab_size: the key is missing"));
+    assert!(
+        refusal(json!({ "rms_norm_eps": "x" }))
+            .contains("rms_norm_eps: expected a number above 0, found \"x\"")
+    );
+    let quantised = json!({ "quantization_config": { "quant_method": "bitsandbytes" } });
+    assert!(refusal(quantised).contains("quantised by bitsandbytes"));
+}
+
+#[test]
+fn written_configurations_keep_everything_and_speak_both_dialects() {
+    let scaling = json!({
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    });
+    let change = json!({ "rope_theta": 500000.0, "rope_scaling": scaling, "initializer_range": 0.02 });
+    let original = config(change).unwrap();
+    let written = original.to_json(StoreDtype::BF16);
+    assert_eq!(written["dtype"], "bfloat16");
+    assert_eq!(written["torch_dtype"], "bfloat16");
+    assert_eq!(written["initializer_range"], 0.02);
+    assert_eq!(written["rope_parameters"]["rope_theta"], 500000.0);
+    assert_eq!(written["rope_parameters"]["rope_type"], "llama3");
+    for dropped in [["rope_parameters", "rope_parameters"], ["rope_theta", "rope_scaling"]] {
+        let mut one_dialect = written.clone();
+        for key in dropped {
+            one_dialect.as_object_mut().unwrap().remove(key);
+        }
+        let read = ModelConfig::from_json(Path::new("c"), one_dialect).unwrap();
+        assert_eq!(
+            ModelConfig { raw: Value::Null, ..read },
+            ModelConfig { raw: Value::Null, ..original.clone() }
+        );
+    }
+}
