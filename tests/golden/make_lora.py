@@ -43,7 +43,7 @@ ADAPTERS = (
     (1, "llama-mha", "lora", {}), (2, "llama3-rope", "lora", {"use_rslora": True}), (3, "gpt2", "lora", {}),
     (4, "qwen2", "lora", {}), (5, "qwen3", "lora", {}), (6, "smollm3", "lora", {}), (7, "olmo2", "lora", {}),
     (8, "phi3", "lora", {}), (4, "llama-bias", "dora", {"use_dora": True, "use_rslora": True}),
-    (5, "gpt2", "dora", {"use_dora": True}),
+    (5, "gpt2", "dora", {"use_dora": True}), (9, "gemma3", "lora", {}),
 )
 
 

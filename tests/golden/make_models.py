@@ -8,7 +8,7 @@ import shutil
 import sys
 
 import torch
-from transformers import (AutoConfig, AutoModelForCausalLM, GenerationConfig, GPT2Config, GPT2LMHeadModel,
+from transformers import (AutoConfig, AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig, GPT2Config, GPT2LMHeadModel,
                           LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Olmo2Config,
                           Olmo2ForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
                           Qwen3ForCausalLM, SmolLM3Config, SmolLM3ForCausalLM)
@@ -24,6 +24,8 @@ LLAMA3 = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_fre
 
 LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75,
             "short_factor": [1.0, 1.1, 1.3, 1.6, 2.0, 2.5], "long_factor": [1.0, 2.0, 4.0, 8.0, 12.0, 16.0]}
+GEMMA_ROPE = {"full_attention": {"rope_type": "linear", "rope_theta": 1000000.0, "factor": 2.0},
+              "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}
 
 
 def models():
@@ -59,6 +61,10 @@ def models():
     yield "phi3-longrope", Phi3ForCausalLM, Phi3Config(**{**grouped, "hidden_size": 64, "tie_word_embeddings": True},
                                                        original_max_position_embeddings=48, pad_token_id=None,
                                                        rope_parameters=LONGROPE)
+    yield "gemma3", Gemma3ForCausalLM, Gemma3TextConfig(**{**grouped, "tie_word_embeddings": True}, head_dim=16,
+                                                        query_pre_attn_scalar=24, sliding_window=8, pad_token_id=0,
+                                                        layer_types=["sliding_attention", "full_attention"],
+                                                        rope_parameters=GEMMA_ROPE)
 
 
 def randomise(model, seed):
@@ -75,6 +81,9 @@ def old_config(folder):
     cfg = json.loads((folder / "config.json").read_text())
     rope = cfg.pop("rope_parameters", None)
     cfg["torch_dtype"] = cfg.pop("dtype")
+    if rope and "full_attention" in rope:
+        cfg["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = rope["full_attention"]
     if rope:
         cfg["rope_theta"] = rope.pop("rope_theta")
         if "partial_rotary_factor" in rope:

@@ -68,6 +68,10 @@ pub struct ModelConfig {
     pub rope_theta: f32,
     /// Change of the rotary frequencies.
     pub rope_scaling: RopeScaling,
+    /// Base of the rotary frequencies of blocks with a window, where it is another; those are never changed.
+    pub window_rope_theta: Option<f32>,
+    /// Factor on the products of queries and keys, usually 1/√D.
+    pub attention_scale: f32,
     /// What each block's attention sees, and how it tells positions apart.
     pub layers: Vec<LayerAttention>,
     /// The output head is the embedding matrix.
@@ -158,7 +162,15 @@ impl ModelConfig {
                 parameters.insert("original_max_position_embeddings".into(), json!(original_max_positions));
             }
             set("rope_scaling", scaling);
-            set("rope_parameters", parameters.into());
+            let parameters = match self.window_rope_theta.map(widen) {
+                None => parameters.into(),
+                Some(theta) => {
+                    set("rope_local_base_freq", json!(theta));
+                    let of_windows = json!({ "rope_type": "default", "rope_theta": theta });
+                    json!({ "full_attention": parameters, "sliding_attention": of_windows })
+                }
+            };
+            set("rope_parameters", parameters);
         }
         raw.into()
     }

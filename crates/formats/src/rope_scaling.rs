@@ -19,6 +19,8 @@ pub(crate) struct Rope {
     pub(crate) scaling: RopeScaling,
     /// How much of each head is rotated, above 0 and at most 1.
     pub(crate) rotated_share: f64,
+    /// θ of blocks with a window, in families where it is one of its own.
+    pub(crate) window_theta: Option<f64>,
 }
 
 /// What a family's configuration means where it says nothing.
@@ -28,6 +30,8 @@ pub(crate) struct RopeDefaults {
     pub(crate) max_positions: usize,
     /// Whether a part of each head may be rotated.
     pub(crate) is_partial: bool,
+    /// θ of blocks with a window, in families where it is one of its own.
+    pub(crate) window_theta: Option<f64>,
 }
 
 /// A change of the rotary frequencies ωᵢ = θ^(−2i/D), i = 0 … D/2 − 1, where D are the rotated elements of a head.
@@ -78,20 +82,48 @@ impl Rope {
     /// Reads θ, the scaling and the rotated share of heads: `rope_theta`, `rope_scaling` and `partial_rotary_factor` as
     /// transformers 4 writes them or `rope_parameters` of transformers 5.
     pub(crate) fn read(config: &Keys, config_path: &Path, defaults: &RopeDefaults) -> Result<Self> {
-        let theta = config.positive("rope_theta")?.unwrap_or(defaults.theta);
-        let rotated_share = share_of_head(config, defaults)?.unwrap_or(1.0);
-        // Version 5 gives `rope_scaling` precedence, too.
-        let (prefix, parameters) = match (config.get("rope_scaling"), config.get("rope_parameters")) {
-            (Some(value), _) => ("rope_scaling.", value),
-            (None, Some(value)) => ("rope_parameters.", value),
-            (None, None) => return Ok(Self { theta, scaling: RopeScaling::None, rotated_share }),
+        let mut rope = Self {
+            theta: config.positive("rope_theta")?.unwrap_or(defaults.theta),
+            scaling: RopeScaling::None,
+            rotated_share: share_of_head(config, defaults)?.unwrap_or(1.0),
+            window_theta: match defaults.window_theta {
+                Some(theta) => Some(config.positive("rope_local_base_freq")?.unwrap_or(theta)),
+                None => None,
+            },
         };
-        let keys = Keys::new(config_path, prefix, parameters)?;
-        Ok(Self {
-            theta: keys.positive("rope_theta")?.unwrap_or(theta),
-            rotated_share: share_of_head(&keys, defaults)?.unwrap_or(rotated_share),
-            scaling: RopeScaling::read(config, &keys, defaults.max_positions)?,
-        })
+        // Version 5 gives `rope_scaling` precedence, too.
+        if let Some(scaling) = config.get("rope_scaling") {
+            rope.apply(config, &Keys::new(config_path, "rope_scaling.", scaling)?, defaults)?;
+        } else if let Some(parameters) = config.get("rope_parameters") {
+            let all = Keys::new(config_path, "rope_parameters.", parameters)?;
+            let of = |kind: &str| all.get(kind).filter(|_| defaults.window_theta.is_some());
+            match of("full_attention") {
+                Some(full) => {
+                    rope.apply(
+                        config,
+                        &Keys::new(config_path, "rope_parameters.full_attention.", full)?,
+                        defaults,
+                    )?;
+                }
+                None => rope.apply(config, &all, defaults)?,
+            }
+            if let Some(windows) = of("sliding_attention") {
+                let keys = Keys::new(config_path, "rope_parameters.sliding_attention.", windows)?;
+                if keys.string("rope_type")?.is_some_and(|kind| kind != "default") {
+                    return Err(keys.error("rope_type", "scaling in blocks with a window is not supported"));
+                }
+                rope.window_theta = keys.positive("rope_theta")?.or(rope.window_theta);
+            }
+        }
+        Ok(rope)
+    }
+
+    /// Takes over what an object of rotary parameters says.
+    fn apply(&mut self, config: &Keys, keys: &Keys, defaults: &RopeDefaults) -> Result<()> {
+        self.theta = keys.positive("rope_theta")?.unwrap_or(self.theta);
+        self.rotated_share = share_of_head(keys, defaults)?.unwrap_or(self.rotated_share);
+        self.scaling = RopeScaling::read(config, keys, defaults.max_positions)?;
+        Ok(())
     }
 }
 
@@ -336,7 +368,8 @@ mod tests {
     fn read(text: &str) -> Result<(f64, RopeScaling)> {
         let value: Value = serde_json::from_str(text).unwrap();
         let path = Path::new("config.json");
-        let defaults = RopeDefaults { theta: 10_000.0, max_positions: 2048, is_partial: false };
+        let defaults =
+            RopeDefaults { theta: 10_000.0, max_positions: 2048, is_partial: false, window_theta: None };
         let rope = Rope::read(&Keys::new(path, "", &value)?, path, &defaults)?;
         Ok((rope.theta, rope.scaling))
     }

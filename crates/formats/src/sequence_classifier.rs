@@ -117,6 +117,10 @@ pub(crate) fn is_classifier_of(language_model: &str, class: &str) -> bool {
 
 /// The family in a language model's class name.
 fn family_of(class: &str) -> &str {
+    if class == "Gemma3ForCausalLM" {
+        // The classifier without `Text` is that of models that also see pictures.
+        return "Gemma3Text";
+    }
     LANGUAGE_MODEL_ENDINGS.iter().find_map(|ending| class.strip_suffix(ending)).unwrap_or(class)
 }
 

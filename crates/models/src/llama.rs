@@ -1,4 +1,4 @@
-//! Llama and its relatives: Mistral, H2O Danube, Qwen, SmolLM, OLMo 2, Phi 3. [`Structure`] says what they vary.
+//! Llama and its relatives: Mistral, H2O Danube, Qwen, SmolLM, OLMo 2, Phi 3, Gemma 3. [`Structure`] says what they vary.
 //!
 //! Per block, with RMS norms, rotary positions, grouped-query attention (within a window where the configuration has
 //! one) and a gated MLP:
@@ -7,7 +7,8 @@
 //!     x ← x + down(act(gate(h)) · up(h)),                 h = rms_norm(x)
 //!
 //! A relative may have norms after attention and MLP instead of before them, norms on queries and keys before their
-//! rotation, blocks that rotate nothing, and one matrix in place of several that share their input.
+//! rotation, blocks that rotate nothing or by other frequencies, one matrix in place of several that share their input,
+//! norms whose weights are stored without the 1 they are near, and scaled embeddings.
 
 use burn::tensor::Tensor;
 use tunesmith_formats::model_config::{LayerAttention, ModelConfig, Positions};
@@ -27,6 +28,8 @@ pub(crate) struct Llama {
     norm: usize,
     head: usize,
     rotary: Rotary,
+    /// That of blocks with a window, where it is another.
+    window_rotary: Option<Rotary>,
     norm_eps: f32,
     n_heads: usize,
     n_kv_heads: usize,
@@ -34,6 +37,8 @@ pub(crate) struct Llama {
     attention_scale: f32,
     activation: Activation,
     qk_norm: Option<QkNorm>,
+    has_norms_around_one: bool,
+    embedding_scale: Option<f32>,
 }
 
 struct Block {
@@ -72,13 +77,19 @@ impl Llama {
             norm,
             head,
             rotary: Rotary::new(config)?,
+            window_rotary: config
+                .window_rope_theta
+                .map(|theta| Rotary::unscaled(config, theta))
+                .transpose()?,
             norm_eps: config.norm_eps,
             n_heads: config.n_heads,
             n_kv_heads: config.n_kv_heads,
             head_dim: config.head_dim,
-            attention_scale: 1.0 / (config.head_dim as f32).sqrt(),
+            attention_scale: config.attention_scale,
             activation: family::activation(config.activation),
             qk_norm: structure.qk_norm,
+            has_norms_around_one: structure.has_norms_around_one,
+            embedding_scale: structure.scales_embeddings.then(|| (c as f32).sqrt()),
         })
     }
 
@@ -86,7 +97,11 @@ impl Llama {
     fn norm(&self, x: Tensor<2>, weight: Option<usize>, pass: &mut Pass<'_>) -> Tensor<2> {
         match weight {
             None => x,
-            Some(weight) => rms_norm(x, pass.vector(weight), self.norm_eps),
+            Some(weight) => {
+                let stored = pass.vector(weight);
+                let weight = if self.has_norms_around_one { stored.add_scalar(1.0) } else { stored };
+                rms_norm(x, weight, self.norm_eps)
+            }
         }
     }
 
@@ -110,7 +125,11 @@ impl Llama {
         let v = v.reshape([n_tokens, self.n_kv_heads, self.head_dim]);
         if block.layer.positions == Positions::Rotary {
             let positions = pass.tokens.positions;
-            let table = self.rotary.table(positions);
+            let rotary_of_block = match &self.window_rotary {
+                Some(rotary) if block.layer.window.is_some() => rotary,
+                _ => &self.rotary,
+            };
+            let table = rotary_of_block.table(positions);
             (q, k) = (rotary(q, positions, &table), rotary(k, positions, &table));
         }
         let options = AttentionOptions::new(self.attention_scale, block.layer.window);
@@ -208,7 +227,11 @@ impl Family for Llama {
     }
 
     fn embed(&self, pass: &mut Pass<'_>) -> Tensor<2> {
-        embedding(pass.weight(self.embed_tokens), pass.tokens.ids)
+        let embedded = embedding(pass.weight(self.embed_tokens), pass.tokens.ids);
+        match self.embedding_scale {
+            Some(scale) => embedded.mul_scalar(scale),
+            None => embedded,
+        }
     }
 
     fn block(&self, block_idx: usize, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {

@@ -72,9 +72,18 @@ pub(crate) struct Rotary {
 
 impl Rotary {
     pub(crate) fn new(config: &ModelConfig) -> Result<Self> {
-        let inv_freq = inverse_frequencies(config.rope_theta, &config.rope_scaling, config.rotary_dim)?;
-        let attention_factor = match config.rope_scaling {
-            RopeScaling::LongRope { attention_factor, .. } => attention_factor,
+        Self::with(config, config.rope_theta, &config.rope_scaling)
+    }
+
+    /// That of another θ, whatever the model's scaling.
+    pub(crate) fn unscaled(config: &ModelConfig, theta: f32) -> Result<Self> {
+        Self::with(config, theta, &RopeScaling::None)
+    }
+
+    fn with(config: &ModelConfig, theta: f32, scaling: &RopeScaling) -> Result<Self> {
+        let inv_freq = inverse_frequencies(theta, scaling, config.rotary_dim)?;
+        let attention_factor = match scaling {
+            RopeScaling::LongRope { attention_factor, .. } => *attention_factor,
             _ => 1.0,
         };
         let n_positions = N_FIRST_POSITIONS.min(config.max_positions);

@@ -9,6 +9,10 @@ pub(crate) struct Structure {
     pub(crate) qk_norm: Option<QkNorm>,
     /// Queries, keys and values come from one matrix, and so do gate and up.
     pub(crate) is_fused: bool,
+    /// Weights of norms are stored as their differences from 1.
+    pub(crate) has_norms_around_one: bool,
+    /// Embeddings are multiplied by √C.
+    pub(crate) scales_embeddings: bool,
 }
 
 /// Names of a block's norms: of what attention and the feed-forward part are given, and of what they give before it is
@@ -43,10 +47,23 @@ const AFTER: BlockNorms = BlockNorms {
     after_mlp: Some("post_feedforward_layernorm"),
 };
 
+const AROUND: BlockNorms = BlockNorms {
+    before_attention: Some("input_layernorm"),
+    after_attention: Some("post_attention_layernorm"),
+    before_mlp: Some("pre_feedforward_layernorm"),
+    after_mlp: Some("post_feedforward_layernorm"),
+};
+
 impl Structure {
     /// That of a family.
     pub(crate) fn of(architecture: Architecture) -> Self {
-        let llama = Self { norms: BEFORE, qk_norm: None, is_fused: false };
+        let llama = Self {
+            norms: BEFORE,
+            qk_norm: None,
+            is_fused: false,
+            has_norms_around_one: false,
+            scales_embeddings: false,
+        };
         match architecture {
             Architecture::Llama
             | Architecture::Mistral
@@ -56,6 +73,13 @@ impl Structure {
             Architecture::Qwen3 => Self { qk_norm: Some(QkNorm::EachHead), ..llama },
             Architecture::Olmo2 => Self { norms: AFTER, qk_norm: Some(QkNorm::AllHeads), ..llama },
             Architecture::Phi3 => Self { is_fused: true, ..llama },
+            Architecture::Gemma3 => Self {
+                norms: AROUND,
+                qk_norm: Some(QkNorm::EachHead),
+                is_fused: false,
+                has_norms_around_one: true,
+                scales_embeddings: true,
+            },
         }
     }
 }

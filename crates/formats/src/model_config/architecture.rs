@@ -25,13 +25,15 @@ pub enum Architecture {
     Olmo2,
     /// `Phi3ForCausalLM`: Phi 3, 3.5 and 4 but for those with experts or images.
     Phi3,
+    /// `Gemma3ForCausalLM`: the models for text alone.
+    Gemma3,
     /// `GPT2LMHeadModel`.
     Gpt2,
 }
 
 impl Architecture {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Llama,
         Self::Mistral,
         Self::Qwen2,
@@ -39,6 +41,7 @@ impl Architecture {
         Self::SmolLm3,
         Self::Olmo2,
         Self::Phi3,
+        Self::Gemma3,
         Self::Gpt2,
     ];
 
@@ -61,6 +64,7 @@ impl Architecture {
             Self::SmolLm3 => ("SmolLM3ForCausalLM", "smollm3"),
             Self::Olmo2 => ("Olmo2ForCausalLM", "olmo2"),
             Self::Phi3 => ("Phi3ForCausalLM", "phi3"),
+            Self::Gemma3 => ("Gemma3ForCausalLM", "gemma3_text"),
             Self::Gpt2 => ("GPT2LMHeadModel", "gpt2"),
         }
     }

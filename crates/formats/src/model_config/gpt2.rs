@@ -39,6 +39,8 @@ pub(super) fn read(keys: &Keys) -> Result<ModelConfig> {
         rotary_dim: 0,
         rope_theta: 10_000.0,
         rope_scaling: RopeScaling::None,
+        window_rope_theta: None,
+        attention_scale: 1.0 / ((hidden_size / n_heads) as f32).sqrt(),
         layers: vec![LayerAttention { window: None, positions: Positions::None }; n_layers],
         tie_word_embeddings: keys.bool("tie_word_embeddings", true)?,
         attention_bias: true,

@@ -19,6 +19,7 @@ struct Defaults {
     /// `None`: what the model's width leaves for each head.
     head_dim: Option<usize>,
     ties_head: bool,
+    activation: Activation,
 }
 
 impl Defaults {
@@ -31,6 +32,7 @@ impl Defaults {
             n_kv_heads: None,
             head_dim: None,
             ties_head: false,
+            activation: Activation::Silu,
         };
         match architecture {
             Architecture::Mistral => Self { max_positions: 131_072, n_kv_heads: Some(8), ..llama },
@@ -47,6 +49,15 @@ impl Defaults {
             },
             Architecture::Olmo2 => Self { norm_eps: 1e-5, ..llama },
             Architecture::Phi3 => Self { max_positions: 4096, norm_eps: 1e-5, ..llama },
+            Architecture::Gemma3 => Self {
+                max_positions: 131_072,
+                theta: 1_000_000.0,
+                n_kv_heads: Some(4),
+                head_dim: Some(256),
+                ties_head: true,
+                activation: Activation::GeluTanh,
+                ..llama
+            },
             Architecture::Llama | Architecture::Gpt2 => llama,
         }
     }
@@ -66,8 +77,13 @@ pub(super) fn read(path: &Path, keys: &Keys, architecture: Architecture) -> Resu
             theta: defaults.theta,
             max_positions,
             is_partial: architecture == Architecture::Phi3,
+            window_theta: (architecture == Architecture::Gemma3).then_some(10_000.0),
         },
     )?;
+    refuse_unbuilt(keys, architecture)?;
+    let is_gemma = architecture == Architecture::Gemma3;
+    let query_scale =
+        if is_gemma { keys.positive("query_pre_attn_scalar")?.unwrap_or(256.0) } else { head_dim as f64 };
     let n_layers = layers::n_layers(keys, "num_hidden_layers", keys.required_count("num_hidden_layers")?)?;
     let (attention_bias, attention_output_bias, mlp_bias) = biases(keys, architecture)?;
     let config = ModelConfig {
@@ -89,12 +105,18 @@ pub(super) fn read(path: &Path, keys: &Keys, architecture: Architecture) -> Resu
         rotary_dim: (head_dim as f64 * rope.rotated_share) as usize,
         rope_theta: rope.theta as f32,
         rope_scaling: rope.scaling,
+        window_rope_theta: rope.window_theta.map(|theta| theta as f32),
+        attention_scale: 1.0 / (query_scale as f32).sqrt(),
         layers: layer_attention(keys, architecture, n_layers)?,
         tie_word_embeddings: keys.bool("tie_word_embeddings", defaults.ties_head)?,
         attention_bias,
         attention_output_bias,
         mlp_bias,
-        activation: activation(keys, "hidden_act", Activation::Silu)?,
+        activation: activation(
+            keys,
+            if is_gemma { "hidden_activation" } else { "hidden_act" },
+            defaults.activation,
+        )?,
         bos_id: keys.token_id("bos_token_id")?,
         eos_ids: keys.token_ids("eos_token_id")?,
         pad_id: keys.token_id("pad_token_id")?,
@@ -102,6 +124,24 @@ pub(super) fn read(path: &Path, keys: &Keys, architecture: Architecture) -> Resu
     };
     config.rope_scaling.check_width(keys, config.rotary_dim)?;
     Ok(config)
+}
+
+/// Refuses what changes the numbers and is not computed.
+fn refuse_unbuilt(keys: &Keys, architecture: Architecture) -> Result<()> {
+    if architecture != Architecture::Gemma3 {
+        return Ok(());
+    }
+    for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
+        if keys.has(key) && keys.get(key).is_some() {
+            return Err(keys.error(key, "caps on logits are not supported"));
+        }
+    }
+    if keys.bool("use_bidirectional_attention", false)? {
+        return Err(
+            keys.error("use_bidirectional_attention", "only attention to earlier tokens is supported")
+        );
+    }
+    Ok(())
 }
 
 fn head_dim(keys: &Keys, hidden_size: usize, n_heads: usize, default: Option<usize>) -> Result<usize> {
@@ -124,7 +164,9 @@ fn biases(keys: &Keys, architecture: Architecture) -> Result<(bool, bool, bool)>
     Ok(match architecture {
         Architecture::Mistral | Architecture::Phi3 => (false, false, false),
         Architecture::Qwen2 => (true, false, false),
-        Architecture::Qwen3 | Architecture::Olmo2 => (has_attention, has_attention, false),
+        Architecture::Qwen3 | Architecture::Olmo2 | Architecture::Gemma3 => {
+            (has_attention, has_attention, false)
+        }
         _ => (has_attention, has_attention, has_mlp),
     })
 }
@@ -140,6 +182,11 @@ fn layer_attention(keys: &Keys, architecture: Architecture, n_layers: usize) -> 
             let window = if keys.has("sliding_window") { window } else { Some(4096) };
             let n_full = keys.whole("max_window_layers")?.unwrap_or(28);
             (window, layers::sliding(keys, n_layers, |i| i >= n_full)?)
+        }
+        Architecture::Gemma3 => {
+            let window = if keys.has("sliding_window") { window } else { Some(4096) };
+            let pattern = keys.count("sliding_window_pattern")?.unwrap_or(6);
+            (window, layers::sliding(keys, n_layers, |i| !(i + 1).is_multiple_of(pattern))?)
         }
         Architecture::SmolLm3 if keys.bool("use_sliding_window", false)? => {
             let rotates = rotating(keys, n_layers)?;

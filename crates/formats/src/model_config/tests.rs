@@ -86,6 +86,28 @@ fn windows_of_some_blocks_follow_from_either_spelling() {
 }
 
 #[test]
+fn gemma3_looks_far_in_every_sixth_block_and_caps_nothing() {
+    let gemma = |more: Value| {
+        let mut change =
+            json!({ "architectures": ["Gemma3ForCausalLM"], "num_hidden_layers": 7, "head_dim": 16 });
+        change.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config(change)
+    };
+    let found = gemma(json!({ "sliding_window": 512, "rope_theta": null })).unwrap();
+    let windows: Vec<_> = found.layers.iter().map(|layer| layer.window.is_some()).collect();
+    assert_eq!(windows, [true, true, true, true, true, false, true]);
+    // The scale is not that of the head's width unless the file says so.
+    assert_eq!((found.rope_theta, found.window_rope_theta), (1e6, Some(1e4)));
+    assert_eq!((found.attention_scale, found.activation), (1.0 / 16.0, Activation::GeluTanh));
+    assert!(found.tie_word_embeddings);
+    for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
+        let message = gemma(json!({ key: 30.0 })).unwrap_err().to_string();
+        assert!(message.contains(key), "{message}");
+        gemma(json!({ key: null })).unwrap();
+    }
+}
+
+#[test]
 fn smollm3_rotates_in_three_of_four_blocks() {
     let positions = |more: Value| {
         let mut change = json!({ "architectures": ["SmolLM3ForCausalLM"], "num_hidden_layers": 5 });

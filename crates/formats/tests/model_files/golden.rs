@@ -14,7 +14,8 @@ use tunesmith_formats::{
 
 use crate::golden_path;
 
-const MODELS: [&str; 13] = [
+const MODELS: [&str; 14] = [
+    "gemma3",
     "llama-mha",
     "llama-bias",
     "llama-linear-rope",

@@ -193,6 +193,11 @@ fn olmo2_with_norms_after_attention_and_mlp() {
 }
 
 #[test]
+fn gemma3_with_norms_around_and_two_kinds_of_positions() {
+    check("gemma3");
+}
+
+#[test]
 fn phi3_with_fused_matrices_and_a_window() {
     check("phi3");
 }

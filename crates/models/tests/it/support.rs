@@ -11,7 +11,7 @@ use tunesmith_models::{CausalLm, TokenBatch, read_back};
 use tunesmith_ops::{KvCache, Segments, open_device};
 
 /// A golden model of each family and variation.
-pub(crate) const FAMILIES: [&str; 13] = [
+pub(crate) const FAMILIES: [&str; 14] = [
     "llama-mha",
     "llama3-rope",
     "llama-linear-rope",
@@ -24,11 +24,12 @@ pub(crate) const FAMILIES: [&str; 13] = [
     "olmo2",
     "phi3",
     "phi3-longrope",
+    "gemma3",
     "gpt2",
 ];
 
 /// A golden adapter of each family.
-pub(crate) const ADAPTERS: [&str; 8] = [
+pub(crate) const ADAPTERS: [&str; 9] = [
     "llama-mha-lora",
     "llama3-rope-lora",
     "gpt2-lora",
@@ -37,6 +38,7 @@ pub(crate) const ADAPTERS: [&str; 8] = [
     "smollm3-lora",
     "olmo2-lora",
     "phi3-lora",
+    "gemma3-lora",
 ];
 pub(crate) const DORA_ADAPTERS: [&str; 2] = ["llama-bias-dora", "gpt2-dora"];
 
