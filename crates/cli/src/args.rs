@@ -64,6 +64,19 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("TUNESMITH_PASSWORD", "password of the studio"),
     ("HF_TOKEN", "access token for private or gated models of the Hugging Face hub"),
     ("HF_ENDPOINT", "address of the hub or of a mirror [default: https://huggingface.co]"),
+    (
+        "KAGGLE_USERNAME",
+        "and KAGGLE_KEY, or KAGGLE_API_TOKEN alone: what kaggle:// needs where data is not public",
+    ),
+    (
+        "AWS_ACCESS_KEY_ID",
+        "and AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL: what s3:// needs",
+    ),
+    (
+        "AZURE_STORAGE_KEY",
+        "and AZURE_STORAGE_ACCOUNT; or AZURE_STORAGE_SAS_TOKEN; or AZURE_STORAGE_CONNECTION_STRING alone: what az:// needs",
+    ),
+    ("GOOGLE_APPLICATION_CREDENTIALS", "key file of a service account: what gs:// needs"),
     ("NO_COLOR", "set to anything: no colour"),
     ("RUST_BACKTRACE", "set to 1: a defect of the program is reported with its call stack"),
 ];

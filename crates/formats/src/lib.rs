@@ -21,6 +21,7 @@ pub mod mmap;
 pub mod model_config;
 pub mod model_source;
 pub mod peft;
+pub mod resume;
 mod rope_scaling;
 pub mod safetensors_io;
 mod safetensors_write;

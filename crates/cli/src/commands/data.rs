@@ -1,4 +1,4 @@
-//! `tunesmith data`: look at data the way the model will.
+//! `tunesmith data`: bring data here, and look at it the way the model will.
 
 use std::path::PathBuf;
 
@@ -6,14 +6,16 @@ use clap::{Args, Subcommand};
 use tunesmith_data::{Preview, PreviewOptions, RenderOptions};
 use tunesmith_formats::model_source::ModelSource;
 
+use super::data_fetch::{self, FetchArgs};
 use crate::experiment::{self, Overrides};
 use crate::failure::Failure;
 use crate::model_store;
 use crate::terminal::Terminal;
 
-/// Look at data the way the model will
+/// Bring data here, and look at it the way the model will
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
+    Fetch(FetchArgs),
     Preview(PreviewArgs),
 }
 
@@ -63,6 +65,7 @@ pub(crate) struct PreviewArgs {
 /// Runs one of the subcommands.
 pub(crate) fn run(command: &DataCommand, terminal: &Terminal) -> Result<(), Failure> {
     match command {
+        DataCommand::Fetch(args) => data_fetch::run(args, terminal),
         DataCommand::Preview(args) => preview(args, terminal),
     }
 }

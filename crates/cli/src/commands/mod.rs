@@ -5,6 +5,7 @@ pub(crate) mod chat_worker;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod data;
+mod data_fetch;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod export;

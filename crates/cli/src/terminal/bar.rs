@@ -9,11 +9,12 @@ use super::write_err;
 /// Where nobody watches, a line is written no more often than this.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Work of a known length in progress.
+/// Work in progress.
 #[derive(Debug)]
 pub(crate) struct Bar {
     what: String,
-    n_total: u64,
+    /// None where nobody knows.
+    n_total: Option<u64>,
     shown: Shown,
 }
 
@@ -24,13 +25,17 @@ enum Shown {
 }
 
 impl Bar {
-    /// A bar named `what` for `n_total` steps. `is_interactive`: drawn in place; else plain lines.
-    pub(super) fn new(what: &str, n_total: u64, is_interactive: bool) -> Self {
+    /// A bar named `what` for `n_total` steps, or a count. `is_interactive`: drawn in place; else plain lines.
+    pub(super) fn new(what: &str, n_total: Option<u64>, is_interactive: bool) -> Self {
         let shown = if is_interactive {
-            let bar = ProgressBar::with_draw_target(Some(n_total), ProgressDrawTarget::stderr());
+            let bar = ProgressBar::with_draw_target(n_total, ProgressDrawTarget::stderr());
             // The template is a constant; should it ever be wrong, indicatif's own default is a bar, too.
-            let style = ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len}  {msg}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar());
+            let template = match n_total {
+                Some(_) => "{prefix} [{bar:24}] {pos}/{len}  {msg}",
+                None => "{prefix} {pos}  {msg}",
+            };
+            let style =
+                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             bar.set_style(style.progress_chars("=> "));
             bar.set_prefix(what.to_owned());
             Shown::Drawn(bar)
@@ -51,12 +56,13 @@ impl Bar {
                 let is_due = match last_line {
                     None => true,
                     Some((at, n_shown)) => {
-                        *n_shown != n_done && (PLAIN_INTERVAL <= at.elapsed() || n_done == self.n_total)
+                        *n_shown != n_done && (PLAIN_INTERVAL <= at.elapsed() || Some(n_done) == self.n_total)
                     }
                 };
                 if is_due {
                     *last_line = Some((Instant::now(), n_done));
-                    let line = format!("{} {n_done}/{}  {message}", self.what, self.n_total);
+                    let of = self.n_total.map(|n_total| format!("/{n_total}")).unwrap_or_default();
+                    let line = format!("{} {n_done}{of}  {message}", self.what);
                     write_err(format_args!("{}\n", line.trim_end()));
                 }
             }

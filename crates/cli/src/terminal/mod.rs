@@ -143,7 +143,12 @@ impl Terminal {
 
     /// A progress bar on standard error, or plain lines now and then when nobody watches.
     pub(crate) fn bar(&self, what: &str, n_total: u64) -> Bar {
-        Bar::new(what, n_total, self.is_interactive)
+        Bar::new(what, Some(n_total), self.is_interactive)
+    }
+
+    /// The same for work of which nobody knows how long it is.
+    pub(crate) fn counter(&self, what: &str) -> Bar {
+        Bar::new(what, None, self.is_interactive)
     }
 
     /// `text` in a style, if results are coloured.

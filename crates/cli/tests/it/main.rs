@@ -8,6 +8,7 @@
 )]
 
 mod chat_worker;
+mod data_fetch;
 mod devices;
 mod docs;
 mod files;
@@ -15,6 +16,9 @@ mod harness;
 mod layers;
 #[path = "../../../ops/tests/support/on_device.rs"]
 mod on_device;
+#[path = "../../../sources/tests/it/stub.rs"]
+#[expect(dead_code, reason = "the tests of that crate need more of it")]
+mod stub;
 mod studio_chat;
 mod studio_client;
 mod studio_data;

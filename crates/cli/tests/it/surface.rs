@@ -17,6 +17,7 @@ const COMMANDS: &[&[&str]] = &[
     &["model", "pull"],
     &["model", "inspect"],
     &["data"],
+    &["data", "fetch"],
     &["data", "preview"],
     &["config"],
     &["config", "check"],

@@ -1,8 +1,8 @@
 //! HTTP with the hub: time-outs, redirects that do not leak the token, and downloads that are continued
 //! after an interruption and checked at the end.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -16,11 +16,8 @@ use ureq::{Agent, Body};
 use super::listing::{Listing, RemoteFile, sha256_hex};
 use super::{Hub, Progress};
 use crate::error::{FormatError, Result};
+use crate::resume::{Failure, Part, STALL_SECS, Transfer, file_size, remove, resume};
 
-/// A connection that gives no byte for this long is taken for broken.
-const STALL_SECS: u64 = 30;
-/// Failures in a row, without a byte in between, after which a transfer is given up.
-const MAX_FAILURES: u32 = 4;
 const MAX_REDIRECTS: usize = 8;
 /// Largest list of files that is read into memory.
 const MAX_LISTING_BYTES: u64 = 64 << 20;
@@ -49,12 +46,13 @@ struct Answer {
     announced_sha256: Option<String>,
 }
 
-/// How an attempt to get a file went wrong.
-enum Failure {
-    /// Another attempt may help: connections, overload.
-    Passing(FormatError),
-    /// It will not.
-    Final(FormatError),
+/// A file of a model on its way.
+struct FileTransfer<'a> {
+    client: &'a Client<'a>,
+    url: &'a str,
+    target: &'a Target<'a>,
+    expected_sha256: Option<String>,
+    on_progress: &'a mut dyn FnMut(Progress),
 }
 
 impl<'a> Client<'a> {
@@ -110,94 +108,18 @@ impl<'a> Client<'a> {
         let url =
             format!("{}/{}/resolve/{revision}/{}", self.endpoint, self.model_id, percent_encode(&file.name));
         let unfinished = unfinished_path(folder, file, commit);
-        let (mut n_failures, mut expected_sha256) = (0, file.sha256());
-        let mut wait = Duration::try_from_secs_f64(self.hub.retry_wait_secs).unwrap_or_default();
-        loop {
-            let before = file_size(&unfinished);
-            let failure = match self.fetch_once(&url, target, &unfinished, &mut expected_sha256, on_progress)
-            {
-                Ok(()) => break,
-                Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing(error)) => error,
-            };
-            n_failures = if file_size(&unfinished) > before { 1 } else { n_failures + 1 };
-            if n_failures >= MAX_FAILURES {
-                return Err(failure);
-            }
-            on_progress(Progress::Retrying { file: &file.name, reason: &failure.to_string() });
-            if n_failures > 1 {
-                thread::sleep(wait);
-                wait *= 2;
-            }
+        let wait = Duration::try_from_secs_f64(self.hub.retry_wait_secs).unwrap_or_default();
+        let mut transfer =
+            FileTransfer { client: self, url: &url, target, expected_sha256: file.sha256(), on_progress };
+        // Whole, or too long and then refused by the check.
+        let is_here = file.n_bytes.is_some_and(|n_bytes| n_bytes > 0 && file_size(&unfinished) >= n_bytes);
+        if !is_here {
+            resume(&mut transfer, &unfinished, wait)?;
         }
+        let expected_sha256 = transfer.expected_sha256;
         self.check_content(&url, &unfinished, file.n_bytes, expected_sha256.as_deref())?;
         let path = folder.join(&file.name);
         fs::rename(&unfinished, &path).map_err(FormatError::io(&path, "replace"))
-    }
-
-    /// One request for what is missing of the file; the bytes are appended to `unfinished`.
-    fn fetch_once(
-        &self,
-        url: &str,
-        target: &Target,
-        unfinished: &Path,
-        expected_sha256: &mut Option<String>,
-        on_progress: &mut dyn FnMut(Progress),
-    ) -> std::result::Result<(), Failure> {
-        let name = target.file.name.as_str();
-        let mut n_here = file_size(unfinished);
-        if target.file.n_bytes.is_some_and(|n_bytes| n_here >= n_bytes) && n_here > 0 {
-            // Whole, or too long and then refused by the check.
-            return Ok(());
-        }
-        let answer = self.get(url, Some(n_here).filter(|n| *n > 0)).map_err(Failure::Passing)?;
-        if let Some(announced) = answer.announced_sha256 {
-            expected_sha256.get_or_insert(announced);
-        }
-        if answer.response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-            // What is here is no beginning of the file that is there now.
-            remove(unfinished).map_err(Failure::Final)?;
-            return Err(Failure::Passing(FormatError::Hub {
-                url: url.to_owned(),
-                reason: format!("the hub has no byte {n_here} of {name}"),
-            }));
-        }
-        let mut response =
-            self.check_status(url, &format!("{name} of {}", self.model_id), answer.response)?;
-        if n_here > 0 && !continues_at(&response, n_here) {
-            n_here = 0;
-        }
-        let io = FormatError::io;
-        let opened = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(n_here == 0)
-            .append(n_here > 0)
-            .open(unfinished);
-        let mut out = opened.map_err(io(unfinished, "open")).map_err(Failure::Final)?;
-        let expected_bytes = content_length(response.headers()).map(|n| n + n_here);
-        let mut body = response.body_mut().as_reader();
-        let mut chunk = vec![0; CHUNK_BYTES];
-        loop {
-            let broken =
-                |reason: String| Failure::Passing(FormatError::Unreachable { url: url.to_owned(), reason });
-            let n = body.read(&mut chunk).map_err(|error| broken(error.to_string()))?;
-            let Some(bytes) = chunk.get(..n).filter(|bytes| !bytes.is_empty()) else {
-                return match expected_bytes.or(target.file.n_bytes) {
-                    Some(n_bytes) if n_here < n_bytes => {
-                        Err(broken(format!("the connection ended after {n_here} of {n_bytes} bytes")))
-                    }
-                    _ => out.sync_all().map_err(io(unfinished, "flush")).map_err(Failure::Final),
-                };
-            };
-            out.write_all(bytes).map_err(io(unfinished, "write")).map_err(Failure::Final)?;
-            n_here += n as u64;
-            on_progress(Progress::Bytes {
-                file: name,
-                file_bytes: n_here,
-                done_bytes: target.done_bytes + n_here,
-            });
-        }
     }
 
     /// Compares size and SHA-256 with what was announced; a file that differs is removed.
@@ -209,7 +131,7 @@ impl<'a> Client<'a> {
         sha256: Option<&str>,
     ) -> Result<()> {
         let differs = |expected: String, actual: String| {
-            remove(path)?;
+            remove(path).map_err(FormatError::io(path, "remove"))?;
             Err(FormatError::Checksum { path: path.to_owned(), url: url.to_owned(), expected, actual })
         };
         // An empty file never started.
@@ -272,7 +194,7 @@ impl<'a> Client<'a> {
         url: &str,
         what: &str,
         response: Response<Body>,
-    ) -> std::result::Result<Response<Body>, Failure> {
+    ) -> std::result::Result<Response<Body>, Failure<FormatError>> {
         let url = url.split('?').next().unwrap_or_default().to_owned();
         let status = response.status();
         Err(match status {
@@ -294,11 +216,50 @@ impl<'a> Client<'a> {
     }
 }
 
-impl Failure {
-    fn into_error(self) -> FormatError {
-        match self {
-            Self::Passing(error) | Self::Final(error) => error,
+impl Transfer for FileTransfer<'_> {
+    type Error = FormatError;
+
+    fn open(&mut self, start: u64) -> std::result::Result<Part, Failure<FormatError>> {
+        let Self { client, url, target, .. } = *self;
+        let name = &target.file.name;
+        let answer = client.get(url, Some(start).filter(|n| *n > 0)).map_err(Failure::Passing)?;
+        if let Some(announced) = answer.announced_sha256 {
+            self.expected_sha256.get_or_insert(announced);
         }
+        if answer.response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+            let reason = format!("the hub has no byte {start} of {name}");
+            return Err(Failure::Changed(FormatError::Hub { url: url.to_owned(), reason }));
+        }
+        let what = format!("{name} of {}", client.model_id);
+        let response = client.check_status(url, &what, answer.response)?;
+        let start = if start > 0 && continues_at(&response, start) { start } else { 0 };
+        let total_bytes =
+            content_length(response.headers()).map(|n_bytes| n_bytes + start).or(target.file.n_bytes);
+        Ok(Part { start, total_bytes, body: Box::new(response.into_body().into_reader()) })
+    }
+
+    fn arrived(&mut self, n_bytes: u64, _total_bytes: Option<u64>) -> Result<()> {
+        (self.on_progress)(Progress::Bytes {
+            file: &self.target.file.name,
+            file_bytes: n_bytes,
+            done_bytes: self.target.done_bytes + n_bytes,
+        });
+        Ok(())
+    }
+
+    fn retrying(&mut self, error: &FormatError, wait: Duration) -> Result<()> {
+        let reason = error.to_string();
+        (self.on_progress)(Progress::Retrying { file: &self.target.file.name, reason: &reason });
+        thread::sleep(wait);
+        Ok(())
+    }
+
+    fn broken(&self, reason: String) -> FormatError {
+        FormatError::Unreachable { url: self.url.to_owned(), reason }
+    }
+
+    fn io(&self, path: &Path, action: &'static str, error: io::Error) -> FormatError {
+        FormatError::io(path, action)(error)
     }
 }
 
@@ -318,17 +279,6 @@ pub(super) fn unfinished_path(folder: &Path, file: &RemoteFile, commit: &str) ->
     let identity: String =
         file.identity(commit).chars().filter(char::is_ascii_alphanumeric).take(16).collect();
     folder.join(format!(".{}.{identity}.part", file.name))
-}
-
-fn file_size(path: &Path) -> u64 {
-    fs::metadata(path).map(|metadata| metadata.len()).unwrap_or_default()
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FormatError::io(path, "remove")(error)),
-        _ => Ok(()),
-    }
 }
 
 fn hash_file(path: &Path) -> io::Result<String> {

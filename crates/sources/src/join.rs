@@ -1,0 +1,46 @@
+//! Several tables as one.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Number, Value};
+use tunesmith_data::{Cell, read_table};
+
+use crate::error::{Result, SourceError};
+use crate::task::Task;
+
+/// Writes the rows of several tables one after the other as JSON lines.
+///
+/// # Errors
+/// A table that cannot be read, a file that cannot be written, cancelled.
+pub(crate) fn join_tables(parts: &[PathBuf], target: &Path, task: &Task<'_>) -> Result<()> {
+    let out = File::create(target).map_err(SourceError::io(target, "create"))?;
+    let mut out = BufWriter::new(out);
+    for part in parts {
+        task.check()?;
+        let table = read_table(part, None)?;
+        for row in &table.rows {
+            let object: Map<String, Value> = table
+                .columns
+                .iter()
+                .zip(row)
+                .filter(|(_, cell)| !cell.is_missing())
+                .map(|(name, cell)| (name.clone(), json_of(cell)))
+                .collect();
+            writeln!(out, "{}", Value::Object(object)).map_err(SourceError::io(target, "write"))?;
+        }
+    }
+    out.flush().map_err(SourceError::io(target, "write"))
+}
+
+fn json_of(cell: &Cell) -> Value {
+    match cell {
+        Cell::Missing => Value::Null,
+        Cell::Text(text) => text.clone().into(),
+        Cell::Int(value) => (*value).into(),
+        Cell::Float(value) => Number::from_f64(*value).map_or(Value::Null, Value::Number),
+        Cell::Bool(value) => (*value).into(),
+        Cell::Json(value) => value.clone(),
+    }
+}

@@ -1,0 +1,142 @@
+//! Names of files that come from outside, and addresses as they may be shown.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Result, SourceError};
+
+/// Endings of files that are tables.
+pub const TABLE_ENDINGS: [&str; 7] = ["csv", "tsv", "json", "jsonl", "ndjson", "parquet", "pq"];
+/// What the studio writes beside the tables of a data set; its ending would make it one.
+pub const DATASET_RECORD: &str = "dataset.json";
+
+/// Whether a name may become a file as it is: no folders, nothing hidden, no signs that some system cannot have.
+pub fn is_plain_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 200
+        && !name.starts_with('.')
+        && !name.ends_with(['.', ' '])
+        && !name.contains(|c: char| c.is_control() || "/\\:*?\"<>|".contains(c))
+}
+
+/// The last part of any path as a plain name, other signs replaced.
+pub fn plain_name_of(path: &str) -> String {
+    let last = path.rsplit(['/', '\\']).next().unwrap_or_default();
+    let replaced: String =
+        last.chars().map(|c| if c.is_control() || "/\\:*?\"<>|".contains(c) { '_' } else { c }).collect();
+    let trimmed = replaced.trim_start_matches('.').trim_end_matches(['.', ' ']);
+    // The end of a long name, not of a sign in it.
+    let mut start = trimmed.len().saturating_sub(120);
+    while !trimmed.is_char_boundary(start) {
+        start += 1;
+    }
+    let name = trimmed.get(start..).unwrap_or_default().trim_start_matches('.');
+    if name.is_empty() { "file".to_owned() } else { name.to_owned() }
+}
+
+/// Ending of a name in lower case, without the dot.
+pub fn ending(name: &str) -> String {
+    Path::new(name).extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default()
+}
+
+/// A name without what follows its first dot: a name for a data set.
+pub fn stem(name: &str) -> String {
+    name.split('.').next().unwrap_or(name).to_owned()
+}
+
+/// Whether a file of that name is a table.
+pub fn is_table(name: &str) -> bool {
+    TABLE_ENDINGS.contains(&ending(name).as_str()) && name != DATASET_RECORD
+}
+
+/// Whether a file of that name is a table or an archive of some.
+pub fn is_importable(name: &str) -> bool {
+    is_table(name) || ending(name) == "zip"
+}
+
+/// `folder/name`, or `folder/stem_1.ending`, … if that exists.
+pub fn free_path(folder: &Path, name: &str) -> PathBuf {
+    let direct = folder.join(name);
+    if !direct.exists() {
+        return direct;
+    }
+    let stem = Path::new(name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let ending = ending(name);
+    (1..100_000)
+        .map(|number| folder.join(format!("{stem}_{number}.{ending}")))
+        .find(|path| !path.exists())
+        .unwrap_or(direct)
+}
+
+/// Names of the tables of a folder, sorted; those of hidden files and of folders in it are not among them.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn tables_of(folder: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(folder).map_err(SourceError::io(folder, "list"))?;
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| is_table(name) && !name.starts_with('.'))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// An address without what may be secret in it: the query of a signed one, a name and password.
+pub(crate) fn shown(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    match url.split_once("://") {
+        // In an address of Azure's the part before @ is the container.
+        Some((scheme, _)) if scheme.starts_with("abfs") => url.to_owned(),
+        Some((scheme, rest)) => {
+            let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
+            let host = match scheme {
+                "http" | "https" => host.rsplit('@').next().unwrap_or(host),
+                _ => host,
+            };
+            format!("{scheme}://{host}{}", path.map(|path| format!("/{path}")).unwrap_or_default())
+        }
+        None => url.to_owned(),
+    }
+}
+
+/// Percent-encoded for one part of a path.
+pub(crate) fn percent_encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_never_become_paths() {
+        for bad in ["", "..", "a/b.csv", "a\\b.csv", ".hidden", "a\0.csv", "c:x.csv", "x.", "a\nb"] {
+            assert!(!is_plain_name(bad), "{bad:?}");
+            let name = plain_name_of(bad);
+            assert!(is_plain_name(&name), "{bad:?} -> {name:?}");
+        }
+        assert_eq!(plain_name_of("../../etc/pass:wd.csv"), "pass_wd.csv");
+        assert_eq!(plain_name_of("C:\\data\\rows.JSONL"), "rows.JSONL");
+        let long = plain_name_of(&format!("{}.csv", "ü".repeat(300)));
+        assert!(is_plain_name(&long) && long.ends_with("ü.csv"), "{long}");
+        assert!(is_table("rows.JSONL") && !is_table("rows.zip") && !is_table("dataset.json"));
+    }
+
+    #[test]
+    fn secrets_in_addresses_are_not_shown() {
+        let url = "https://me:secret@host.org/a/b.csv?X-Amz-Signature=secret#secret";
+        assert_eq!(shown(url), "https://host.org/a/b.csv");
+        assert_eq!(shown("s3://bucket"), "s3://bucket");
+        assert_eq!(shown("hf://datasets/a/b@main"), "hf://datasets/a/b@main");
+        assert_eq!(percent_encode("refs/pr/1 ü"), "refs%2Fpr%2F1%20%C3%BC");
+    }
+}
