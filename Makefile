@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build install setup-dev test test-unit test-arm64 test-cuda test-mps test-vulkan test-web test-studio check fmt docs \
+.PHONY: help demo build install setup-dev test test-unit test-arm64 test-cuda test-mps test-vulkan test-web test-studio test-sources check fmt docs \
 	wave llmstudio web screenshots bench-train bench-curves bench-studio toolchain nextest pages
 
 help: ## show this list
@@ -52,7 +52,11 @@ test-web: web ## check, unit tests and browser flows of the web app; STUDIO_URL=
 test-studio: toolchain web ## browser flows of the web app on the real program
 	$(CARGO) build --locked --workspace --bin tunesmith
 	cd web && TUNESMITH_BINARY="$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/tunesmith" CHROMIUM="$$(../scripts/chromium)" \
-		npm run test:studio
+		TUNESMITH_SOURCE_SERVERS="$$(../scripts/source-servers)" npm run test:studio
+
+test-sources: toolchain nextest ## imports from servers of S3, Azure and Google Cloud, on this machine
+	TUNESMITH_SOURCE_SERVERS="$$(scripts/source-servers)" TUNESMITH_REQUIRE_SOURCE_SERVERS=1 \
+		$(CARGO) nextest run --locked --workspace -E 'package(tunesmith-sources) and test(/^(s3|azure|google)::/)'
 
 screenshots: web ## pictures of every page of the web app: web/screenshots
 	cd web && CHROMIUM="$$(../scripts/chromium)" npm run screenshots

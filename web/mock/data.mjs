@@ -62,8 +62,14 @@ export function initialState(empty, now) {
     models: empty ? [] : [demoModel(), { ...demoModel(), name: "h2oai/h2o-danube3-500m-base", n_bytes: 1_027_000_000, n_parameters: 513e6, dtype: "bfloat16", is_demo: false }],
     loaded: [],
     settings: { max_upload_bytes: 10e9, runs_per_device: 1, queue_paused: false, theme: "system", cache_dir: "/home/ada/.cache/tunesmith", chat_device: "auto", max_chart_points: 1000, confirm_deletes: true },
-    secrets: [["huggingface_token", "Hugging Face token"], ["openai_api_key", "OpenAI API key"], ["aws_access_key_id", "AWS access key id"], ["aws_secret_access_key", "AWS secret access key"], ["azure_connection_string", "Azure connection string"], ["wandb_api_key", "Weights & Biases API key"]]
-      .map(([name, label]) => ({ name, label, is_set: name === "huggingface_token" && !empty, store: "keyring" })),
+    secrets: [
+      ["huggingface_token", "Hugging Face access token", "Private and gated models and data sets. From huggingface.co, Settings, Access Tokens."],
+      ["kaggle_key", "Kaggle key", "The contents of kaggle.json, or an access token. From kaggle.com, Settings, API."],
+      ["s3_access_key_id", "S3 access key ID", "Private buckets of Amazon S3, MinIO and the like."],
+      ["s3_secret_access_key", "S3 secret access key", "The second half of the key."],
+      ["azure_connection_string", "Azure connection string", "Private containers. From the storage account, Access keys or Shared access signature."],
+      ["google_service_account", "Google service account", "Private buckets: the whole JSON key file of an account that may read them."],
+    ].map(([name, label, hint]) => ({ name, label, hint, is_set: name === "huggingface_token" && !empty, store: "file" })),
     storage: [
       ["models", "Downloaded models", "/home/ada/.cache/tunesmith/models", 1.125e9, 4, false], ["tokens", "Token cache", "/home/ada/.cache/tunesmith/tokens", 1.9e6, 31, true],
       ["datasets", "Data sets", "/home/ada/tunesmith/datasets", 9.96e6, 6, false], ["experiments", "Experiments", "/home/ada/tunesmith/experiments", 4.31e8, 148, false],

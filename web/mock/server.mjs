@@ -182,10 +182,17 @@ on("POST", "/uploads", async ({ request, query }) => {
   imports.set(id, { name: query.get("name"), text, n });
   return [201, { upload_id: id, name: query.get("name"), n_bytes: n }];
 });
+on("POST", "/sources/list", ({ body }) => {
+  if (body.source.kind === "kaggle") return { folders: [], files: [{ key: "train.csv", n_bytes: 4182913, can_import: true }, { key: "notes.md", n_bytes: 1204, can_import: false }], is_cut: false };
+  if ((body.source.bucket ?? body.source.container) === "closed") throw new Refusal(403, "access_refused", "s3://closed/ refuses access: no key was shown.", "It may need an access key and its secret key; see Settings, Secrets.");
+  const at = body.source.key;
+  if (at === "") return { folders: ["chats/"], files: [{ key: "readme.txt", n_bytes: 310, can_import: false }], is_cut: false };
+  return { folders: [], files: [1, 2, 3].map((n) => ({ key: `${at}part-${n}.parquet`, n_bytes: 2097152 * n, can_import: true })), is_cut: false };
+});
 on("POST", "/imports", ({ body }) => {
   const source = body.source;
   const upload = source.kind === "upload" ? imports.get(source.upload_id) : null;
-  const name = upload?.name ?? (source.path ?? source.url ?? source.repo).split("/").pop();
+  const name = upload?.name ?? (source.path ?? source.url ?? source.repo ?? (source.file || source.dataset) ?? (source.key || source.bucket || source.container)).replace(/\/$/, "").split("/").pop();
   return [202, startJob("import", `Read ${name}`, source.kind === "upload" ? 0.5 : 1.6, () => {
     const made = data.readImport(name, upload ? upload.text : data.sampleText(), source);
     imports.set(made.id, made);

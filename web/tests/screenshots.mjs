@@ -11,6 +11,19 @@ const PAGES = [
   ["home", "/"], ["datasets", "/datasets"], ["dataset-conversations", "/datasets/home-commands"], ["dataset-rows", "/datasets/home-commands?tab=rows"],
   ["dataset-statistics", "/datasets/home-commands?tab=statistics"], ["dataset-summary", "/datasets/home-commands?tab=summary"], ["tokens", "/datasets/home-commands/tokens"],
   ["import", "/datasets/import"],
+  ["import-cloud", "/datasets/import", async (page) => {
+    await page.getByRole("button", { name: "Cloud storage" }).click();
+    await page.getByLabel("Bucket").fill("company-data");
+    await page.getByRole("button", { name: "Browse" }).click();
+    await page.getByText("chats/").click();
+    await page.getByText("part-1.parquet").waitFor();
+  }],
+  ["import-kaggle", "/datasets/import", async (page) => {
+    await page.getByRole("button", { name: "Kaggle" }).click();
+    await page.getByLabel("Data set on Kaggle").fill("owner/name");
+    await page.getByRole("button", { name: "Show files" }).click();
+    await page.getByText("train.csv").waitFor();
+  }],
   ["import-wizard", "/datasets/import", async (page) => {
     await page.setInputFiles("input[type=file]", { name: "support.csv", mimeType: "text/csv", buffer: Buffer.from(IMPORT) });
     await page.getByRole("heading", { name: "Preview" }).waitFor();

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tunesmith_config::ConfigError;
 use tunesmith_data::DataError;
 use tunesmith_formats::FormatError;
+use tunesmith_sources::SourceError;
 use tunesmith_store::StoreError;
 use utoipa::ToSchema;
 
@@ -167,6 +168,30 @@ impl From<FormatError> for ApiError {
             FormatError::AccessRefused { .. } => (StatusCode::FORBIDDEN, "access_refused"),
             FormatError::Io { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
             _ => (StatusCode::UNPROCESSABLE_ENTITY, "format"),
+        };
+        Self { hint, ..Self::new(status, code, error.to_string()) }
+    }
+}
+
+impl From<SourceError> for ApiError {
+    fn from(error: SourceError) -> Self {
+        let (status, code) = match &error {
+            SourceError::Data(_) => (StatusCode::UNPROCESSABLE_ENTITY, "data"),
+            SourceError::Io { path, action, source } => return Self::io(path, action, source),
+            SourceError::Cancelled => return Self::cancelled(),
+            SourceError::Address { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
+            SourceError::Unreachable { .. } => (StatusCode::BAD_GATEWAY, "unreachable"),
+            SourceError::Refused { .. } => (StatusCode::FORBIDDEN, "access_refused"),
+            SourceError::Busy { .. } => (StatusCode::CONFLICT, "conflict"),
+            SourceError::TooLarge { .. } => {
+                return Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", error.to_string())
+                    .hint("raise the upload limit in Settings, or take a part of it");
+            }
+            _ => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
+        };
+        let hint = match (&error, error.hint()) {
+            (SourceError::Refused { .. }, Some(hint)) => Some(format!("{hint}; see Settings, Secrets")),
+            (_, hint) => hint,
         };
         Self { hint, ..Self::new(status, code, error.to_string()) }
     }

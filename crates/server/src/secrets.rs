@@ -3,6 +3,8 @@
 //! The key lies beside, in a file that only this user may read. That keeps secrets out of backups and copies of the work
 //! folder that leave the key out, and out of what other users may read; it does not keep them from this user's programs.
 
+mod known;
+
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -19,18 +21,18 @@ use tunesmith_formats::write_file;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use self::known::HUGGING_FACE_TOKEN;
+pub(crate) use self::known::{
+    AZURE_CONNECTION_STRING, GOOGLE_SERVICE_ACCOUNT, KAGGLE_KEY, S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY,
+    kaggle_credentials,
+};
+use self::known::{KNOWN, checked, known};
 use crate::error::{ApiError, ApiResult};
 use crate::state::AppState;
 
-/// For private models and data sets of the hub.
-pub const HUGGING_FACE_TOKEN: &str = "huggingface_token";
-
-/// All secrets there can be: name and label.
-const KNOWN: [(&str, &str); 1] = [(HUGGING_FACE_TOKEN, "Hugging Face access token")];
 const KEY_FILE: &str = "secrets.key";
 const DATA_FILE: &str = "secrets.enc";
 const NONCE_BYTES: usize = 24;
-const MAX_SECRET_BYTES: usize = 8_192;
 
 /// The secrets of a work folder.
 pub struct Secrets {
@@ -158,6 +160,8 @@ pub(crate) fn random_hex(n_bytes: usize) -> ApiResult<String> {
 struct Secret {
     name: String,
     label: String,
+    /// What it is for, and where it comes from.
+    hint: String,
     is_set: bool,
     /// Where it is kept: `file`.
     store: String,
@@ -178,10 +182,11 @@ pub fn router() -> OpenApiRouter<AppState> {
     operation_id = "list_secrets", tag = "settings", responses((status = 200, body = Vec<Secret>)))]
 async fn list(State(state): State<AppState>) -> ApiResult<Json<Vec<Secret>>> {
     let all = state.secrets.read()?;
-    let secrets = KNOWN.iter().map(|(name, label)| Secret {
-        name: (*name).to_owned(),
-        label: (*label).to_owned(),
-        is_set: all.contains_key(*name),
+    let secrets = KNOWN.iter().map(|secret| Secret {
+        name: secret.name.to_owned(),
+        label: secret.label.to_owned(),
+        hint: secret.hint.to_owned(),
+        is_set: all.contains_key(secret.name),
         store: "file".to_owned(),
     });
     Ok(Json(secrets.collect()))
@@ -195,11 +200,8 @@ async fn put(
     UrlPath(name): UrlPath<String>,
     Json(secret): Json<SecretValue>,
 ) -> ApiResult<StatusCode> {
-    let value = secret.value.trim();
-    if value.is_empty() || value.len() > MAX_SECRET_BYTES || value.chars().any(char::is_control) {
-        return Err(ApiError::invalid("a secret is one line of visible signs"));
-    }
-    state.secrets.set(known(&name)?, Some(value))?;
+    let name = known(&name)?.name;
+    state.secrets.set(name, Some(&checked(name, &secret.value)?))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -207,11 +209,6 @@ async fn put(
 #[utoipa::path(delete, path = "/secrets/{name}",
     operation_id = "delete_secret", tag = "settings", params(("name" = String, Path)), responses((status = 204)))]
 async fn delete(State(state): State<AppState>, UrlPath(name): UrlPath<String>) -> ApiResult<StatusCode> {
-    state.secrets.set(known(&name)?, None)?;
+    state.secrets.set(known(&name)?.name, None)?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn known(name: &str) -> ApiResult<&'static str> {
-    let found = KNOWN.iter().find(|(known, _)| *known == name).map(|(known, _)| *known);
-    found.ok_or_else(|| ApiError::not_found(format!("there is no secret called {name:?}")))
 }

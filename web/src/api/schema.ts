@@ -879,6 +879,23 @@ export interface paths {
         patch: operations["change_settings"];
         trace?: never;
     };
+    "/sources/list": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What lies in a bucket or a data set of Kaggle */
+        post: operations["list_source"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/storage": {
         parameters: {
             query?: never;
@@ -1676,6 +1693,9 @@ export interface components {
              */
             label: number;
         };
+        ListingRequest: {
+            source: components["schemas"]["Source"];
+        };
         Login: {
             password: string;
         };
@@ -1878,6 +1898,8 @@ export interface components {
         };
         /** @description A secret as clients see it: never its value. */
         Secret: {
+            /** @description What it is for, and where it comes from. */
+            hint: string;
             is_set: boolean;
             label: string;
             name: string;
@@ -1944,10 +1966,65 @@ export interface components {
             kind: "hub";
             /** @description `owner/name`. */
             repo: string;
+            /** @description A branch, tag or commit; the main branch if none is named. */
+            revision?: string | null;
             /** @description `train`, …. */
             split?: string;
             /** @description For this import only; the stored one otherwise. */
             token?: string | null;
+        } | {
+            /** @description `owner/name`, or `competitions/name`. */
+            dataset: string;
+            /** @description One file of it; all if none is named. */
+            file?: string | null;
+            /** @enum {string} */
+            kind: "kaggle";
+        } | {
+            /** @description Name of the bucket. */
+            bucket: string;
+            /** @description Address of another service than Amazon's. */
+            endpoint?: string | null;
+            /** @description Key of an object, or of a folder whose tables are all meant. */
+            key?: string;
+            /** @enum {string} */
+            kind: "s3";
+            /** @description Region; found out if none is named. */
+            region?: string | null;
+        } | {
+            /** @description Storage account, for public containers; otherwise the connection string names it. */
+            account?: string | null;
+            /** @description Name of the container. */
+            container: string;
+            /** @description As of S3. */
+            key?: string;
+            /** @enum {string} */
+            kind: "azure";
+        } | {
+            /** @description Name of the bucket. */
+            bucket: string;
+            /** @description Address of another service than Google's; it is shown no credentials. */
+            endpoint?: string | null;
+            /** @description As of S3. */
+            key?: string;
+            /** @enum {string} */
+            kind: "google";
+        };
+        SourceFile: {
+            /** @description Whether it is a table or an archive, by its name. */
+            can_import: boolean;
+            /** @description Its whole key. */
+            key: string;
+            /** Format: int64 */
+            n_bytes: number;
+        };
+        /** @description What can be chosen at one place. */
+        SourceListing: {
+            /** @description Files in it. */
+            files: components["schemas"]["SourceFile"][];
+            /** @description Folders in it: whole keys, with a slash at the end. */
+            folders: string[];
+            /** @description Whether there is more than is listed. */
+            is_cut: boolean;
         };
         /** @description Counts over a data set. */
         Statistics: {
@@ -2112,6 +2189,7 @@ export type Job = components['schemas']['Job'];
 export type JobKind = components['schemas']['JobKind'];
 export type JobState = components['schemas']['JobState'];
 export type LabelCount = components['schemas']['LabelCount'];
+export type ListingRequest = components['schemas']['ListingRequest'];
 export type Login = components['schemas']['Login'];
 export type MachineInfo = components['schemas']['MachineInfo'];
 export type MachineLoad = components['schemas']['MachineLoad'];
@@ -2142,6 +2220,8 @@ export type Series = components['schemas']['Series'];
 export type Session = components['schemas']['Session'];
 export type SettingsAnswer = components['schemas']['SettingsAnswer'];
 export type Source = components['schemas']['Source'];
+export type SourceFile = components['schemas']['SourceFile'];
+export type SourceListing = components['schemas']['SourceListing'];
 export type Statistics = components['schemas']['Statistics'];
 export type StorageItem = components['schemas']['StorageItem'];
 export type TableFile = components['schemas']['TableFile'];
@@ -3625,6 +3705,29 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SettingsAnswer"];
+                };
+            };
+        };
+    };
+    list_source: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ListingRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SourceListing"];
                 };
             };
         };

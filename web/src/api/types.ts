@@ -32,6 +32,7 @@ export type {
   Section,
   Session,
   SettingsAnswer,
+  SourceListing,
   Statistics,
   StorageItem,
   TargetStatistics,
@@ -45,6 +46,7 @@ export type Machine = schema.MachineInfo;
 export type MachineTick = Pick<Machine, "load" | "memory" | "disk">;
 export type ImportColumn = schema.Column;
 export type CheckedImport = schema.Checked;
+export type ImportSource = schema.Source;
 
 export type Value = schema.FieldValue;
 export type Values = Record<string, Value>;

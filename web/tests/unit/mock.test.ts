@@ -99,6 +99,9 @@ describe("the mock answers as the server does", () => {
     expectShape(await ask("POST", "/config/parse", { yaml: "llm_backbone: gpt2\n" }), "POST", "/config/parse");
   });
 
+  it("/sources/list", async () => {
+    for (const key of ["", "chats/"]) expectShape(await ask("POST", "/sources/list", { source: { kind: "s3", bucket: "b", key } }), "POST", "/sources/list");
+  });
   it("/imports", async () => {
     const begun = (await ask("POST", "/imports", { source: { kind: "local", path: "/home/ada/rows.csv" } })) as { id: string };
     expectShape(begun, "POST", "/imports");

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use tunesmith_data::{Cell, Table};
+use tunesmith_sources::ending;
 
-use super::tables::{Problem, ProblemLevel, ending};
+use super::tables::{Problem, ProblemLevel};
 
 /// Words from which on a name is rather a sentence.
 const SENTENCE_WORDS: usize = 8;

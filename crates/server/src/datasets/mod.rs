@@ -1,10 +1,8 @@
 //! Data sets: imports, roles of columns, rows, conversations, statistics.
 
 mod apart;
-mod archive;
 mod check;
 mod column_names;
-mod fetch;
 mod guess;
 mod imports;
 mod record;
@@ -27,6 +25,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tunesmith_sources::free_path;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use zip::ZipWriter;
@@ -42,7 +41,7 @@ use self::apart::{check_apart, conversations_apart, rows_apart, statistics_apart
 use self::check::{Conversation, conversations, readable};
 use self::record::find;
 use self::statistics::Statistics;
-use self::tables::{free_path, open_table, plain_name, shown, tables_of};
+use self::tables::{open_table, plain_name, shown, tables_of};
 use crate::error::{ApiError, ApiResult};
 use crate::events::Change;
 use crate::state::AppState;
@@ -113,6 +112,7 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(merge))
         .routes(routes!(download))
         .merge(imports::router())
+        .merge(sources::router())
         .merge(uploads::router())
         .merge(sample::router())
 }

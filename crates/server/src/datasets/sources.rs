@@ -1,25 +1,31 @@
-//! Where tables come from: an upload, this machine, an address, the hub. All end as files in one folder.
+//! Where tables come from: an upload, or a place that `tunesmith_sources` fetches from with the studio's secrets. All end as
+//! files in one folder.
 
-use std::env;
-use std::fs::{self, File};
-use std::io::{BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 
-use serde::Deserialize;
-use serde_json::{Map, Value};
-use tunesmith_data::{Cell, read_table};
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tunesmith_sources::{
+    Azure, Bucket, Google, HubDataset, KaggleDataset, Progress, S3, Service, Source as Place, SourceError,
+    Task, plain_name_of, stem, unpack_if_archive,
+};
 use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::archive::unpack;
-use super::fetch::Client;
-use super::tables::{ending, free_path, plain_name_of, require_importable, tables_of};
 use super::uploads;
 use crate::error::{ApiError, ApiResult};
 use crate::jobs::JobContext;
-use crate::secrets::HUGGING_FACE_TOKEN;
+use crate::secrets::{
+    AZURE_CONNECTION_STRING, GOOGLE_SERVICE_ACCOUNT, HUGGING_FACE_TOKEN, KAGGLE_KEY, S3_ACCESS_KEY_ID,
+    S3_SECRET_ACCESS_KEY, kaggle_credentials,
+};
 use crate::state::AppState;
 
-const DEFAULT_HUB: &str = "https://huggingface.co";
+/// Folders of transfers that broke off begin with this; the rest says what was fetched.
+const PARTIAL: &str = "partial-";
 
 /// Where an import comes from.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -50,9 +56,56 @@ pub(crate) enum Source {
         /// One of several configurations; the first if none is named.
         #[serde(default)]
         config: Option<String>,
+        /// A branch, tag or commit; the main branch if none is named.
+        #[serde(default)]
+        revision: Option<String>,
         /// For this import only; the stored one otherwise.
         #[serde(default)]
         token: Option<String>,
+    },
+    /// A data set of Kaggle.
+    Kaggle {
+        /// `owner/name`, or `competitions/name`.
+        dataset: String,
+        /// One file of it; all if none is named.
+        #[serde(default)]
+        file: Option<String>,
+    },
+    /// Amazon S3 and what speaks its protocol.
+    S3 {
+        /// Name of the bucket.
+        bucket: String,
+        /// Key of an object, or of a folder whose tables are all meant.
+        #[serde(default)]
+        key: String,
+        /// Region; found out if none is named.
+        #[serde(default)]
+        region: Option<String>,
+        /// Address of another service than Amazon's.
+        #[serde(default)]
+        endpoint: Option<String>,
+    },
+    /// Azure Blob Storage.
+    Azure {
+        /// Name of the container.
+        container: String,
+        /// As of S3.
+        #[serde(default)]
+        key: String,
+        /// Storage account, for public containers; otherwise the connection string names it.
+        #[serde(default)]
+        account: Option<String>,
+    },
+    /// Google Cloud Storage.
+    Google {
+        /// Name of the bucket.
+        bucket: String,
+        /// As of S3.
+        #[serde(default)]
+        key: String,
+        /// Address of another service than Google's; it is shown no credentials.
+        #[serde(default)]
+        endpoint: Option<String>,
     },
 }
 
@@ -68,215 +121,228 @@ pub(crate) struct Fetched {
     pub source: String,
 }
 
+#[derive(Debug, Deserialize, ToSchema)]
+struct ListingRequest {
+    source: Source,
+}
+
+/// What can be chosen at one place.
+#[derive(Debug, Serialize, ToSchema)]
+struct SourceListing {
+    /// Folders in it: whole keys, with a slash at the end.
+    folders: Vec<String>,
+    /// Files in it.
+    files: Vec<SourceFile>,
+    /// Whether there is more than is listed.
+    is_cut: bool,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct SourceFile {
+    /// Its whole key.
+    key: String,
+    n_bytes: u64,
+    /// Whether it is a table or an archive, by its name.
+    can_import: bool,
+}
+
+/// The routes of this file.
+pub(super) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list))
+}
+
+/// What lies in a bucket or a data set of Kaggle
+#[utoipa::path(post, path = "/sources/list",
+    operation_id = "list_source", tag = "datasets", request_body = ListingRequest,
+    responses((status = 200, body = SourceListing)))]
+async fn list(
+    State(state): State<AppState>,
+    Json(request): Json<ListingRequest>,
+) -> ApiResult<Json<SourceListing>> {
+    let listing = tokio::task::spawn_blocking(move || -> ApiResult<_> {
+        let place = request.source.place(&state)?;
+        let place =
+            place.ok_or_else(|| ApiError::bad_request("an upload is one file; there is nothing to list"))?;
+        Ok(place.list()?)
+    })
+    .await??;
+    let file = |object: tunesmith_sources::Object| SourceFile {
+        can_import: tunesmith_sources::is_importable(&plain_name_of(&object.key)),
+        key: object.key,
+        n_bytes: object.n_bytes,
+    };
+    Ok(Json(SourceListing {
+        folders: listing.folders,
+        files: listing.objects.into_iter().map(file).collect(),
+        is_cut: listing.is_cut,
+    }))
+}
+
 impl Source {
     /// A name for the job.
     pub(crate) fn label(&self) -> String {
-        match self {
-            Self::Upload { .. } => "Import an upload".to_owned(),
-            Self::Local { path } => format!("Import {path}"),
-            Self::Url { url } => format!("Import {}", plain_name_of(url.split('?').next().unwrap_or(url))),
-            Self::Hub { repo, .. } => format!("Import {repo}"),
-        }
+        let what = match self {
+            Self::Upload { .. } => "an upload".to_owned(),
+            Self::Local { path } => path.clone(),
+            Self::Url { url } => plain_name_of(url.split('?').next().unwrap_or(url)),
+            Self::Hub { repo, .. } => repo.clone(),
+            Self::Kaggle { dataset, .. } => dataset.clone(),
+            Self::S3 { bucket, key, .. } | Self::Google { bucket, key, .. } => last_part(bucket, key),
+            Self::Azure { container, key, .. } => last_part(container, key),
+        };
+        format!("Import {what}")
     }
 
-    /// Brings the tables into `folder`.
+    /// Brings the tables into `folder`, which is there and empty. Of another machine's tables, what has arrived when the
+    /// connection or the user ends it is kept for the next import of the same.
     ///
     /// # Errors
     /// Whatever keeps them from there.
     pub(crate) fn fetch(&self, state: &AppState, folder: &Path, context: &JobContext) -> ApiResult<Fetched> {
+        let on_progress = |progress: Progress<'_>| match progress {
+            Progress::Doing(words) => context.say(words),
+            Progress::Retrying(reason) => context.say(format!("{reason}; going on from there")),
+            Progress::Bytes { done, total } => context.bytes(done, total),
+        };
+        let is_cancelled = || context.is_cancelled();
         let max_bytes = crate::settings::max_upload_bytes(state)?;
-        match self {
-            Self::Upload { upload_id } => {
-                let path = uploads::find(state, upload_id)?;
-                let name = file_name(&path);
-                let kept = folder.join(&name);
-                fs::rename(&path, &kept).map_err(|error| ApiError::io(&path, "move", &error))?;
-                uploads::remove(state, upload_id)?;
-                unpack_if_archive(&kept, max_bytes, context)?;
-                Ok(Fetched { source: format!("upload of {name}"), name: stem(&name) })
+        let task = Task { max_bytes, on_progress: &on_progress, is_cancelled: &is_cancelled };
+        let Some(place) = self.place(state)? else { return self.take_upload(state, folder, &task) };
+        if matches!(place, Place::Local(_)) {
+            let fetched = place.fetch(folder, &task)?;
+            return Ok(Fetched { name: fetched.name, source: fetched.source });
+        }
+        let digest = Sha256::digest(place.identity().as_bytes());
+        let digest: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+        let partial = state.workdir.uploads().join(format!("{PARTIAL}{digest}"));
+        let fetched = place.fetch(&partial, &task).inspect_err(|error| {
+            let is_kept = matches!(
+                error,
+                SourceError::Unreachable { .. } | SourceError::Cancelled | SourceError::Busy { .. }
+            );
+            if !is_kept {
+                fs::remove_dir_all(&partial).ok();
             }
-            Self::Local { path } => local(Path::new(path), folder, max_bytes, context),
+        })?;
+        fs::remove_dir(folder)
+            .and_then(|()| fs::rename(&partial, folder))
+            .map_err(|error| ApiError::io(&partial, "move", &error))?;
+        Ok(Fetched { name: fetched.name, source: fetched.source })
+    }
+
+    fn take_upload(&self, state: &AppState, folder: &Path, task: &Task<'_>) -> ApiResult<Fetched> {
+        let Self::Upload { upload_id } = self else {
+            return Err(ApiError::internal("a source without a place"));
+        };
+        let path = uploads::find(state, upload_id)?;
+        let name = plain_name_of(&path.file_name().unwrap_or_default().to_string_lossy());
+        let kept = folder.join(&name);
+        fs::rename(&path, &kept).map_err(|error| ApiError::io(&path, "move", &error))?;
+        uploads::remove(state, upload_id)?;
+        unpack_if_archive(&kept, task)?;
+        Ok(Fetched { source: format!("upload of {name}"), name: stem(&name) })
+    }
+
+    /// The place with its credentials; none for an upload. Stored secrets come before those of the environment that the
+    /// studio was started in.
+    fn place(&self, state: &AppState) -> ApiResult<Option<Place>> {
+        let secret = |name: &str| state.secrets.get(name);
+        let filled = |text: &Option<String>| {
+            text.as_ref().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+        };
+        let bucket = |service: Service, name: &str, key: &str| {
+            let (name, key) = (name.trim().to_owned(), key.trim().to_owned());
+            if name.is_empty() {
+                return Err(ApiError::bad_request("the name of the bucket is missing"));
+            }
+            Ok(Place::Bucket(Bucket { service, name, key }))
+        };
+        let place = match self {
+            Self::Upload { .. } => return Ok(None),
+            Self::Local { path } if !Path::new(path).is_absolute() => {
+                let error = "the path of a local import begins at the root of the disk";
+                return Err(ApiError::bad_request(error));
+            }
+            Self::Local { path } => Place::Local(path.into()),
             Self::Url { url } => {
+                let url = url.trim();
                 if !(url.starts_with("http://") || url.starts_with("https://")) {
                     let error = ApiError::bad_request(format!("{url:?} is not an address of the web"));
                     return Err(error.hint("it begins with https:// or http://"));
                 }
-                let bare = url.split(['?', '#']).next().unwrap_or(url);
-                let name = plain_name_of(bare);
-                require_importable(&name).map_err(|error| {
-                    error.hint(
-                        "the address ends in .csv, .tsv, .json, .jsonl, .parquet or .zip, before any question mark",
-                    )
-                })?;
-                let path = folder.join(&name);
-                context.say(format!("fetching {name}"));
-                Client::new(None).download(url, &path, max_bytes, 0, context)?;
-                unpack_if_archive(&path, max_bytes, context)?;
-                Ok(Fetched { name: stem(&name), source: bare.to_owned() })
+                Place::Url(url.to_owned())
             }
-            Self::Hub { repo, split, config, token } => {
-                let token = match token.as_ref().filter(|token| !token.is_empty()) {
-                    Some(token) => Some(token.clone()),
-                    None => state.secrets.get(HUGGING_FACE_TOKEN)?.or_else(|| env::var("HF_TOKEN").ok()),
+            Self::Hub { repo, split, config, revision, token } => {
+                let token = match filled(token) {
+                    Some(token) => Some(token),
+                    None => secret(HUGGING_FACE_TOKEN)?,
                 };
-                hub(&Client::new(token), (repo, split, config.as_deref()), folder, max_bytes, context)
+                Place::Hub(HubDataset {
+                    split: split.clone(),
+                    config: filled(config),
+                    revision: filled(revision),
+                    token: token.unwrap_or_default().into(),
+                    ..HubDataset::new(repo.trim())
+                })
+                .with_environment()?
             }
-        }
+            Self::Kaggle { dataset, file } => {
+                let (username, key) = kaggle_credentials(&secret(KAGGLE_KEY)?.unwrap_or_default())?;
+                let dataset = KaggleDataset::new(dataset.trim());
+                Place::Kaggle(KaggleDataset { file: filled(file), username, key: key.into(), ..dataset })
+                    .with_environment()?
+            }
+            Self::S3 { bucket: name, key, region, endpoint } => {
+                let (region, endpoint) = (filled(region), filled(endpoint));
+                let surroundings = S3::from_environment();
+                let stored = (secret(S3_ACCESS_KEY_ID)?, secret(S3_SECRET_ACCESS_KEY)?);
+                let is_elsewhere =
+                    endpoint.as_ref().is_some_and(|endpoint| *endpoint != surroundings.endpoint);
+                let mut s3 = match stored {
+                    (Some(id), Some(key)) => S3 {
+                        access_key_id: id.into(),
+                        secret_access_key: key.into(),
+                        region: surroundings.region,
+                        endpoint: surroundings.endpoint,
+                        ..S3::default()
+                    },
+                    (None, None) if is_elsewhere => S3::default(),
+                    (None, None) => surroundings,
+                    _ => {
+                        return Err(ApiError::invalid("only one half of the key of S3 is stored")
+                            .hint("set both, or neither: Settings, Secrets"));
+                    }
+                };
+                s3.region = region.unwrap_or(s3.region);
+                s3.endpoint = endpoint.unwrap_or(s3.endpoint);
+                bucket(Service::S3(s3), name, key)?
+            }
+            Self::Azure { container, key, account } => {
+                let stored = match secret(AZURE_CONNECTION_STRING)? {
+                    Some(text) => Azure::from_connection_string(&text.into())?,
+                    None => Azure::from_environment()?,
+                };
+                let azure = match filled(account) {
+                    // Another account's key is of no use there.
+                    Some(account) if account != stored.account => Azure { account, ..Azure::default() },
+                    _ => stored,
+                };
+                bucket(Service::Azure(azure), container, key)?
+            }
+            Self::Google { bucket: name, key, endpoint } => {
+                let google = match (filled(endpoint), secret(GOOGLE_SERVICE_ACCOUNT)?) {
+                    (Some(endpoint), _) => Google { endpoint, ..Google::default() },
+                    (None, Some(text)) => Google { service_account: text.into(), ..Google::default() },
+                    (None, None) => Google::from_environment()?,
+                };
+                bucket(Service::Google(google), name, key)?
+            }
+        };
+        Ok(Some(place))
     }
 }
 
-fn local(path: &Path, folder: &Path, max_bytes: u64, context: &JobContext) -> ApiResult<Fetched> {
-    if !path.is_absolute() {
-        return Err(ApiError::bad_request("the path of a local import begins at the root of the disk"));
-    }
-    let metadata = fs::metadata(path).map_err(|error| ApiError::io(path, "read", &error))?;
-    let sources: Vec<PathBuf> = if metadata.is_dir() {
-        tables_of(path)?.into_iter().map(|name| path.join(name)).collect()
-    } else {
-        vec![path.to_owned()]
-    };
-    if sources.is_empty() {
-        return Err(ApiError::invalid(format!("there is no table in {}", path.display())));
-    }
-    let size = |path: &PathBuf| fs::metadata(path).map_or(0, |file| file.len());
-    let total: u64 = sources.iter().map(size).sum();
-    if total > max_bytes {
-        let error = ApiError::invalid(format!("{} is larger than {max_bytes} bytes", path.display()));
-        return Err(error.hint("raise the upload limit in Settings"));
-    }
-    let mut done = 0;
-    for source in &sources {
-        let name = file_name(source);
-        require_importable(&name)?;
-        context.say(format!("copying {name}"));
-        let target = folder.join(&name);
-        let mut from = File::open(source).map_err(|error| ApiError::io(source, "open", &error))?;
-        let mut to = File::create(&target).map_err(|error| ApiError::io(&target, "create", &error))?;
-        let mut chunk = vec![0; 1 << 20];
-        loop {
-            context.check()?;
-            let n = from.read(&mut chunk).map_err(|error| ApiError::io(source, "read", &error))?;
-            let Some(bytes) = chunk.get(..n).filter(|bytes| !bytes.is_empty()) else { break };
-            to.write_all(bytes).map_err(|error| ApiError::io(&target, "write", &error))?;
-            done += n as u64;
-            context.bytes(done, Some(total));
-        }
-        drop(to);
-        unpack_if_archive(&target, max_bytes, context)?;
-    }
-    let name = file_name(path);
-    Ok(Fetched {
-        name: if metadata.is_dir() { name } else { stem(&name) },
-        source: path.display().to_string(),
-    })
-}
-
-/// The hub keeps every public data set as Parquet files, too, and lists them by configuration and split.
-fn hub(
-    client: &Client,
-    (repo, split, config): (&str, &str, Option<&str>),
-    folder: &Path,
-    max_bytes: u64,
-    context: &JobContext,
-) -> ApiResult<Fetched> {
-    let is_part = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
-    };
-    if !(1..=2).contains(&repo.split('/').count()) || !repo.split('/').all(is_part) {
-        return Err(ApiError::bad_request(format!("{repo:?} is not the name of a data set on the hub"))
-            .hint("write it like owner/name"));
-    }
-    let endpoint = env::var("HF_ENDPOINT").unwrap_or_else(|_| DEFAULT_HUB.to_owned());
-    let endpoint = endpoint.trim_end_matches('/');
-    context.say(format!("asking for the files of {repo}"));
-    let listing = client.json(&format!("{endpoint}/api/datasets/{repo}/parquet"))?;
-    let configs = listing.as_object().cloned().unwrap_or_default();
-    let chosen = match config {
-        Some(name) => configs.get(name).ok_or_else(|| unknown("configuration", name, configs.keys()))?,
-        None => configs
-            .get("default")
-            .or_else(|| configs.values().next())
-            .ok_or_else(|| ApiError::invalid(format!("{repo} has no tables on the hub")))?,
-    };
-    let splits = chosen.as_object().cloned().unwrap_or_default();
-    let files = splits.get(split).ok_or_else(|| unknown("split", split, splits.keys()))?;
-    let urls: Vec<&str> = files.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let stem = plain_name_of(&split.replace('/', "-"));
-    let mut parts = Vec::new();
-    let mut done = 0;
-    for (idx, url) in urls.iter().enumerate() {
-        context.say(format!("fetching file {} of {}", idx + 1, urls.len()));
-        let name =
-            if urls.len() == 1 { format!("{stem}.parquet") } else { format!("{stem}-{idx:05}.parquet") };
-        let path = folder.join(name);
-        done += client.download(url, &path, max_bytes.saturating_sub(done), done, context)?;
-        parts.push(path);
-    }
-    if parts.len() > 1 {
-        context.say("putting the files together");
-        join_tables(&parts, &free_path(folder, &format!("{stem}.jsonl")), context)?;
-        for part in parts {
-            fs::remove_file(&part).map_err(|error| ApiError::io(&part, "remove", &error))?;
-        }
-    }
-    let name = repo.rsplit('/').next().unwrap_or(repo).to_owned();
-    Ok(Fetched { name, source: format!("{repo} ({split}) on the Hugging Face hub") })
-}
-
-fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> ApiError {
-    let known: Vec<&str> = known.map(String::as_str).collect();
-    ApiError::invalid(format!("there is no {what} {name:?}")).hint(format!("there are: {}", known.join(", ")))
-}
-
-/// Writes the rows of several tables one after the other as JSON lines.
-pub(super) fn join_tables(parts: &[PathBuf], target: &Path, context: &JobContext) -> ApiResult<()> {
-    let out = File::create(target).map_err(|error| ApiError::io(target, "create", &error))?;
-    let mut out = BufWriter::new(out);
-    let failed = |error: std::io::Error| ApiError::io(target, "write", &error);
-    for part in parts {
-        context.check()?;
-        let table = read_table(part, None)?;
-        for row in &table.rows {
-            let object: Map<String, Value> = table
-                .columns
-                .iter()
-                .zip(row)
-                .filter(|(_, cell)| !cell.is_missing())
-                .map(|(name, cell)| (name.clone(), json_of(cell)))
-                .collect();
-            writeln!(out, "{}", Value::Object(object)).map_err(failed)?;
-        }
-    }
-    out.flush().map_err(failed)
-}
-
-fn json_of(cell: &Cell) -> Value {
-    match cell {
-        Cell::Missing => Value::Null,
-        Cell::Text(text) => text.clone().into(),
-        Cell::Int(value) => (*value).into(),
-        Cell::Float(value) => serde_json::Number::from_f64(*value).map_or(Value::Null, Value::Number),
-        Cell::Bool(value) => (*value).into(),
-        Cell::Json(value) => value.clone(),
-    }
-}
-
-/// Replaces a zip archive by the tables in it.
-fn unpack_if_archive(path: &Path, max_bytes: u64, context: &JobContext) -> ApiResult<()> {
-    if ending(&file_name(path)) != "zip" {
-        return Ok(());
-    }
-    let folder = path.parent().unwrap_or(path);
-    unpack(path, folder, max_bytes, context)?;
-    fs::remove_file(path).map_err(|error| ApiError::io(path, "remove", &error))
-}
-
-fn file_name(path: &Path) -> String {
-    plain_name_of(&path.file_name().unwrap_or_default().to_string_lossy())
-}
-
-fn stem(name: &str) -> String {
-    name.split('.').next().unwrap_or(name).to_owned()
+fn last_part(bucket: &str, key: &str) -> String {
+    let last = key.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    if last.is_empty() { bucket.to_owned() } else { last.to_owned() }
 }

@@ -1,18 +1,16 @@
 //! Files of rows: which names are theirs, what stands in them.
 
 use std::collections::HashSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tunesmith_data::{Cell, DataError, Place, Table, read_table};
+use tunesmith_sources::{SourceError, is_importable, is_plain_name};
 use utoipa::ToSchema;
 
 use crate::error::{ApiError, ApiResult};
 
-/// Endings of files that are tables.
-pub(crate) const TABLE_ENDINGS: [&str; 7] = ["csv", "tsv", "json", "jsonl", "ndjson", "parquet", "pq"];
 /// Rows that are shown of a new table.
 const N_SHOWN_ROWS: usize = 50;
 const N_EXAMPLES: usize = 3;
@@ -110,35 +108,11 @@ pub(crate) enum ProblemLevel {
 /// # Errors
 /// Any other name.
 pub(crate) fn plain_name(name: &str) -> ApiResult<&str> {
-    let is_plain = !name.is_empty()
-        && name.len() <= 200
-        && !name.starts_with('.')
-        && !name.ends_with(['.', ' '])
-        && !name.contains(|c: char| c.is_control() || "/\\:*?\"<>|".contains(c));
-    if is_plain { Ok(name) } else { Err(ApiError::bad_request(format!("{name:?} is not a plain file name"))) }
-}
-
-/// The last part of any path as a plain name, other signs replaced.
-pub(crate) fn plain_name_of(path: &str) -> String {
-    let last = path.rsplit(['/', '\\']).next().unwrap_or_default();
-    let replaced: String =
-        last.chars().map(|c| if c.is_control() || "/\\:*?\"<>|".contains(c) { '_' } else { c }).collect();
-    let trimmed = replaced.trim_start_matches('.').trim_end_matches(['.', ' ']);
-    let mut name: String = trimmed.chars().rev().take(120).collect::<Vec<_>>().into_iter().rev().collect();
-    if name.is_empty() {
-        name = "file".to_owned();
+    if is_plain_name(name) {
+        Ok(name)
+    } else {
+        Err(ApiError::bad_request(format!("{name:?} is not a plain file name")))
     }
-    name
-}
-
-/// Ending of a name in lower case, without the dot.
-pub(crate) fn ending(name: &str) -> String {
-    Path::new(name).extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default()
-}
-
-/// Whether a file of that name is a table.
-pub(crate) fn is_table(name: &str) -> bool {
-    TABLE_ENDINGS.contains(&ending(name).as_str()) && name != super::record::FILE_NAME
 }
 
 /// Refuses a file whose name is neither a table's nor an archive's.
@@ -146,38 +120,12 @@ pub(crate) fn is_table(name: &str) -> bool {
 /// # Errors
 /// That.
 pub(crate) fn require_importable(name: &str) -> ApiResult<()> {
-    if is_table(name) || ending(name) == "zip" {
-        return Ok(());
-    }
-    Err(ApiError::invalid(format!("{name} is neither a table nor a zip archive"))
-        .hint("use a csv, tsv, json, jsonl or parquet file, or a zip archive of some"))
-}
-
-/// `folder/name`, or `folder/stem_1.ending`, … if that exists.
-pub(crate) fn free_path(folder: &Path, name: &str) -> PathBuf {
-    let direct = folder.join(name);
-    if !direct.exists() {
-        return direct;
-    }
-    let stem = Path::new(name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let ending = ending(name);
-    (1..100_000)
-        .map(|number| folder.join(format!("{stem}_{number}.{ending}")))
-        .find(|path| !path.exists())
-        .unwrap_or(direct)
+    if is_importable(name) { Ok(()) } else { Err(SourceError::NotATable { name: name.to_owned() }.into()) }
 }
 
 /// Names of the tables of a folder, sorted.
 pub(crate) fn tables_of(folder: &Path) -> ApiResult<Vec<String>> {
-    let entries = fs::read_dir(folder).map_err(|error| ApiError::io(folder, "list", &error))?;
-    let mut names: Vec<String> = entries
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| is_table(name))
-        .collect();
-    names.sort();
-    Ok(names)
+    Ok(tunesmith_sources::tables_of(folder)?)
 }
 
 /// Reads a table of a folder; messages name it without the folder.
@@ -284,14 +232,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_never_become_paths() {
-        for bad in ["", "..", "a/b.csv", "a\\b.csv", ".hidden", "a\0.csv", "c:x.csv", "x.", "a\nb"] {
-            assert!(plain_name(bad).is_err(), "{bad:?}");
-            let name = plain_name_of(bad);
-            assert!(plain_name(&name).is_ok(), "{bad:?} -> {name:?}");
-        }
-        assert_eq!(plain_name_of("../../etc/pass:wd.csv"), "pass_wd.csv");
-        assert_eq!(plain_name_of("C:\\data\\rows.JSONL"), "rows.JSONL");
-        assert!(is_table("rows.JSONL") && !is_table("rows.zip") && !is_table("dataset.json"));
+    fn the_record_of_a_data_set_is_no_table_of_it() {
+        assert_eq!(tunesmith_sources::DATASET_RECORD, super::super::record::FILE_NAME);
+        assert!(plain_name("../rows.csv").is_err() && plain_name("rows.csv").is_ok());
     }
 }

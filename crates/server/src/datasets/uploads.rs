@@ -10,10 +10,11 @@ use axum::http::StatusCode;
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncWriteExt, BufWriter};
+use tunesmith_sources::plain_name_of;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::tables::{plain_name_of, require_importable};
+use super::tables::require_importable;
 use crate::error::{ApiError, ApiResult};
 use crate::secrets::random_hex;
 use crate::state::AppState;
