@@ -30,11 +30,11 @@ SETTINGS = {
 }
 
 
-def run(program, folder, name, **more):
-    """Trains, exports the merged or whole model, and returns both folders and the losses before and after."""
+def run(program, folder, name, model=None, **more):
+    """Trains `model`, or that of `folder`, exports it merged or whole; both folders and the losses before and after."""
     settings = [f"--set={key}={value}" for key, value in {**SETTINGS, **more}.items()]
     (folder / "run.yaml").write_text("problem_type: text_causal_language_modeling\n")
-    command = [program, "train", "-Y", folder / "run.yaml", "--model", folder / "base", "--data", folder / "rows.jsonl", "--output", folder / name]
+    command = [program, "train", "-Y", folder / "run.yaml", "--model", model or folder / "base", "--data", folder / "rows.jsonl", "--output", folder / name]
     done = subprocess.run([*command, *settings], capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{name}: {done.stderr}")
@@ -45,9 +45,9 @@ def run(program, folder, name, **more):
     return folder / name, merged, losses[0], losses[-1]
 
 
-def check(what, folder, before, after, *arguments):
+def check(what, folder, before, after, *arguments, limit=1e-4):
     """Whether the exports are well and training has lowered the loss; prints what was found."""
-    command = [sys.executable, HERE / "check_exports.py", "--base", folder / "base", "--limit", "1e-4", *arguments]
+    command = [sys.executable, HERE / "check_exports.py", "--base", folder / "base", "--limit", str(limit), *arguments]
     found = subprocess.run(command, capture_output=True, text=True)
     if not found.stdout:
         sys.exit(found.stderr)

@@ -5,15 +5,17 @@ Run after make_tokenizers.py: python tests/golden/make_gguf.py [NAME...]   (need
 
 quants.gguf      a tensor of 2 x 256 per type, named by the type; quants.safetensors has them as f32
 llama-tiny.gguf  GQA, tied embedding, SentencePiece vocabulary
+llama-blocks.gguf the same with matrices in Q8_0, Q4_0 and Q4_1, and the logits of the values that these hold
 llama3-tiny.gguf GQA, own output weights, head size 16 (hidden size / heads is 8), rope_freqs, Llama 3's vocabulary
 gpt2-tiny.gguf   GPT-2 with biases and a byte-level vocabulary
 qwen2-tiny.gguf  and so on: relatives of Llama, with the SentencePiece vocabulary
-The weights of the models are F32, so that their logits are comparable to the last digits.
+The weights of the others are F32, so that their logits are comparable to the last digits.
 """
 import json
 import math
 import sys
 from importlib.metadata import version
+from itertools import cycle
 
 import gguf
 import numpy as np
@@ -129,18 +131,31 @@ def settings(writer, cfg, vocab):
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
 
 
-def llama(path, tokenizer, rope, **more):
+def add_quantised(writer, name, w, kind, heads=None):
+    """Writes a matrix in blocks, and gives it the values that they hold."""
+    raw = quantize(permute(w, heads) if heads else w, kind)
+    writer.add_tensor(name, raw, raw_dtype=kind)
+    places = np.arange(len(w))
+    w[permute(places[:, None], heads)[:, 0] if heads else places] = dequantize(raw, kind)
+
+
+def llama(path, tokenizer, rope, kinds=(), **more):
+    """With `kinds` the matrices are in these block formats, one after the other."""
     writer = gguf.GGUFWriter(path, "llama")
     vocab = add_vocabulary(writer, **vocabulary(tokenizer))
-    cfg = LlamaConfig(vocab_size=vocab, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-                      num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256, rms_norm_eps=1e-5,
-                      attn_implementation="eager", rope_parameters=rope, **more)
+    cfg = LlamaConfig(**{"vocab_size": vocab, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+                         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
+                         "rms_norm_eps": 1e-5, "attn_implementation": "eager", "rope_parameters": rope, **more})
     model = LlamaForCausalLM(cfg)
     randomise(model, 21)
     model.tie_weights()
     settings(writer, cfg, vocab)
     state = {n: p.detach().numpy() for n, p in model.named_parameters()}
-    writer.add_tensor("token_embd.weight", state["model.embed_tokens.weight"])
+    kinds = cycle(kinds)
+    if kind := next(kinds, None):
+        add_quantised(writer, "token_embd.weight", state["model.embed_tokens.weight"], kind)
+    else:
+        writer.add_tensor("token_embd.weight", state["model.embed_tokens.weight"])
     writer.add_tensor("output_norm.weight", state["model.norm.weight"])
     if not cfg.tie_word_embeddings:
         writer.add_tensor("output.weight", state["lm_head.weight"])
@@ -150,7 +165,11 @@ def llama(path, tokenizer, rope, **more):
         for part, theirs in LLAMA_PARTS.items():
             w = state[f"model.layers.{i}.{theirs}.weight"]
             heads = {"attn_q": cfg.num_attention_heads, "attn_k": cfg.num_key_value_heads}.get(part)
-            writer.add_tensor(f"blk.{i}.{part}.weight", permute(w, heads) if heads else w)
+            name = f"blk.{i}.{part}.weight"
+            if w.ndim == 2 and (kind := next(kinds, None)):
+                add_quantised(writer, name, w, kind, heads)
+            else:
+                writer.add_tensor(name, permute(w, heads) if heads else w)
     finish(writer)
     return model, vocab
 
@@ -240,6 +259,8 @@ def main():
     if not sys.argv[1:]:
         quants()
     tiny("llama-tiny", llama, "spm-llama", PLAIN_ROPE, tie_word_embeddings=True)
+    of_blocks = [gguf.GGMLQuantizationType[name] for name in ("Q8_0", "Q4_0", "Q4_1")]
+    tiny("llama-blocks", llama, "spm-llama", PLAIN_ROPE, of_blocks, tie_word_embeddings=True, intermediate_size=64)
     tiny("llama3-tiny", llama, "bpe-llama3", LLAMA3, head_dim=16)
     tiny("gpt2-tiny", gpt2, "bpe-smollm")
 

@@ -45,7 +45,7 @@ pub use causal_lm::CausalLm;
 pub use embedding_noise::EmbeddingNoise;
 pub use error::{ModelError, Result};
 pub use gradient_sums::GradientSums;
-pub use loading::LoadOptions;
+pub use loading::{LoadOptions, format_as_in_file};
 pub use lora::{LoraAttached, LoraInit, LoraSpec};
 pub use parameters::{Parameter, ParameterStore, read_back};
 pub use pass::TokenBatch;

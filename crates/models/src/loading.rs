@@ -21,8 +21,8 @@ use crate::score_head::ScoreHeadKind;
 pub struct LoadOptions<'a> {
     /// Number format of the products; sums are always float32.
     pub compute: Compute,
-    /// Format of the matrices that are not trained. 8- and 4-bit matrices of a GGUF file are used as they are when that
-    /// is asked for; a matrix whose rows are no whole number of blocks is kept in bfloat16 instead. On a device other
+    /// Format of the matrices that are not trained. Those that a GGUF file has in Q8_0, Q4_0 or Q4_1 are used as they are
+    /// when any of these is asked for ([`format_as_in_file`]); a matrix whose rows are no whole number of blocks is kept in bfloat16 instead. On a device other
     /// than the CPU it is what [`tunesmith_ops::frozen_format`] makes of this.
     pub frozen: Format,
     /// Whether the parameter of this name will be trained: it is kept in float32.
@@ -101,7 +101,7 @@ fn load_parameter(
     let is_kept = options.frozen == Format::F32 || is_trained || spec.shape.len() != 2;
     if let (false, true, [n_rows, n_columns]) = (is_kept, is_cpu(device), spec.shape.as_slice()) {
         let as_in_file = source.read_blocks(&name)?.and_then(|(layout, bytes)| {
-            let format = format_of(layout).filter(|format| is_as_wanted(*format, options.frozen))?;
+            let format = format_as_in_file(layout, options.frozen)?;
             StoredWeight::new(Arc::new(bytes), format, *n_rows, *n_columns)
         });
         if let Some(weight) = as_in_file {
@@ -122,19 +122,17 @@ fn load_parameter(
     Ok(Parameter::new(name, shape, to_device(values, device, dtype), is_kept))
 }
 
-fn format_of(layout: BlockLayout) -> Option<Format> {
-    match layout {
-        BlockLayout::Q8_0 => Some(Format::Q8_0),
-        BlockLayout::Q4_0 => Some(Format::Q4_0),
-        BlockLayout::Q4_1 => Some(Format::Q4_1),
-        _ => None,
-    }
-}
-
-/// Whether a file's blocks of `format` may stand for `wanted`: they are as wide, whatever the details of their scales.
-fn is_as_wanted(format: Format, wanted: Format) -> bool {
-    let is_4_bit = |format| matches!(format, Format::Q4_0 | Format::Q4_1);
-    format == wanted || is_4_bit(format) && is_4_bit(wanted)
+/// The format in which blocks of a GGUF file are used as they are where `wanted` is asked for: any that products are computed
+/// with, if 8 or 4 bits are wanted. Rounding them anew, to fewer bits or more, would train on another model than the file's.
+pub fn format_as_in_file(layout: BlockLayout, wanted: Format) -> Option<Format> {
+    let has_blocks = wanted.block_values() > 1;
+    let format = match layout {
+        BlockLayout::Q8_0 => Format::Q8_0,
+        BlockLayout::Q4_0 => Format::Q4_0,
+        BlockLayout::Q4_1 => Format::Q4_1,
+        _ => return None,
+    };
+    has_blocks.then_some(format)
 }
 
 /// The ids of `eos_token_id`, a number or a list of numbers, in both of a model's configurations.

@@ -4,8 +4,9 @@
 
 use serde::Serialize;
 use tunesmith_config::{ExperimentConfig, LoraInit};
+use tunesmith_formats::StoredDtype;
 use tunesmith_formats::model_source::{ModelSource, TensorInfo};
-use tunesmith_models::{Recompute, slice_activation_bytes};
+use tunesmith_models::{Recompute, format_as_in_file, slice_activation_bytes};
 use tunesmith_ops::{Device, Format};
 
 use crate::activations::largest_slice;
@@ -57,7 +58,11 @@ impl MemoryForecast {
             .iter()
             .map(|tensor| {
                 let is_kept = tensor.shape.len() != 2 || trainability.trains(&tensor.name);
-                let format = if is_kept { Format::F32 } else { frozen };
+                let format = match tensor.dtype {
+                    _ if is_kept => Format::F32,
+                    StoredDtype::Quantised(layout) => format_as_in_file(layout, frozen).unwrap_or(frozen),
+                    _ => frozen,
+                };
                 n_values(tensor) * format.block_bytes() as u64 / format.block_values() as u64
             })
             .sum();

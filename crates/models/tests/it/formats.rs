@@ -80,28 +80,34 @@ fn formats_stay_near_the_golden_logits() {
     }
 }
 
-/// A GGUF file's own blocks are used as they are: the model computes with the values that the file holds.
+/// A GGUF file's own blocks are used as they are, whichever of the block formats is asked for: the model computes with the
+/// values that the file holds, and gives the logits that transformers gives with these.
 #[test]
 fn blocks_of_a_file_are_not_rounded_again() {
-    let quantised = ["gguf/llama-tiny.gguf", "gguf/llama3-tiny.gguf"];
-    for name in quantised {
-        let source = ModelSource::open(&golden_dir().join(name)).unwrap();
-        for format in [Format::Q8_0, Format::Q4_1] {
-            let options = LoadOptions { compute: Compute::F32, frozen: format, is_trained: &|_| false };
-            let model = CausalLm::load_with(&source, &device(), &options).unwrap();
-            for parameter in model.parameters().iter() {
-                let as_it_is = source.read_blocks(&parameter.name).unwrap().is_some_and(|(layout, _)| {
-                    layout.name() == "Q8_0" && format == Format::Q8_0
-                        || layout.name().starts_with("Q4_")
-                            && layout.n_values() == 32
-                            && format == Format::Q4_1
-                });
-                if as_it_is {
-                    let (_, values) = source.read_f32(&parameter.name).unwrap();
-                    assert_eq!(parameter.to_vec().unwrap(), values, "{name}: {}", parameter.name);
-                }
-            }
+    let name = "gguf/llama-blocks";
+    let source = ModelSource::open(&golden_dir().join(format!("{name}.gguf"))).unwrap();
+    let expected = &tensors(&golden_dir().join(format!("{name}.safetensors")))["logits"].data;
+    let golden = read_json(&golden_dir().join(format!("{name}.json")));
+    let ids: Vec<u32> = serde_json::from_value(golden["ids"].clone()).unwrap();
+    let packed = Packed::new(&[(ids.clone(), vec![-100; ids.len()])]);
+    for wanted in [Format::Q8_0, Format::Q4_0, Format::Q4_1] {
+        let options = LoadOptions { compute: Compute::F32, frozen: wanted, is_trained: &|_| false };
+        let model = CausalLm::load_with(&source, &device(), &options).unwrap();
+        let mut formats = Vec::new();
+        for parameter in model.parameters().iter() {
+            let Some(stored) = parameter.stored() else { continue };
+            let (layout, _) = source.read_blocks(&parameter.name).unwrap().unwrap();
+            assert_eq!(format!("{:?}", stored.format()), layout.name(), "{}", parameter.name);
+            let (_, values) = source.read_f32(&parameter.name).unwrap();
+            assert_eq!(parameter.to_vec().unwrap(), values, "{}", parameter.name);
+            formats.push(layout.name());
         }
+        formats.sort_unstable();
+        formats.dedup();
+        assert_eq!(formats, ["Q4_0", "Q4_1", "Q8_0"]);
+        let difference = worst_difference(&logits(&model, &packed), expected);
+        println!("{name}, {wanted:?} asked for: logits {difference:.1e}");
+        assert!(difference < 2e-5, "{wanted:?}: {difference}");
     }
 }
 
