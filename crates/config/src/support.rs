@@ -5,7 +5,7 @@
 
 use crate::check::{Finding, Level};
 use crate::choices::{
-    AttentionImplementation, BackboneDtype, LogStepSize, Logger, Metric, MixedPrecisionDtype, ProblemType,
+    AttentionImplementation, BackboneDtype, LogStepSize, Logger, MixedPrecisionDtype, ProblemType,
 };
 use crate::sections::ExperimentConfig;
 
@@ -125,13 +125,6 @@ const GAPS: &[Gap] = &[
         is_hit: |c| c.training.attention_implementation != AttentionImplementation::Auto,
         message: "there is one implementation here, which never holds a whole score matrix; same numbers",
         hint: None,
-    },
-    Gap {
-        field: "prediction.metric",
-        level: Level::Warning,
-        is_hit: |c| c.prediction.metric == Metric::Gpt,
-        message: "validation is judged by Perplexity instead; grading by another model is not built",
-        hint: Some("set prediction.metric to Perplexity to silence this"),
     },
     Gap {
         field: "logging.log_step_size",

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-use tunesmith_config::ExperimentConfig;
+use tunesmith_config::{ExperimentConfig, Metric};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_ops::{ChosenDevice, choose_device, open_chosen};
-use tunesmith_train::{Profile, RunFolder, RunRequest, RunStatus, RunSummary, Status, run as train};
+use tunesmith_train::{
+    JudgeEndpoint, Profile, RunFolder, RunRequest, RunStatus, RunSummary, Status, run as train,
+};
 
 use crate::experiment::{self, Overrides};
 use crate::failure::{Exit, Failure};
@@ -75,6 +77,7 @@ pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> 
     let mut plan = plan(args, terminal)?;
     experiment::refuse_errors(&plan.config)?;
     // Before a model is fetched for it.
+    let judge = judge(&plan.config)?;
     let device = choose_device(&plan.config.environment.device, plan.config.environment.first_gpu())?;
     let model = model_store::backbone(&plan.config, terminal)?;
     warn_about_memory(&model.path, &plan.config, device, terminal)?;
@@ -88,6 +91,7 @@ pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> 
         resume: args.resume.is_some(),
         model_path: model.path,
         cache_dir: Some(model_store::cache_dir()?.join("tokens")),
+        judge,
         profile: args.profile,
     };
     let is_finished = request.resume && is_finished(&request.run_dir);
@@ -114,6 +118,14 @@ pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> 
     leave(&summary)?;
     report(&summary, terminal);
     Ok(())
+}
+
+/// Who grades answers; asked for only where the metric is that, so that nobody's variables matter otherwise.
+fn judge(config: &ExperimentConfig) -> Result<Option<JudgeEndpoint>, Failure> {
+    if config.prediction.metric != Metric::Gpt {
+        return Ok(None);
+    }
+    Ok(JudgeEndpoint::from_variables(|name| std::env::var(name).ok())?)
 }
 
 /// What to train and where.
