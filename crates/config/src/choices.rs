@@ -302,6 +302,10 @@ choices! {
         Neptune = "Neptune",
         /// Weights & Biases.
         WeightsAndBiases = "W&B",
+        /// A tracking server of MLflow.
+        Mlflow = "MLflow",
+        /// Event files of TensorBoard.
+        TensorBoard = "TensorBoard",
     }
 }
 

@@ -129,7 +129,10 @@ const GAPS: &[Gap] = &[
     Gap {
         field: "logging.log_step_size",
         level: Level::Warning,
-        is_hit: |c| c.logging.log_step_size == LogStepSize::Relative,
+        is_hit: |c| {
+            c.logging.log_step_size == LogStepSize::Relative
+                && matches!(c.logging.logger, Logger::None | Logger::Neptune)
+        },
         message: "numbers are written with the absolute step; it is the viewer that draws the axis",
         hint: None,
     },
@@ -143,9 +146,9 @@ const GAPS: &[Gap] = &[
     Gap {
         field: "logging.logger",
         level: Level::Warning,
-        is_hit: |c| c.logging.logger != Logger::None,
-        message: "nothing is sent to this service; all numbers are in the run folder",
-        hint: Some("set logging.logger to None to silence this"),
+        is_hit: |c| c.logging.logger == Logger::Neptune,
+        message: "nothing is sent to Neptune, whose service ended on 5 March 2026; all numbers are in the run folder",
+        hint: Some("set logging.logger to MLflow, TensorBoard, W&B or None"),
     },
 ];
 

@@ -342,6 +342,11 @@ pub trait Observer {
     /// Evaluation samples are done; `n_done` of `n_total`.
     fn evaluated(&mut self, _n_done: usize, _n_total: usize) {}
 
+    /// What the watcher itself has to say, for `logs.log` and everybody who watches; asked for after every event.
+    fn remarks(&mut self) -> Vec<(NoteLevel, String)> {
+        Vec::new()
+    }
+
     /// A line for the user that is no event; it also stands in `logs.log`.
     fn note(&mut self, _level: NoteLevel, _text: &str) {}
 }

@@ -7,8 +7,10 @@ use serde_json::json;
 use tunesmith_config::{ExperimentConfig, Metric};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_ops::{ChosenDevice, choose_device, open_chosen};
+use tunesmith_trackers::Destination;
 use tunesmith_train::{
-    JudgeEndpoint, Profile, RunFolder, RunRequest, RunStatus, RunSummary, Status, run as train,
+    JudgeEndpoint, Observer, Profile, RunFolder, RunRequest, RunStatus, RunSummary, Status, StopFlag,
+    run as train,
 };
 
 use crate::experiment::{self, Overrides};
@@ -20,6 +22,7 @@ use crate::out_of_memory;
 use crate::profile;
 use crate::progress::{JsonEvents, TrainProgress};
 use crate::terminal::{Style, Terminal, human_secs};
+use crate::tracking::{self, Watcher};
 
 /// Fine-tune a model
 ///
@@ -78,6 +81,7 @@ pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> 
     experiment::refuse_errors(&plan.config)?;
     // Before a model is fetched for it.
     let judge = judge(&plan.config)?;
+    let destination = tracking::destination(&plan.config, &plan.run_dir)?;
     let device = choose_device(&plan.config.environment.device, plan.config.environment.first_gpu())?;
     let model = model_store::backbone(&plan.config, terminal)?;
     warn_about_memory(&model.path, &plan.config, device, terminal)?;
@@ -104,11 +108,11 @@ pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> 
     }
     let stop = stop_on_ctrl_c("stopping after this batch and writing a checkpoint")?;
     if args.json {
-        let summary = train(&request, &mut JsonEvents::new(terminal), &stop)?;
+        let summary = tracked(&request, destination, &mut JsonEvents::new(terminal), &stop, terminal)?;
         terminal.json(&json!({"event": "result", "summary": summary}))?;
         return leave(&summary);
     }
-    let summary = train(&request, &mut TrainProgress::new(terminal), &stop)?;
+    let summary = tracked(&request, destination, &mut TrainProgress::new(terminal), &stop, terminal)?;
     if args.profile
         && !is_finished
         && let Some(account) = Profile::read(&RunFolder::new(&request.run_dir).profile())?
@@ -118,6 +122,20 @@ pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> 
     leave(&summary)?;
     report(&summary, terminal);
     Ok(())
+}
+
+/// Trains while a tracker, if there is one, follows; it also gets what is missing of a run that is finished already.
+fn tracked(
+    request: &RunRequest,
+    destination: Option<Destination>,
+    shown: &mut dyn Observer,
+    stop: &StopFlag,
+    terminal: &Terminal,
+) -> Result<RunSummary, Failure> {
+    let mut watcher = Watcher::new(shown, destination, request);
+    let summary = train(request, &mut watcher, stop);
+    watcher.finish(terminal);
+    Ok(summary?)
 }
 
 /// Who grades answers; asked for only where the metric is that, so that nobody's variables matter otherwise.
