@@ -25,8 +25,20 @@ use crate::state::AppState;
 /// For private models and data sets of the hub.
 pub const HUGGING_FACE_TOKEN: &str = "huggingface_token";
 
-/// All secrets there can be: name and label.
-const KNOWN: [(&str, &str); 1] = [(HUGGING_FACE_TOKEN, "Hugging Face access token")];
+/// All secrets there can be: name, label, and the variable in which training runs get them. Addresses of judges and trackers are
+/// among them, since they may hold passwords and belong into no experiment's files.
+const KNOWN: [(&str, &str, &str); 10] = [
+    (HUGGING_FACE_TOKEN, "Hugging Face access token", "HF_TOKEN"),
+    ("openai_api_key", "Key of the judge (metric GPT)", "OPENAI_API_KEY"),
+    ("openai_api_base", "Address of the judge; empty for OpenAI's own", "OPENAI_API_BASE"),
+    ("openai_api_type", "Kind of the judge's server: azure, or empty", "OPENAI_API_TYPE"),
+    ("openai_api_deployment_id", "Deployment of the judge (Azure)", "OPENAI_API_DEPLOYMENT_ID"),
+    ("openai_api_version", "Version of the judge's interface (Azure)", "OPENAI_API_VERSION"),
+    ("mlflow_tracking_uri", "Address of the MLflow server", "MLFLOW_TRACKING_URI"),
+    ("mlflow_tracking_username", "Name at the MLflow server", "MLFLOW_TRACKING_USERNAME"),
+    ("mlflow_tracking_password", "Password at the MLflow server", "MLFLOW_TRACKING_PASSWORD"),
+    ("mlflow_tracking_token", "Token for the MLflow server, instead of name and password", "MLFLOW_TRACKING_TOKEN"),
+];
 const KEY_FILE: &str = "secrets.key";
 const DATA_FILE: &str = "secrets.enc";
 const NONCE_BYTES: usize = 24;
@@ -51,6 +63,16 @@ impl Secrets {
     /// The files cannot be read, or do not belong together.
     pub fn get(&self, name: &str) -> ApiResult<Option<String>> {
         Ok(self.read()?.remove(name))
+    }
+
+    /// All secrets that are set, by the variables in which training runs get them.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn variables(&self) -> ApiResult<Vec<(String, String)>> {
+        let mut all = self.read()?;
+        let of = KNOWN.iter().filter_map(|(name, _, variable)| Some(((*variable).to_owned(), all.remove(*name)?)));
+        Ok(of.collect())
     }
 
     /// Keeps a secret; without a value it is forgotten.
@@ -178,7 +200,7 @@ pub fn router() -> OpenApiRouter<AppState> {
     operation_id = "list_secrets", tag = "settings", responses((status = 200, body = Vec<Secret>)))]
 async fn list(State(state): State<AppState>) -> ApiResult<Json<Vec<Secret>>> {
     let all = state.secrets.read()?;
-    let secrets = KNOWN.iter().map(|(name, label)| Secret {
+    let secrets = KNOWN.iter().map(|(name, label, _)| Secret {
         name: (*name).to_owned(),
         label: (*label).to_owned(),
         is_set: all.contains_key(*name),
@@ -212,6 +234,6 @@ async fn delete(State(state): State<AppState>, UrlPath(name): UrlPath<String>) -
 }
 
 fn known(name: &str) -> ApiResult<&'static str> {
-    let found = KNOWN.iter().find(|(known, _)| *known == name).map(|(known, _)| *known);
+    let found = KNOWN.iter().find(|(known, ..)| *known == name).map(|(known, ..)| *known);
     found.ok_or_else(|| ApiError::not_found(format!("there is no secret called {name:?}")))
 }
