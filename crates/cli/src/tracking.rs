@@ -1,13 +1,14 @@
 //! Experiment trackers at the side of a run: which one the configuration and the environment name, and how it comes along.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tunesmith_config::{ExperimentConfig, Logger};
 use tunesmith_trackers::{
-    Destination, Message, MlflowServer, RunInfo, TENSORBOARD_FOLDER, TrackerError, Tracking,
+    Destination, Message, MlflowServer, RunInfo, TENSORBOARD_FOLDER, TrackerError, Tracking, WANDB_FOLDER,
+    WandbRuns,
 };
-use tunesmith_train::{Event, EventBody, NoteLevel, Observer, RunRequest, RunStarted};
+use tunesmith_train::{Event, EventBody, NoteLevel, Observer, RunRequest, RunStarted, utc_stamp};
 
 use crate::failure::{Exit, Failure};
 use crate::terminal::Terminal;
@@ -29,8 +30,30 @@ pub(crate) fn destination(config: &ExperimentConfig, run_dir: &Path) -> Result<O
             Ok(Some(Destination::Mlflow(server)))
         }
         Logger::TensorBoard => Ok(Some(Destination::TensorBoard(run_dir.join(TENSORBOARD_FOLDER)))),
-        Logger::WeightsAndBiases => Ok(None),
+        Logger::WeightsAndBiases => {
+            let logging = &config.logging;
+            let or_variable = |value: &str, name: &str| match value.trim() {
+                "" => std::env::var(name).unwrap_or_default().trim().to_owned(),
+                value => value.to_owned(),
+            };
+            Ok(Some(Destination::WeightsAndBiases(WandbRuns {
+                folder: run_dir.join(WANDB_FOLDER),
+                project: or_variable(&logging.wandb_project, "WANDB_PROJECT"),
+                entity: or_variable(&logging.wandb_entity, "WANDB_ENTITY"),
+                stamp: stamp(),
+            })))
+        }
     }
+}
+
+/// The time as `YYYYmmdd_HHMMSS`.
+fn stamp() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let digits = |c: char| match c {
+        'T' => Some('_'),
+        c => c.is_ascii_digit().then_some(c),
+    };
+    utc_stamp(now).chars().filter_map(digits).collect()
 }
 
 impl From<TrackerError> for Failure {

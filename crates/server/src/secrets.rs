@@ -37,7 +37,11 @@ const KNOWN: [(&str, &str, &str); 10] = [
     ("mlflow_tracking_uri", "Address of the MLflow server", "MLFLOW_TRACKING_URI"),
     ("mlflow_tracking_username", "Name at the MLflow server", "MLFLOW_TRACKING_USERNAME"),
     ("mlflow_tracking_password", "Password at the MLflow server", "MLFLOW_TRACKING_PASSWORD"),
-    ("mlflow_tracking_token", "Token for the MLflow server, instead of name and password", "MLFLOW_TRACKING_TOKEN"),
+    (
+        "mlflow_tracking_token",
+        "Token for the MLflow server, instead of name and password",
+        "MLFLOW_TRACKING_TOKEN",
+    ),
 ];
 const KEY_FILE: &str = "secrets.key";
 const DATA_FILE: &str = "secrets.enc";
@@ -71,7 +75,8 @@ impl Secrets {
     /// As [`Self::get`].
     pub fn variables(&self) -> ApiResult<Vec<(String, String)>> {
         let mut all = self.read()?;
-        let of = KNOWN.iter().filter_map(|(name, _, variable)| Some(((*variable).to_owned(), all.remove(*name)?)));
+        let of =
+            KNOWN.iter().filter_map(|(name, _, variable)| Some(((*variable).to_owned(), all.remove(*name)?)));
         Ok(of.collect())
     }
 

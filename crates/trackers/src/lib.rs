@@ -8,6 +8,8 @@
 //! Nothing here knows of models or configurations: events are read by their documented form (`docs/events.md`), settings come
 //! as names and texts. Addresses and credentials are in no file of the run.
 
+mod checksum;
+mod counted_file;
 mod destination;
 mod error;
 mod event_reader;
@@ -19,6 +21,7 @@ mod protobuf;
 mod tensorboard;
 mod tracker;
 mod tracking;
+mod wandb;
 
 pub use destination::Destination;
 pub use error::TrackerError;
@@ -28,3 +31,4 @@ pub use points::Point;
 pub use tensorboard::TENSORBOARD_FOLDER;
 pub use tracker::RunInfo;
 pub use tracking::{Message, Tracking};
+pub use wandb::{WANDB_FOLDER, WandbRuns};

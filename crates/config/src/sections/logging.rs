@@ -13,7 +13,7 @@ fields! {
         /// Logs of every process when several train together.
         log_all_ranks: bool = false;
         /// Who gets the run's numbers as well. MLflow is the tracking server that MLFLOW_TRACKING_URI names; TensorBoard gets
-        /// event files in the run folder.
+        /// event files in the run folder; W&B gets an offline run in the run folder, which `wandb sync` uploads.
         logger: Logger = Logger::None;
         /// Experiment on the MLflow server that the run belongs to; it is made if it is missing. Empty: MLFLOW_EXPERIMENT_NAME, or
         /// the server's own default.
