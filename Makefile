@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build install setup-dev test test-unit test-arm64 test-cuda test-mps test-vulkan test-web test-studio check fmt docs \
+.PHONY: help demo build install setup-dev test test-unit test-arm64 test-cuda test-mps test-vulkan test-web test-studio test-trackers check fmt docs \
 	wave llmstudio web screenshots bench-train bench-curves bench-studio toolchain nextest pages
 
 help: ## show this list
@@ -56,6 +56,10 @@ test-studio: toolchain web ## browser flows of the web app on the real program
 
 screenshots: web ## pictures of every page of the web app: web/screenshots
 	cd web && CHROMIUM="$$(../scripts/chromium)" npm run screenshots
+
+test-trackers: toolchain nextest ## a run followed by real trackers from PyPI, which are installed once
+	TUNESMITH_TRACKER_SERVERS="$$(scripts/tracker-servers)" TUNESMITH_REQUIRE_TRACKER_SERVERS=1 \
+		$(CARGO) nextest run --locked --workspace -E 'package(tunesmith) and test(tracking::)'
 
 web/node_modules: web/package-lock.json
 	cd web && npm ci --no-fund --no-audit && touch node_modules

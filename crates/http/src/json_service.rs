@@ -51,6 +51,13 @@ impl JsonService {
         Ok(Self { agent: agent(0), base, shown, authorization, timeout })
     }
 
+    /// The same service, which messages call `name` instead of telling its host: they may end in files that others see.
+    #[must_use]
+    pub fn called(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.shown);
+        self
+    }
+
     /// Scheme, host and port, for messages.
     pub fn shown(&self) -> &str {
         &self.shown
@@ -153,6 +160,7 @@ mod tests {
         let expected = Authorization::Basic { username: "me".to_owned(), password: "topsecret".into() };
         assert_eq!(service.authorization, expected);
         assert!(!format!("{service:?}").contains("topsecret"));
+        assert_eq!(service.called("the server").shown(), "the server");
         for address in ["host:5000", "ftp://host", "", "file:///tmp"] {
             let refused = JsonService::new(address, Authorization::None, Duration::from_secs(1));
             assert!(matches!(refused, Err(HttpError::Address { .. })), "{address}");

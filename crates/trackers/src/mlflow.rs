@@ -62,7 +62,9 @@ impl MlflowServer {
             }
             (None, None) => Authorization::None,
         };
-        let service = JsonService::new(&address, authorization, TIMEOUT).map_err(|error| {
+        let service = JsonService::new(&address, authorization, TIMEOUT);
+        // What is said ends in the log of the run, where addresses have no place.
+        let service = service.map(|service| service.called("the server")).map_err(|error| {
             wrong(format!("MLFLOW_TRACKING_URI: {error}; folders and databases are MLflow's own affair"))
         })?;
         let named = Some(experiment.trim().to_owned()).filter(|name| !name.is_empty());
@@ -167,12 +169,7 @@ impl Tracker for Mlflow {
         if !is_known || known["run_id"].is_null() {
             warning = self.log_params(&self.run_id, run)?;
         }
-        let place = format!(
-            "MLflow at {}, experiment {}, run {}",
-            self.server.service.shown(),
-            self.server.experiment,
-            self.run_id
-        );
+        let place = format!("MLflow, experiment {}, run {}", self.server.experiment, self.run_id);
         Ok(Opened { is_continued: is_known, place, warning })
     }
 
@@ -226,7 +223,7 @@ mod tests {
         let found =
             server(&[("MLFLOW_TRACKING_URI", "http://h:5000/"), ("MLFLOW_TRACKING_TOKEN", "topsecret")])
                 .unwrap();
-        assert_eq!((found.service.shown(), found.experiment.as_str()), ("http://h:5000", "Default"));
+        assert_eq!((found.service.shown(), found.experiment.as_str()), ("the server", "Default"));
         assert!(!format!("{found:?}").contains("topsecret"));
         assert_eq!(encoded("a b/ü"), "a%20b%2F%C3%BC");
     }

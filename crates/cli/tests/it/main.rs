@@ -26,4 +26,5 @@ mod studio_data;
 mod studio_runs;
 mod surface;
 mod tidy;
+mod tracking;
 mod training;
