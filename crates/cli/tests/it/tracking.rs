@@ -101,12 +101,13 @@ fn train_with_a_kill(sandbox: &Sandbox, variables: &[(&str, &str)]) {
         serde_json::from_slice::<Value>(&memory).unwrap_or_default()["n_events"].as_u64().unwrap_or(0)
     };
     let started = Instant::now();
-    while n_sent() < 20 && started.elapsed() < PATIENCE {
+    let is_far_enough = || n_sent() >= 20 && sandbox.path("run/checkpoints/last").is_dir();
+    while !is_far_enough() && started.elapsed() < PATIENCE {
         thread::sleep(Duration::from_millis(20));
     }
     first.kill().unwrap();
     assert!(!first.wait().unwrap().success(), "the run was over before it could be killed");
-    assert!(n_sent() >= 20);
+    assert!(is_far_enough());
     let resumed = outcome(command()).success();
     assert!(resumed.stderr.contains("resumed at step"), "{}", resumed.stderr);
     assert!(!resumed.stderr.contains("warning"), "{}", resumed.stderr);
