@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::TrackerError;
 use crate::event_reader::EventReader;
@@ -59,9 +59,9 @@ impl Follower {
         }
     }
 
-    /// Follows until `ends` says until when it may try to hand over what is left, and nothing is left or that time is over.
-    pub(crate) fn run(mut self, ends: &Receiver<Instant>) {
-        let mut until: Option<Instant> = None;
+    /// Follows until `ends` says that the run is over and nothing is left to hand over, or nobody wants it any more.
+    pub(crate) fn run(mut self, ends: &Receiver<()>) {
+        let mut is_over = false;
         let mut pause = INTERVAL;
         loop {
             match self.hand_over() {
@@ -71,7 +71,7 @@ impl Follower {
                     }
                     self.is_trouble_told = false;
                     pause = INTERVAL;
-                    if until.is_some() {
+                    if is_over {
                         return;
                     }
                 }
@@ -90,24 +90,10 @@ impl Follower {
                     return;
                 }
             }
-            if let Some(until) = until {
-                // The run is over, and somebody waits.
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    let name = self.tracker.name();
-                    self.say(
-                        true,
-                        format!("{name} has not got all of this run; resuming it sends what is missing"),
-                    );
-                    return;
-                }
-                std::thread::sleep(INTERVAL.min(left));
-                continue;
-            }
-            match ends.recv_timeout(pause) {
-                Ok(limit) => until = Some(limit),
+            // At the end somebody waits, until it takes too long and the channel is closed.
+            match ends.recv_timeout(if is_over { INTERVAL } else { pause }) {
+                Ok(()) => is_over = true,
                 Err(RecvTimeoutError::Timeout) => {}
-                // Whoever started it is gone.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }

@@ -1,9 +1,9 @@
 //! The thread that follows a run, as whoever trains sees it.
 
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::destination::Destination;
 use crate::follower::Follower;
@@ -21,6 +21,7 @@ pub struct Message {
 /// Follows a run from its beginning to its end.
 #[derive(Debug)]
 pub struct Tracking {
+    name: &'static str,
     /// Until it begins.
     follower: Option<Follower>,
     messages: Receiver<Message>,
@@ -29,8 +30,8 @@ pub struct Tracking {
 
 #[derive(Debug)]
 struct Running {
-    /// Tells the thread until when it may try.
-    end: Sender<Instant>,
+    /// Tells the thread that the run is over; closed when nobody waits for it any more.
+    end: Sender<()>,
     /// Closed by the thread when it is done.
     done: Receiver<()>,
 }
@@ -39,8 +40,10 @@ impl Tracking {
     /// Follows the run in `run_dir`, from [`Self::begin`] on.
     pub fn new(destination: Destination, run_dir: &Path, run: RunInfo) -> Self {
         let (sender, messages) = channel();
-        let follower = Follower::new(destination.tracker(), run_dir, run, sender);
-        Self { follower: Some(follower), messages, running: None }
+        let tracker = destination.tracker();
+        let name = tracker.name();
+        let follower = Follower::new(tracker, run_dir, run, sender);
+        Self { name, follower: Some(follower), messages, running: None }
     }
 
     /// Starts the thread; called when the run's `events.jsonl` has been cut to where the run goes on, or is complete. Only the
@@ -66,12 +69,19 @@ impl Tracking {
     /// Lets the thread send what is left for `patience` at most, and gives the last messages. What is left after that is sent
     /// when the run is resumed.
     pub fn finish(self, patience: Duration) -> Vec<Message> {
+        let mut is_late = false;
         if let Some(Running { end, done }) = &self.running {
             // Where the thread has ended, nobody listens.
-            let _ = end.send(Instant::now() + patience);
+            let _ = end.send(());
             // Whatever it is in the middle of has a time-out of its own, but the program need not wait for that.
-            let _ = done.recv_timeout(patience + Duration::from_secs(1));
+            is_late = done.recv_timeout(patience) == Err(RecvTimeoutError::Timeout);
         }
-        self.messages()
+        let mut messages = self.messages();
+        if is_late {
+            let text =
+                format!("{} has not got all of this run; resuming it sends what is missing", self.name);
+            messages.push(Message { is_warning: true, text });
+        }
+        messages
     }
 }

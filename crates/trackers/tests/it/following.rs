@@ -219,7 +219,8 @@ fn a_server_that_never_answers_does_not_hold_up_the_end() {
     let started = Instant::now();
     let tracking = bench.follow();
     assert!(started.elapsed() < Duration::from_secs(1));
-    tracking.finish(Duration::from_secs(1));
+    let messages = tracking.finish(Duration::from_secs(1));
+    assert!(warnings(&messages)[0].contains("resuming it sends what is missing"), "{messages:?}");
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
 
     // Once the server is there, the same run is sent after all.
