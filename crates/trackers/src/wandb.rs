@@ -106,6 +106,9 @@ impl Wandb {
         log.put(&self.record(21, &Message::new().message(1, &version)));
         log.put(&self.record(17, &record));
         let bytes = log.bytes;
+        // Where whoever uploads puts files of its own.
+        let files = self.runs.folder.join(&self.state.folder).join("files");
+        std::fs::create_dir_all(&files).map_err(TrackerError::file(&files))?;
         self.file = CountedFile::begin(self.path(&self.state), &bytes)?;
         self.state.n_bytes = self.file.n_bytes();
         Ok(())

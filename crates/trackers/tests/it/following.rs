@@ -165,10 +165,10 @@ fn a_resumed_run_goes_on_without_gaps_and_without_a_number_twice() {
     assert_eq!(run.params["section.field_149"].chars().count(), 500);
 
     // The run goes on from an older checkpoint, and its lines have other lengths.
-    fs::write(bench.events(), lines(1..1100, "").replace("\"unix_secs\":5", "\"unix_secs\":5,\"secs\":0.25"))
-        .unwrap();
+    let longer = |lines: String| lines.replace("\"unix_secs\":5", "\"unix_secs\":5,\"secs\":0.25");
+    fs::write(bench.events(), longer(lines(1..1100, ""))).unwrap();
     let tracking = bench.follow();
-    fs::write(bench.events(), lines(1..1300, "run_finished")).unwrap();
+    fs::write(bench.events(), longer(lines(1..1300, "run_finished"))).unwrap();
     let messages = tracking.finish(PATIENCE);
     assert_eq!(warnings(&messages), [""; 0]);
     let runs = bench.server.runs();
