@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build install setup-dev test test-unit test-arm64 test-cuda test-mps test-vulkan test-web test-studio test-sources check fmt docs \
+.PHONY: help demo build install setup-dev test test-unit test-arm64 test-cuda test-mps test-vulkan test-web test-studio test-sources test-trackers check fmt docs \
 	wave llmstudio web screenshots bench-train bench-curves bench-studio toolchain nextest pages
 
 help: ## show this list
@@ -60,6 +60,10 @@ test-sources: toolchain nextest ## imports from servers of S3, Azure and Google 
 
 screenshots: web ## pictures of every page of the web app: web/screenshots
 	cd web && CHROMIUM="$$(../scripts/chromium)" npm run screenshots
+
+test-trackers: toolchain nextest ## a run followed by real trackers from PyPI, which are installed once
+	TUNESMITH_TRACKER_SERVERS="$$(scripts/tracker-servers)" TUNESMITH_REQUIRE_TRACKER_SERVERS=1 \
+		$(CARGO) nextest run --locked --workspace -E 'package(tunesmith) and test(tracking::)'
 
 web/node_modules: web/package-lock.json
 	cd web && npm ci --no-fund --no-audit && touch node_modules

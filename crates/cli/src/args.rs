@@ -77,6 +77,12 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
         "and AZURE_STORAGE_ACCOUNT; or AZURE_STORAGE_SAS_TOKEN; or AZURE_STORAGE_CONNECTION_STRING alone: what az:// needs",
     ),
     ("GOOGLE_APPLICATION_CREDENTIALS", "key file of a service account: what gs:// needs"),
+    (
+        "OPENAI_API_KEY",
+        "and OPENAI_API_BASE: the model that grades answers where the metric is GPT; docs/metrics.md has the others",
+    ),
+    ("TUNESMITH_PROMPTS", "folder with templates of your own for that model [default: prompts]"),
+    ("MLFLOW_TRACKING_URI", "where logging.logger: MLflow sends numbers; docs/trackers.md has the others"),
     ("NO_COLOR", "set to anything: no colour"),
     ("RUST_BACKTRACE", "set to 1: a defect of the program is reported with its call stack"),
 ];

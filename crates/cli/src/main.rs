@@ -22,6 +22,7 @@ mod random_gpt2;
 mod reference;
 mod talker;
 mod terminal;
+mod tracking;
 
 use std::process::ExitCode;
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::choices::{BackboneDtype, LoraInit, LossFunction, Packing, ProblemType};
+use crate::choices::{BackboneDtype, LogStepSize, Logger, LoraInit, LossFunction, Packing, ProblemType};
 use crate::experiment::schema;
 use crate::sections::ExperimentConfig;
 use crate::support;
@@ -43,9 +43,23 @@ impl ExperimentConfig {
         self.check_augmentation(&mut findings);
         self.check_generation(&mut findings);
         self.check_device(&mut findings);
+        self.check_logging(&mut findings);
         findings.extend(support::findings(self));
         findings.sort_by_key(|finding| finding.level != Level::Error);
         findings
+    }
+
+    /// Trackers whose steps are whole numbers cannot have shares of a run.
+    fn check_logging(&self, findings: &mut Vec<Finding>) {
+        let logger = self.logging.logger;
+        let counts_steps = !matches!(logger, Logger::None | Logger::Neptune);
+        if counts_steps && self.logging.log_step_size == LogStepSize::Relative {
+            findings.push(error(
+                "logging.log_step_size",
+                format!("relative does not go together with {logger}, whose steps are whole numbers"),
+                "set logging.log_step_size to absolute",
+            ));
+        }
     }
 
     fn check_weights(&self, findings: &mut Vec<Finding>) {

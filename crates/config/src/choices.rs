@@ -262,6 +262,14 @@ choices! {
         R2 = "R2",
     }
 
+    /// What an answer counts that the judge model did not grade.
+    pub enum JudgeFailures {
+        /// Nothing: the mean is over the others.
+        LeftOut = "left_out",
+        /// 0, as in H2O LLM Studio.
+        Zero = "zero",
+    }
+
     /// Number format of activations under mixed precision.
     pub enum MixedPrecisionDtype {
         /// bfloat16.
@@ -294,6 +302,10 @@ choices! {
         Neptune = "Neptune",
         /// Weights & Biases.
         WeightsAndBiases = "W&B",
+        /// A tracking server of MLflow.
+        Mlflow = "MLflow",
+        /// Event files of TensorBoard.
+        TensorBoard = "TensorBoard",
     }
 }
 

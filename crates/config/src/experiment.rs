@@ -148,6 +148,12 @@ impl ExperimentConfig {
         }
     }
 
+    /// All settings that have a meaning under the others and are shown in forms, as `section.name` and text, in their order.
+    pub fn visible_values(&self) -> Vec<(String, String)> {
+        let visible = schema().iter().filter(|spec| !spec.facets.is_hidden && self.applies(spec));
+        visible.filter_map(|spec| Some((spec.path(), self.get(&spec.path())?.to_string()))).collect()
+    }
+
     /// Whether the field has a meaning under the other settings: the conditions under which a form shows it.
     pub fn applies(&self, spec: &FieldSpec) -> bool {
         let is_known = spec.problem_types().any(|kind| kind == self.problem_type);

@@ -5,7 +5,7 @@
 
 use crate::check::{Finding, Level};
 use crate::choices::{
-    AttentionImplementation, BackboneDtype, LogStepSize, Logger, Metric, MixedPrecisionDtype, ProblemType,
+    AttentionImplementation, BackboneDtype, LogStepSize, Logger, MixedPrecisionDtype, ProblemType,
 };
 use crate::sections::ExperimentConfig;
 
@@ -127,16 +127,12 @@ const GAPS: &[Gap] = &[
         hint: None,
     },
     Gap {
-        field: "prediction.metric",
-        level: Level::Warning,
-        is_hit: |c| c.prediction.metric == Metric::Gpt,
-        message: "validation is judged by Perplexity instead; grading by another model is not built",
-        hint: Some("set prediction.metric to Perplexity to silence this"),
-    },
-    Gap {
         field: "logging.log_step_size",
         level: Level::Warning,
-        is_hit: |c| c.logging.log_step_size == LogStepSize::Relative,
+        is_hit: |c| {
+            c.logging.log_step_size == LogStepSize::Relative
+                && matches!(c.logging.logger, Logger::None | Logger::Neptune)
+        },
         message: "numbers are written with the absolute step; it is the viewer that draws the axis",
         hint: None,
     },
@@ -150,9 +146,9 @@ const GAPS: &[Gap] = &[
     Gap {
         field: "logging.logger",
         level: Level::Warning,
-        is_hit: |c| c.logging.logger != Logger::None,
-        message: "nothing is sent to this service; all numbers are in the run folder",
-        hint: Some("set logging.logger to None to silence this"),
+        is_hit: |c| c.logging.logger == Logger::Neptune,
+        message: "nothing is sent to Neptune, whose service ended on 5 March 2026; all numbers are in the run folder",
+        hint: Some("set logging.logger to MLflow, TensorBoard, W&B or None"),
     },
 ];
 

@@ -31,16 +31,7 @@ enum Rows {
 /// Reads the table by the configured layout, or by the one its columns suggest.
 pub(crate) fn lay_out(table: &Table, config: &ExperimentConfig, purpose: Purpose) -> Result<LaidOut> {
     let dataset = &config.dataset;
-    let has_answers_only = matches!(
-        config.problem_type,
-        ProblemType::CausalLanguageModeling | ProblemType::SequenceToSequenceModeling
-    );
-    let (layout, how) = match dataset.layout {
-        // Only columns can say what a class is, or which answer is the better one.
-        _ if !has_answers_only => (TableLayout::Columns, "as the problem type needs it"),
-        TableLayout::Auto => (detect(table, dataset), "found by its columns"),
-        chosen => (chosen, "as configured"),
-    };
+    let (layout, how) = layout_of(table, config);
     let mut notes =
         vec![format!("{}: {} rows, layout {layout} ({how})", table.path.display(), table.n_rows())];
     notes.extend(table.notes.iter().cloned());
@@ -65,6 +56,20 @@ pub(crate) fn lay_out(table: &Table, config: &ExperimentConfig, purpose: Purpose
         return Err(DataError::Empty { path: table.path.clone(), reason });
     }
     Ok(LaidOut { rows, notes })
+}
+
+/// The layout in use and why.
+pub(crate) fn layout_of(table: &Table, config: &ExperimentConfig) -> (TableLayout, &'static str) {
+    let has_answers_only = matches!(
+        config.problem_type,
+        ProblemType::CausalLanguageModeling | ProblemType::SequenceToSequenceModeling
+    );
+    match config.dataset.layout {
+        // Only columns can say what a class is, or which answer is the better one.
+        _ if !has_answers_only => (TableLayout::Columns, "as the problem type needs it"),
+        TableLayout::Auto => (detect(table, &config.dataset), "found by its columns"),
+        chosen => (chosen, "as configured"),
+    }
 }
 
 /// The layout whose columns the table has; the column settings come first.

@@ -55,6 +55,17 @@ impl Secrets {
         Ok(self.read()?.remove(name))
     }
 
+    /// All secrets that are set, by the variables in which training runs get them.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn variables(&self) -> ApiResult<Vec<(String, String)>> {
+        let mut all = self.read()?;
+        let of =
+            KNOWN.iter().filter_map(|secret| Some((secret.variable?.to_owned(), all.remove(secret.name)?)));
+        Ok(of.collect())
+    }
+
     /// Keeps a secret; without a value it is forgotten.
     ///
     /// # Errors

@@ -1,38 +1,18 @@
-//! Files and JSON over HTTP: time-outs, credentials that stay with the host they are for, ranges.
+//! Files and JSON over HTTP: credentials that stay with the host they are for, redirects, ranges.
 
 use std::io::Read;
-use std::time::Duration;
 
 use serde_json::Value;
-use tunesmith_formats::hub::system_roots;
-use tunesmith_formats::resume::{Failure, Part, STALL_SECS};
+use tunesmith_formats::resume::{Failure, Part};
+use tunesmith_http::{Secret, agent, scrub};
 use ureq::http::{Response, Uri};
-use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
 use crate::download::{Answer, Remote};
 use crate::error::{Result, SourceError};
 use crate::names::shown;
-use crate::secret::{Secret, scrub};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-const STALL: Duration = Duration::from_secs(STALL_SECS);
 const MAX_JSON_BYTES: u64 = 64 << 20;
-
-/// A connection pool with this crate's time-outs. `max_redirects` of none hands redirects out.
-pub(crate) fn agent(max_redirects: u32) -> Agent {
-    let config = Agent::config_builder()
-        .user_agent(concat!("tunesmith/", env!("CARGO_PKG_VERSION")))
-        .http_status_as_error(false)
-        .max_redirects(max_redirects)
-        .max_redirects_will_error(max_redirects > 0)
-        .timeout_resolve(Some(CONNECT_TIMEOUT))
-        .timeout_connect(Some(CONNECT_TIMEOUT))
-        .timeout_recv_response(Some(STALL))
-        .timeout_per_read(Some(STALL))
-        .tls_config(TlsConfig::builder().root_certs(system_roots()).build());
-    config.build().new_agent()
-}
 
 /// A client for one host and whatever it redirects to.
 #[derive(Clone)]
@@ -170,34 +150,4 @@ fn origin(url: &str) -> Option<(String, String)> {
     let scheme = uri.scheme_str()?.to_lowercase();
     matches!(scheme.as_str(), "http" | "https").then(|| ())?;
     Some((scheme, uri.authority()?.as_str().to_lowercase()))
-}
-
-/// `Basic …`, as RFC 7617 has it.
-pub(crate) fn basic(username: &str, password: &Secret) -> String {
-    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let text = format!("{username}:{}", password.reveal());
-    let mut encoded = String::from("Basic ");
-    for group in text.as_bytes().chunks(3) {
-        let bits =
-            group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for idx in 0..4 {
-            let digit = alphabet.get((bits >> (18 - 6 * idx)) as usize & 63).copied().unwrap_or(b'=');
-            encoded.push(if idx <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
-    encoded
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn basic_authorization_is_that_of_the_standard() {
-        // The examples of RFC 7617, and of RFC 4648 for the ends.
-        assert_eq!(basic("Aladdin", &Secret::from("open sesame")), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
-        assert_eq!(basic("a", &Secret::from("b")), "Basic YTpi");
-        assert_eq!(basic("a", &Secret::from("bc")), "Basic YTpiYw==");
-        assert_eq!(basic("a", &Secret::from("bcd")), "Basic YTpiY2Q=");
-    }
 }

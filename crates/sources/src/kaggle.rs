@@ -1,11 +1,12 @@
 //! Data sets and competitions of Kaggle, over its HTTP interface: one archive of all files, or one file.
 
+use tunesmith_http::{Secret, basic};
+
 use crate::bucket::{Listing, Object};
 use crate::download::Item;
 use crate::error::{Result, SourceError};
-use crate::http::{Client, HttpFile, basic};
+use crate::http::{Client, HttpFile};
 use crate::names::{is_importable, percent_encode, plain_name_of};
-use crate::secret::Secret;
 
 /// Where Kaggle answers.
 const ENDPOINT: &str = "https://www.kaggle.com";

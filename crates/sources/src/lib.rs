@@ -20,7 +20,6 @@ mod join;
 mod kaggle;
 mod local;
 mod names;
-mod secret;
 mod services;
 mod task;
 
@@ -34,6 +33,6 @@ pub use names::{
     DATASET_RECORD, TABLE_ENDINGS, ending, free_path, is_importable, is_plain_name, is_table, plain_name_of,
     stem, tables_of,
 };
-pub use secret::Secret;
 pub use services::{Azure, Google, S3, Service};
 pub use task::{Progress, Task};
+pub use tunesmith_http::Secret;

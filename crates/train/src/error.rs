@@ -87,6 +87,13 @@ pub enum TrainError {
         differences: Vec<String>,
     },
 
+    /// The model that is to grade answers cannot be asked, or not what it is to be asked.
+    #[error("grading by another model (prediction.metric: GPT): {reason}")]
+    Judge {
+        /// What is wrong.
+        reason: String,
+    },
+
     /// There is too little data to train on.
     #[error("{n_samples} training samples are too few; at least 2 are needed")]
     TooFewSamples {
@@ -182,6 +189,9 @@ impl TrainError {
             Self::Changed { .. } => {
                 Some("restore what changed, or start a new run in another folder".to_owned())
             }
+            Self::Judge { .. } => Some(
+                "docs/metrics.md says how a judge is set up; prediction.metric: Perplexity needs none".to_owned(),
+            ),
             Self::TooFewSamples { .. } => {
                 Some("add rows, lower dataset.validation_size or raise dataset.data_sample".to_owned())
             }
@@ -207,7 +217,9 @@ impl TrainError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Data(_) | Self::TooFewSamples { .. } => Failure::Data,
-            Self::NothingToEvaluate { .. } | Self::Generate(_) | Self::Metric(_) => Failure::Metric,
+            Self::NothingToEvaluate { .. } | Self::Generate(_) | Self::Metric(_) | Self::Judge { .. } => {
+                Failure::Metric
+            }
             Self::Format(_) | Self::Model(_) | Self::StartingWeights { .. } | Self::ExportDiffers { .. } => {
                 Failure::Model
             }

@@ -177,6 +177,9 @@ pub struct Evaluation {
     pub higher_is_better: bool,
     /// All that was measured, by name.
     pub metrics: BTreeMap<String, f64>,
+    /// How another model graded the answers; absent where none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grading: Option<Grading>,
     /// Samples that count.
     pub n_samples: usize,
     /// Samples left out because they have no labelled token.
@@ -185,6 +188,18 @@ pub struct Evaluation {
     pub n_labelled_tokens: u64,
     /// True when the metric is better than at every earlier evaluation of this run.
     pub is_best: bool,
+}
+
+/// How many answers another model was asked to grade, and how many it did not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grading {
+    /// Answers it was to grade.
+    pub n_asked: usize,
+    /// Those it gave no score for.
+    pub n_failed: usize,
+    /// Why the first of them has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// A complete checkpoint folder.
@@ -326,6 +341,11 @@ pub trait Observer {
 
     /// Evaluation samples are done; `n_done` of `n_total`.
     fn evaluated(&mut self, _n_done: usize, _n_total: usize) {}
+
+    /// What the watcher itself has to say, for `logs.log` and everybody who watches; asked for after every event.
+    fn remarks(&mut self) -> Vec<(NoteLevel, String)> {
+        Vec::new()
+    }
 
     /// A line for the user that is no event; it also stands in `logs.log`.
     fn note(&mut self, _level: NoteLevel, _text: &str) {}

@@ -69,6 +69,9 @@ impl<'a> Journal<'a> {
             self.log.line(NoteLevel::Info, &line)?;
         }
         self.observer.event(&event);
+        for (level, text) in self.observer.remarks() {
+            self.note(level, &text)?;
+        }
         Ok(())
     }
 

@@ -5,32 +5,34 @@ use tunesmith_config::{ExperimentConfig, Metric};
 /// A metric as a judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judge {
-    /// The metric in use, which is another than the configured one where that is not built.
+    /// The metric in use, which is another than the configured one where nobody is there to grade.
     pub metric: Metric,
     /// Its name in events and tables.
     pub name: &'static str,
     /// Whether a larger value is a better one.
     pub higher_is_better: bool,
-    /// Whether it compares generated texts.
+    /// Whether it looks at generated texts.
     pub needs_text: bool,
     /// The column of the table of predictions that tells good from bad samples.
     pub sort_column: &'static str,
 }
 
-/// What runs of a configuration are judged by. The configuration has been checked, so the metric fits its problem type.
-pub fn judged_by(config: &ExperimentConfig) -> Judge {
-    // Grading by another model is told as not built, and what happens instead.
+/// What runs of a configuration are judged by; `has_model` says whether there is a model that grades answers, whose place
+/// Perplexity takes otherwise. The configuration has been checked, so the metric fits its problem type.
+pub fn judged_by(config: &ExperimentConfig, has_model: bool) -> Judge {
     let metric = match config.prediction.metric {
-        Metric::Gpt => Metric::Perplexity,
+        Metric::Gpt if !has_model => Metric::Perplexity,
         metric => metric,
     };
-    let needs_text =
-        matches!(metric, Metric::Bleu | Metric::RougeL | Metric::ExactMatch | Metric::FinalNumber);
+    let needs_text = matches!(
+        metric,
+        Metric::Bleu | Metric::RougeL | Metric::ExactMatch | Metric::FinalNumber | Metric::Gpt
+    );
     let higher_is_better = needs_text
         || matches!(metric, Metric::Auc | Metric::Accuracy | Metric::F1Macro | Metric::F1Micro | Metric::R2);
     let name = metric.as_str();
     let sort_column = match metric {
-        Metric::Perplexity | Metric::Gpt => "perplexity",
+        Metric::Perplexity => "perplexity",
         _ if needs_text => name,
         _ => "loss",
     };
@@ -55,16 +57,13 @@ mod tests {
     fn judge(metric: Metric) -> Judge {
         let mut config = ExperimentConfig::default();
         config.prediction.metric = metric;
-        judged_by(&config)
+        judged_by(&config, true)
     }
 
     #[test]
     fn directions() {
         for metric in Metric::ALL {
-            let is_loss = matches!(
-                metric,
-                Metric::Gpt | Metric::Perplexity | Metric::LogLoss | Metric::Mse | Metric::Mae
-            );
+            let is_loss = matches!(metric, Metric::Perplexity | Metric::LogLoss | Metric::Mse | Metric::Mae);
             assert_eq!(judge(*metric).higher_is_better, !is_loss, "{metric}");
         }
         assert!(
@@ -74,8 +73,10 @@ mod tests {
     }
 
     #[test]
-    fn a_judge_that_is_not_built_is_replaced() {
-        assert_eq!(judge(Metric::Gpt), judge(Metric::Perplexity));
+    fn a_judge_that_is_not_there_is_replaced() {
+        let config = ExperimentConfig::default();
+        assert_eq!(judged_by(&config, false), judge(Metric::Perplexity));
+        assert_eq!((judge(Metric::Gpt).name, judge(Metric::Gpt).sort_column), ("GPT", "GPT"));
         assert_eq!(judge(Metric::Bleu).sort_column, "BLEU");
     }
 }

@@ -1,7 +1,8 @@
 //! The trainer: one run from configuration to result, in a folder of its own.
 //!
 //! [`run`] loads model and data, trains in windows of micro-batches, evaluates, writes checkpoints and events, and exports
-//! what was trained. It owns its run folder and nothing else: no database, no socket, no terminal. Progress reaches the
+//! what was trained. It owns its run folder and nothing else: no database, no terminal, and no socket but to the judge that a
+//! run may be given ([`RunRequest::judge`]). Progress reaches the
 //! outside as [`Event`] values, through the folder's `events.jsonl` and through an [`Observer`].
 //!
 //! Two promises shape the code. A run killed at any instant loses at most the work since its last checkpoint; and a
@@ -23,6 +24,7 @@ mod export;
 mod export_template;
 mod forecast;
 mod gradients;
+mod grading;
 mod journal;
 mod json_file;
 mod judge;
@@ -64,14 +66,15 @@ pub use error::{Failure, TrainError};
 pub use evaluate::{EvaluateOptions, Evaluated, Figures, SampleLoss, TextLoss, evaluate};
 pub use event_log::read_events;
 pub use events::{
-    Checkpoint, CheckpointReason, Evaluation, Event, EventBody, Export, ExportKind, NoObserver, NoteLevel,
-    Observer, Rewards, RunEnd, RunFailed, RunStarted, Step, Timing,
+    Checkpoint, CheckpointReason, Evaluation, Event, EventBody, Export, ExportKind, Grading, NoObserver,
+    NoteLevel, Observer, Rewards, RunEnd, RunFailed, RunStarted, Step, Timing,
 };
 pub use export::{
     ExportReport, ModelFolderOptions, load_head_on_logits, write_adapter_folder, write_model_folder,
 };
 pub use forecast::MemoryForecast;
 pub use gradients::{clip_factor, global_norm};
+pub use grading::JudgeEndpoint;
 pub use judge::{Judge, judged_by};
 pub use keys::{KeyUse, derive_key};
 pub use optimizer::{Optimizer, ParameterGroup, rule_of};

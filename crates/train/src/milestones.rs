@@ -7,7 +7,7 @@ use tunesmith_config::SaveCheckpoint;
 use crate::checkpoint;
 use crate::error::TrainError;
 use crate::events::{Checkpoint, CheckpointReason, Evaluation, EventBody, NoteLevel, Timing};
-use crate::judge::judged_by;
+use crate::grading;
 use crate::state::{Best, Exact, LastValidation};
 use crate::trainer::{Outcome, Trainer};
 use crate::validation::Validation;
@@ -19,13 +19,15 @@ impl Trainer<'_, '_> {
             return Ok(Outcome::Finished);
         }
         let started = Instant::now();
-        let judge = judged_by(self.config);
+        let judge = self.judge;
         let validation = Validation {
             config: self.config,
             samples: &self.validation.samples,
             conversations: self.validation_conversations,
             assembler: self.assembler,
             references: self.validation_references,
+            judge,
+            grader: self.grader,
             seed: self.seed,
             collective: self.collective,
             stop: self.stop,
@@ -43,6 +45,9 @@ impl Trainer<'_, '_> {
                 epoch,
                 sample_rows: verdict.non_finite_rows,
             });
+        }
+        if let Some(warning) = verdict.grading.as_ref().and_then(|it| grading::warning(it, self.config)) {
+            self.journal.note(NoteLevel::Warning, &warning)?;
         }
         let value = verdict.judged(&judge);
         let best = self.state.best.map(|best| best.metric.0);
@@ -75,6 +80,7 @@ impl Trainer<'_, '_> {
             metric_value: value,
             higher_is_better: judge.higher_is_better,
             metrics: verdict.metrics,
+            grading: verdict.grading,
             n_samples: verdict.n_samples,
             n_skipped_samples: verdict.n_skipped_samples,
             n_labelled_tokens: verdict.n_labelled_tokens,

@@ -118,7 +118,7 @@ mod tests {
             cells: cells(&["x,y", "0.5"]),
         };
         let table = PredictionTable { columns: cells(&["prediction", "loss"]), rows: vec![row.clone()] };
-        table.write(&folder, 3, &judged_by(&ExperimentConfig::default())).unwrap();
+        table.write(&folder, 3, &judged_by(&ExperimentConfig::default(), false)).unwrap();
         let read = read_table(&folder.predictions(), None).unwrap();
         assert_eq!(read.columns, ["row", "prompt", "answer", "prediction", "loss"]);
         let texts: Vec<String> = read.rows[0].iter().map(Cell::text).collect();

@@ -27,6 +27,9 @@ pub struct RunRecord {
     pub dtypes: Dtypes,
     /// What was done otherwise than the configuration says, in sentences.
     pub substitutions: Vec<String>,
+    /// What the run is judged by; empty in records of versions that did not write it.
+    #[serde(default)]
+    pub metric: String,
     /// Hashes of what went in.
     pub fingerprints: Fingerprints,
     /// Parameters of the model, adapters included.
@@ -74,6 +77,9 @@ pub struct Fingerprints {
     pub train_samples: String,
     /// The validation samples as tokens.
     pub validation_samples: String,
+    /// The words that another model grades answers by, where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge_template: Option<String>,
 }
 
 /// Fields that may change between interruption and resumption: they name things whose content is compared by its
@@ -127,6 +133,14 @@ impl RunRecord {
         compare("the starting weights", weights_before, weights_after);
         compare("the training samples", &before.train_samples, &after.train_samples);
         compare("the validation samples", &before.validation_samples, &after.validation_samples);
+        if !self.metric.is_empty() {
+            compare("what the run is judged by", &self.metric, &now.metric);
+        }
+        compare(
+            "the words that answers are graded by",
+            before.judge_template.as_ref().unwrap_or(&none),
+            after.judge_template.as_ref().unwrap_or(&none),
+        );
         compare("the seed", &self.seed.to_string(), &now.seed.to_string());
         for (field, value_now) in &now.config {
             let must_match = !MAY_CHANGE.contains(&field.as_str()) && !field.starts_with("logging.");
@@ -203,12 +217,14 @@ mod tests {
                 accumulation: "float32".to_owned(),
             },
             substitutions: Vec::new(),
+            metric: "GPT".to_owned(),
             fingerprints: Fingerprints {
                 model: "m".to_owned(),
                 tokenizer: "t".to_owned(),
                 starting_weights: None,
                 train_samples: "a".to_owned(),
                 validation_samples: "b".to_owned(),
+                judge_template: Some("t".to_owned()),
             },
             n_parameters: 10,
             n_trainable_parameters: 2,
@@ -234,11 +250,15 @@ mod tests {
         now.config.insert("llm_backbone".to_owned(), "elsewhere".into());
         now.fingerprints.train_samples = "c".to_owned();
         now.fingerprints.starting_weights = Some("w".to_owned());
+        now.fingerprints.judge_template = None;
+        now.metric = "Perplexity".to_owned();
         assert_eq!(
             before.differences(&now),
             [
                 "the starting weights (was none, is w)",
                 "the training samples (was a, is c)",
+                "what the run is judged by (was GPT, is Perplexity)",
+                "the words that answers are graded by (was t, is none)",
                 "training.epochs (was 1, is 7)"
             ]
         );

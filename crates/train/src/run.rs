@@ -18,8 +18,8 @@ use crate::events::{
 use crate::export::{ExportReport, ModelFolderOptions, write_adapter_folder, write_model_folder};
 use crate::export_template::exported_tokenizer;
 use crate::forecast::MemoryForecast;
+use crate::grading::JudgeEndpoint;
 use crate::journal::Journal;
-use crate::judge::judged_by;
 use crate::learning::{Learning, score_problem};
 use crate::optimizer::Optimizer;
 use crate::plan::RunPlan;
@@ -50,6 +50,9 @@ pub struct RunRequest {
     pub model_path: PathBuf,
     /// Where token samples are kept for other runs; `None` keeps none.
     pub cache_dir: Option<PathBuf>,
+    /// Who grades answers where the metric is GPT; `None` lets Perplexity take its place, with a warning. Nobody else is
+    /// reached over the network by a run.
+    pub judge: Option<JudgeEndpoint>,
     /// Account for the time of the training steps in `profile.json`. Changes nothing that is computed.
     pub profile: bool,
 }
@@ -124,6 +127,8 @@ fn work(
         epochs,
         validation,
         validation_conversations,
+        judge,
+        grader,
         record,
         device,
     } = prepared;
@@ -177,6 +182,8 @@ fn work(
         assembler: &assembler,
         train_references: &train_references,
         validation_references: &validation_references,
+        judge,
+        grader: grader.as_ref(),
         plan,
         seed,
         state,
@@ -371,7 +378,7 @@ fn summary(request: &RunRequest, record: &RunRecord, trainer: &Trainer<'_, '_>) 
             .validation
             .and_then(|validation| validation.perplexity)
             .map(|perplexity| perplexity.0),
-        metric: state.validation.map(|_| judged_by(&request.config).name.to_owned()),
+        metric: state.validation.map(|_| trainer.judge.name.to_owned()),
         validation_metric: state.validation.and_then(|validation| validation.metric).map(|metric| metric.0),
         best_metric: state.best.map(|best| best.metric.0),
         best_step: state.best.map(|best| best.step),

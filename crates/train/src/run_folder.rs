@@ -12,6 +12,7 @@
 //! | `references/` | what the reference model thinks of the preferences, for resuming |
 //! | `summary.json` | the figures of a finished run ([`crate::RunSummary`]) |
 //! | `validation_predictions.csv` | what the model made of each validation sample (`.json`: which evaluation) |
+//! | `tracker.json`, `tensorboard/` | what a tracker has of the run, written by whoever follows it; not by this crate |
 //! | `profile.json` | where the time of the steps went, if asked for ([`crate::Profile`]) |
 //! | `run.lock` | held while a process works on the run |
 

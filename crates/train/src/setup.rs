@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;
 
-use tunesmith_config::{ExperimentConfig, Finding, Level, Packing};
+use tunesmith_config::{ExperimentConfig, Finding, Level, Metric, Packing};
 use tunesmith_data::{Conversation, SampleSet, TrainingSet, load_splits, tokenize};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::tokenizer::Tokenizer;
@@ -12,7 +12,9 @@ use tunesmith_ops::{ChosenDevice, Device, choose_device, describe, open_chosen, 
 
 use crate::error::TrainError;
 use crate::events::NoteLevel;
+use crate::grading::Grader;
 use crate::journal::Journal;
+use crate::judge::{Judge, judged_by};
 use crate::keys::{KeyUse, derive_key};
 use crate::learning::score_head;
 use crate::number_formats::NumberFormats;
@@ -34,6 +36,9 @@ pub(crate) struct Prepared {
     pub(crate) validation: SampleSet,
     /// The conversations behind the validation samples.
     pub(crate) validation_conversations: Vec<Conversation>,
+    pub(crate) judge: Judge,
+    /// Grades answers, where the judge is another model.
+    pub(crate) grader: Option<Grader>,
     pub(crate) record: RunRecord,
     pub(crate) device: ChosenDevice,
 }
@@ -55,16 +60,35 @@ pub(crate) fn prepare(
         substitutions.push(text);
     }
 
+    let judge = judged_by(config, request.judge.is_some());
+    if judge.metric != config.prediction.metric {
+        let text = format!(
+            "prediction.metric: validation is judged by {} instead of {}: neither OPENAI_API_KEY nor OPENAI_API_BASE name a \
+             model that grades answers",
+            judge.name, config.prediction.metric
+        );
+        journal.note(NoteLevel::Warning, &text)?;
+        substitutions.push(text);
+    }
+
     let base = ModelSource::open(&request.model_path)?;
     let starting = StartingWeights::of(&config.architecture)?;
     let starting_fingerprint = starting.as_ref().map(StartingWeights::fingerprint).transpose()?;
     let tokenizer = base.tokenizer()?;
 
     journal.stage("reading the data")?;
-    let splits = load_splits(config)?;
+    let mut splits = load_splits(config)?;
     for note in &splits.notes {
         journal.note(NoteLevel::Info, note)?;
     }
+    let grader = match &request.judge {
+        Some(endpoint) if judge.metric == Metric::Gpt => {
+            let grader = Grader::new(endpoint, config, &mut splits.validation)?;
+            journal.note(NoteLevel::Info, &grader.describe(splits.validation.len()))?;
+            Some(grader)
+        }
+        _ => None,
+    };
     let n_chained = splits.train.len() + splits.validation.len();
     journal.stage(&format!("turning {n_chained} conversations into tokens"))?;
     let train = samples(request, &tokenizer, &splits.train, "training", journal)?;
@@ -79,6 +103,7 @@ pub(crate) fn prepare(
         starting_weights: starting_fingerprint,
         train_samples: samples_fingerprint(&train.samples),
         validation_samples: samples_fingerprint(&validation.samples),
+        judge_template: grader.as_ref().map(Grader::fingerprint),
     };
     journal.stage("loading the model")?;
     let trainability = Trainability::of(&config.training);
@@ -90,7 +115,7 @@ pub(crate) fn prepare(
     let train = TrainingSet::new(config, &tokenizer, splits.train, train, seed)?;
     let epochs = EpochSizes::of(config, &train, seed)?;
     check_lengths(&model, config, &epochs, &validation)?;
-    let record = record(request, seed, chosen, substitutions, fingerprints, &model);
+    let record = record(request, seed, chosen, substitutions, fingerprints, judge, &model);
     Ok(Prepared {
         model,
         tokenizer,
@@ -100,6 +125,8 @@ pub(crate) fn prepare(
         epochs,
         validation,
         validation_conversations: splits.validation,
+        judge,
+        grader,
         record,
         device: chosen,
     })
@@ -321,6 +348,7 @@ fn record(
     device: ChosenDevice,
     substitutions: Vec<String>,
     fingerprints: Fingerprints,
+    judge: Judge,
     model: &CausalLm,
 ) -> RunRecord {
     let info = describe(device);
@@ -336,6 +364,7 @@ fn record(
         },
         dtypes: NumberFormats::of(&request.config, model.device()).describe(&request.config),
         substitutions,
+        metric: judge.name.to_owned(),
         fingerprints,
         n_parameters: model.parameters().n_values() as u64,
         n_trainable_parameters: model.parameters().n_trainable() as u64,

@@ -14,7 +14,9 @@ use crate::collective::Collective;
 use crate::error::TrainError;
 use crate::events::{EventBody, Rewards, Step, Timing};
 use crate::gradients::{clip_factor, global_norm};
+use crate::grading::Grader;
 use crate::journal::Journal;
+use crate::judge::Judge;
 use crate::learning::Learning;
 use crate::optimizer::Optimizer;
 use crate::plan::RunPlan;
@@ -48,6 +50,9 @@ pub(crate) struct Trainer<'a, 'o> {
     pub(crate) assembler: &'a Assembler,
     pub(crate) train_references: &'a EpochReferences,
     pub(crate) validation_references: &'a References,
+    pub(crate) judge: Judge,
+    /// Grades answers, where the judge is another model.
+    pub(crate) grader: Option<&'a Grader>,
     pub(crate) plan: RunPlan,
     pub(crate) seed: u64,
     pub(crate) state: TrainState,

@@ -12,8 +12,9 @@ use crate::collective::Collective;
 use crate::comparison::{Compared, ComparedTexts, Comparison, EachReward};
 use crate::error::TrainError;
 use crate::evaluate::{EvaluateOptions, Evaluated, SampleLoss, evaluate, n_fitting};
-use crate::events::Rewards;
-use crate::judge::{Judge, judged_by};
+use crate::events::{Grading, Rewards};
+use crate::grading::{self, Graded, Grader};
+use crate::judge::Judge;
 use crate::learning::Learning;
 use crate::predictions::{PredictionRow, PredictionTable, number_text, prompt_text};
 use crate::reference::References;
@@ -28,6 +29,8 @@ pub(crate) struct Verdict {
     pub(crate) perplexity: Option<f64>,
     /// All that was measured, by name.
     pub(crate) metrics: BTreeMap<String, f64>,
+    /// How another model graded the answers, where one does.
+    pub(crate) grading: Option<Grading>,
     pub(crate) n_samples: usize,
     pub(crate) n_skipped_samples: usize,
     pub(crate) n_labelled_tokens: u64,
@@ -45,15 +48,18 @@ pub(crate) struct Validation<'a> {
     pub(crate) assembler: &'a Assembler,
     /// Of the samples, where preferences are learned against a reference.
     pub(crate) references: &'a References,
+    pub(crate) judge: Judge,
+    /// Grades answers, where the judge is another model.
+    pub(crate) grader: Option<&'a Grader>,
     pub(crate) seed: u64,
     pub(crate) collective: &'a dyn Collective,
     pub(crate) stop: &'a StopFlag,
 }
 
 impl Validation<'_> {
-    /// Runs the model over the samples and, where the judging metric compares texts, has it answer them.
+    /// Runs the model over the samples and, where the judging metric looks at texts, has it answer them and the answers graded.
     ///
-    /// `progress` is told how many samples are done of how many; with answers each counts twice. `None` when `stop` was
+    /// `progress` is told how many samples are done of how many; with answers each counts twice, graded ones three times. `None` when `stop` was
     /// raised meanwhile.
     ///
     /// # Errors
@@ -63,20 +69,21 @@ impl Validation<'_> {
         model: &CausalLm,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<Verdict>, TrainError> {
-        let judge = judged_by(self.config);
         let conversations = self.by_row();
         if let Learning::Scores(loss) = Learning::of(self.config) {
             return self.scored(model, loss, &conversations, progress);
         }
-        let n_answers = if judge.needs_text { conversations.len() } else { 0 };
-        let (n_samples, n_total) = (self.samples.len(), self.samples.len() + n_answers);
+        let needs_text = self.judge.needs_text;
+        let n_answers = if needs_text { conversations.len() } else { 0 };
+        let n_graded = self.grader.map_or(0, |grader| grader.n_asked(n_answers));
+        let (n_samples, n_total) = (self.samples.len(), self.samples.len() + n_answers + n_graded);
         let evaluated =
             evaluate(model, self.samples, self.options(), self.collective, self.stop, &mut |n_done| {
                 progress(n_done, n_total)
             })?;
         let Some(evaluated) = evaluated else { return Ok(None) };
         let mut answers = BTreeMap::new();
-        if judge.needs_text {
+        if needs_text {
             let asked: Vec<&Conversation> = conversations.values().copied().collect();
             let given = answer_all(
                 model,
@@ -91,7 +98,17 @@ impl Validation<'_> {
             let Some(given) = given else { return Ok(None) };
             answers.extend(conversations.keys().copied().zip(given));
         }
-        self.verdict(&judge, evaluated, &conversations, answers).map(Some)
+        let mut graded = None;
+        if let Some(grader) = self.grader {
+            let n_before = n_samples + n_answers;
+            graded = grader.grade(&conversations, &answers, self.stop, &mut |n_done| {
+                progress(n_before + n_done, n_total)
+            })?;
+            if graded.is_none() {
+                return Ok(None);
+            }
+        }
+        self.verdict(evaluated, &conversations, answers, graded).map(Some)
     }
 
     /// The conversations behind the samples, by their rows.
@@ -176,6 +193,7 @@ impl Validation<'_> {
             token_loss: None,
             perplexity: None,
             metrics: measured.metrics,
+            grading: None,
             n_samples: losses.len(),
             n_skipped_samples: 0,
             n_labelled_tokens: 0,
@@ -189,10 +207,10 @@ impl Validation<'_> {
 
     fn verdict(
         &self,
-        judge: &Judge,
         evaluated: Evaluated,
         conversations: &BTreeMap<usize, &Conversation>,
         answers: BTreeMap<usize, String>,
+        graded: Option<Graded>,
     ) -> Result<Verdict, TrainError> {
         let Evaluated { figures, non_finite_rows, samples } = evaluated;
         let mut predictions = language_table(&samples, conversations);
@@ -213,14 +231,20 @@ impl Validation<'_> {
             metrics.extend(figures.map(|(name, value)| (name.to_owned(), value)));
             add_rewards(&mut predictions, &compared.each, conversations);
         }
-        if judge.needs_text {
+        if self.judge.needs_text {
             metrics.extend(text_metrics::add(&mut predictions, &answers)?);
         }
+        let grading = graded.map(|graded| {
+            grading::add(&mut predictions, &graded);
+            metrics.extend(graded.metrics);
+            graded.summary
+        });
         Ok(Verdict {
             loss,
             token_loss: Some(figures.token_loss),
             perplexity: Some(perplexity),
             metrics,
+            grading,
             n_samples: figures.n_samples,
             n_skipped_samples: figures.n_skipped_samples,
             n_labelled_tokens: figures.n_labelled_tokens,

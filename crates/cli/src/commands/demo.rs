@@ -72,6 +72,7 @@ pub(crate) fn run(args: &DemoArgs, terminal: &Terminal) -> Result<(), Failure> {
         resume: false,
         model_path: model.path.clone(),
         cache_dir: None,
+        judge: None,
         profile: false,
     };
     let summary = train(&request, &mut TrainProgress::new(terminal), &stop)?;

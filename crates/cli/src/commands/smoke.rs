@@ -138,6 +138,7 @@ fn take_steps(folder: &Path, model: &Path, device: &str, n_steps: u64) -> Result
         resume: false,
         model_path: model.to_owned(),
         cache_dir: None,
+        judge: None,
         profile: false,
     };
     train(&request, &mut NoObserver, &StopFlag::new())?;

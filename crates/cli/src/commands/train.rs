@@ -4,10 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-use tunesmith_config::ExperimentConfig;
+use tunesmith_config::{ExperimentConfig, Metric};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_ops::{ChosenDevice, choose_device, open_chosen};
-use tunesmith_train::{Profile, RunFolder, RunRequest, RunStatus, RunSummary, Status, run as train};
+use tunesmith_trackers::Destination;
+use tunesmith_train::{
+    JudgeEndpoint, Observer, Profile, RunFolder, RunRequest, RunStatus, RunSummary, Status, StopFlag,
+    run as train,
+};
 
 use crate::experiment::{self, Overrides};
 use crate::failure::{Exit, Failure};
@@ -18,6 +22,7 @@ use crate::out_of_memory;
 use crate::profile;
 use crate::progress::{JsonEvents, TrainProgress};
 use crate::terminal::{Style, Terminal, human_secs};
+use crate::tracking::{self, Watcher};
 
 /// Fine-tune a model
 ///
@@ -75,6 +80,8 @@ pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> 
     let mut plan = plan(args, terminal)?;
     experiment::refuse_errors(&plan.config)?;
     // Before a model is fetched for it.
+    let judge = judge(&plan.config)?;
+    let destination = tracking::destination(&plan.config, &plan.run_dir)?;
     let device = choose_device(&plan.config.environment.device, plan.config.environment.first_gpu())?;
     let model = model_store::backbone(&plan.config, terminal)?;
     warn_about_memory(&model.path, &plan.config, device, terminal)?;
@@ -88,6 +95,7 @@ pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> 
         resume: args.resume.is_some(),
         model_path: model.path,
         cache_dir: Some(model_store::cache_dir()?.join("tokens")),
+        judge,
         profile: args.profile,
     };
     let is_finished = request.resume && is_finished(&request.run_dir);
@@ -100,11 +108,11 @@ pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> 
     }
     let stop = stop_on_ctrl_c("stopping after this batch and writing a checkpoint")?;
     if args.json {
-        let summary = train(&request, &mut JsonEvents::new(terminal), &stop)?;
+        let summary = tracked(&request, destination, &mut JsonEvents::new(terminal), &stop, terminal)?;
         terminal.json(&json!({"event": "result", "summary": summary}))?;
         return leave(&summary);
     }
-    let summary = train(&request, &mut TrainProgress::new(terminal), &stop)?;
+    let summary = tracked(&request, destination, &mut TrainProgress::new(terminal), &stop, terminal)?;
     if args.profile
         && !is_finished
         && let Some(account) = Profile::read(&RunFolder::new(&request.run_dir).profile())?
@@ -114,6 +122,28 @@ pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> 
     leave(&summary)?;
     report(&summary, terminal);
     Ok(())
+}
+
+/// Trains while a tracker, if there is one, follows; it also gets what is missing of a run that is finished already.
+fn tracked(
+    request: &RunRequest,
+    destination: Option<Destination>,
+    shown: &mut dyn Observer,
+    stop: &StopFlag,
+    terminal: &Terminal,
+) -> Result<RunSummary, Failure> {
+    let mut watcher = Watcher::new(shown, destination, request);
+    let summary = train(request, &mut watcher, stop);
+    watcher.finish(terminal);
+    Ok(summary?)
+}
+
+/// Who grades answers; asked for only where the metric is that, so that nobody's variables matter otherwise.
+fn judge(config: &ExperimentConfig) -> Result<Option<JudgeEndpoint>, Failure> {
+    if config.prediction.metric != Metric::Gpt {
+        return Ok(None);
+    }
+    Ok(JudgeEndpoint::from_variables(|name| std::env::var(name).ok())?)
 }
 
 /// What to train and where.

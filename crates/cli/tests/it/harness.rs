@@ -93,6 +93,10 @@ impl Sandbox {
             .env("HF_ENDPOINT", "http://127.0.0.1:9")
             .env("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
             .env_remove("HF_TOKEN")
+            .env_remove("OPENAI_API_KEY")
+            .env_remove("OPENAI_API_BASE")
+            .env_remove("OPENAI_API_TYPE")
+            .env_remove("MLFLOW_TRACKING_URI")
             .env_remove("RUST_BACKTRACE")
             .stdin(Stdio::null());
         command

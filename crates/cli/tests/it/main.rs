@@ -13,6 +13,7 @@ mod devices;
 mod docs;
 mod files;
 mod harness;
+mod judging;
 mod layers;
 #[path = "../../../ops/tests/support/on_device.rs"]
 mod on_device;
@@ -25,4 +26,5 @@ mod studio_data;
 mod studio_runs;
 mod surface;
 mod tidy;
+mod tracking;
 mod training;

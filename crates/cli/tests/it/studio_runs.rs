@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::Sandbox;
+use crate::stub::{Reply, Stub};
 use crate::studio_client::{Studio, kill_process};
 
 /// Some seconds of training.
@@ -309,4 +310,40 @@ fn what_goes_wrong_is_told_with_a_way_out() {
         (&missing["error"]["code"], &missing["error"]["details"]["model"]),
         (&json!("model_missing"), &json!("owner/name"))
     );
+}
+
+#[test]
+fn runs_get_the_judge_and_the_tracker_from_the_secrets() {
+    const KEY: &str = "sk-kept-by-the-studio";
+    let judge = Stub::start(|_| {
+        Reply::ok(json!({"choices": [{"message": {"content": "EXPLANATION: fine\nSCORE: 1"}}]}).to_string())
+    });
+    let sandbox = Sandbox::new();
+    let studio = Studio::start(&sandbox);
+    let keep = |name: &str, value: &str| {
+        studio.send("PUT", &format!("/secrets/{name}"), &json!({"value": value}), 204);
+    };
+    keep("openai_api_base", &format!("{}/v1", judge.endpoint));
+    keep("openai_api_key", KEY);
+    let values =
+        json!({"prediction.metric": "GPT", "prediction.max_length_inference": 4, "logging.logger": "MLflow"});
+    let unsaid = studio.create(&sandbox, "No Address", &values);
+    let failed = studio.wait_for_status(&unsaid, "failed");
+    assert!(failed.to_string().contains("MLFLOW_TRACKING_URI"), "{failed}");
+
+    let tracker = Stub::start(|_| Reply::new("403 Forbidden", ""));
+    keep("mlflow_tracking_uri", &tracker.endpoint);
+    keep("mlflow_tracking_token", "token-of-the-studio");
+    let id = studio.create(&sandbox, "Graded", &values);
+    let shown = studio.wait_for_status(&id, "finished");
+    assert_eq!(shown["metric"], 1.0, "{shown}");
+    let requests = judge.requests();
+    assert!(!requests.is_empty());
+    assert!(requests.iter().all(|request| request.header("authorization") == format!("Bearer {KEY}")));
+    assert_eq!(tracker.requests()[0].header("authorization"), "Bearer token-of-the-studio");
+    for name in sandbox.list() {
+        let path = sandbox.path(&name);
+        let content = if path.is_file() { std::fs::read(&path).unwrap() } else { Vec::new() };
+        assert!(!content.windows(KEY.len()).any(|window| window == KEY.as_bytes()), "{name}");
+    }
 }

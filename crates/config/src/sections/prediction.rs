@@ -1,7 +1,7 @@
 //! `prediction`: validation metric and text generation.
 
 use super::{CLASSIFICATION, CLASSIFICATION_AND_REGRESSION, REGRESSION};
-use crate::choices::{Metric, ProblemType};
+use crate::choices::{JudgeFailures, Metric, ProblemType};
 use crate::declare::fields;
 use crate::field::{facets, is};
 
@@ -20,7 +20,9 @@ fields! {
     pub struct Prediction in "prediction" {
         /// Number the validation is judged by, and by which the best checkpoint is chosen. Perplexity, classes and
         /// numbers need no generated text; BLEU, ROUGE-L, ExactMatch (the whole answer) and FinalNumber (the last
-        /// number of an answer, as in sums) compare one with the expected answer.
+        /// number of an answer, as in sums) compare one with the expected answer. GPT has another model grade the answers:
+        /// the server that OPENAI_API_KEY or OPENAI_API_BASE name; where neither is set, Perplexity takes its place, with
+        /// a warning.
         metric: Metric = Metric::Gpt
             => facets().choices_for(METRICS).default_for(&[(CLASSIFICATION, "AUC"), (REGRESSION, "MSE")]);
         /// Model that grades answers when the metric is GPT.
@@ -32,10 +34,14 @@ fields! {
                 "gpt-4-0613",
                 "gpt-4-1106-preview",
             ]);
-        /// Instructions the grading model gets when the metric is GPT.
+        /// Instructions the grading model gets when the metric is GPT: `general`, `rag` or `mt-bench`, or the name of a
+        /// file NAME.txt in the folder `prompts` beside the run's working folder (TUNESMITH_PROMPTS names another).
         metric_gpt_template: String = "general".to_owned()
             => facets().when(&[is("metric", "GPT")]).not_for(CLASSIFICATION_AND_REGRESSION)
                 .suggest(&["general", "rag", "mt-bench"]);
+        /// What an answer counts that the grading model did not grade: `left_out` of the mean, or `zero`, as in H2O LLM Studio.
+        metric_gpt_failures: JudgeFailures = JudgeFailures::LeftOut
+            => facets().when(&[is("metric", "GPT")]).not_for(CLASSIFICATION_AND_REGRESSION);
         /// Fewest tokens of a generated answer.
         min_length_inference: usize = 2
             => facets().at_least(0.0).slider(0.0, 1024.0, 1.0).not_for(CLASSIFICATION_AND_REGRESSION);

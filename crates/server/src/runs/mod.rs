@@ -40,6 +40,8 @@ use crate::events::GlobalEvent;
 use crate::secrets::HUGGING_FACE_TOKEN;
 use crate::state::AppState;
 
+/// The variable that names the folder of the users' own templates for judges.
+const PROMPTS: &str = "TUNESMITH_PROMPTS";
 /// How often it is looked what the runs do.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -128,8 +130,20 @@ fn policy(state: &AppState) -> RunsPolicy {
     RunsPolicy {
         runs_per_device: number("runs_per_device").and_then(|n| usize::try_from(n).ok()).unwrap_or(1),
         is_queue_paused: settings.get("queue_paused").and_then(Value::as_bool).unwrap_or(false),
-        environment: environment(state),
+        environment: run_environment(state),
     }
+}
+
+/// Variables for training runs besides the server's own: those of other children, and what judges and trackers need.
+fn run_environment(state: &AppState) -> Vec<(String, String)> {
+    let mut variables = environment(state);
+    if let Ok(secrets) = state.secrets.variables() {
+        variables.extend(secrets);
+    }
+    if std::env::var_os(PROMPTS).is_none() {
+        variables.push((PROMPTS.to_owned(), state.workdir.root().join("prompts").display().to_string()));
+    }
+    variables
 }
 
 /// Variables for child processes besides the server's own.

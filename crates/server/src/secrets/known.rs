@@ -28,35 +28,102 @@ pub(super) struct Known {
     pub label: &'static str,
     /// What it is for, and where it comes from.
     pub hint: &'static str,
+    /// The variable in which training runs get it; none where they have no use for it.
+    pub variable: Option<&'static str>,
 }
 
-/// All of them.
-pub(super) const KNOWN: [Known; 6] = [
+/// All of them. Addresses of judges and trackers are among them, since they may hold passwords and belong into no file of an
+/// experiment.
+pub(super) const KNOWN: [Known; 15] = [
     Known {
         name: HUGGING_FACE_TOKEN,
         label: "Hugging Face access token",
         hint: "Private and gated models and data sets. From huggingface.co, Settings, Access Tokens.",
+        variable: Some("HF_TOKEN"),
     },
     Known {
         name: KAGGLE_KEY,
         label: "Kaggle key",
         hint: "The contents of kaggle.json, or an access token. From kaggle.com, Settings, API.",
+        variable: None,
     },
     Known {
         name: S3_ACCESS_KEY_ID,
         label: "S3 access key ID",
         hint: "Private buckets of Amazon S3, MinIO and the like.",
+        variable: None,
     },
-    Known { name: S3_SECRET_ACCESS_KEY, label: "S3 secret access key", hint: "The second half of the key." },
+    Known {
+        name: S3_SECRET_ACCESS_KEY,
+        label: "S3 secret access key",
+        hint: "The second half of the key.",
+        variable: None,
+    },
     Known {
         name: AZURE_CONNECTION_STRING,
         label: "Azure connection string",
         hint: "Private containers. From the storage account, Access keys or Shared access signature.",
+        variable: None,
     },
     Known {
         name: GOOGLE_SERVICE_ACCOUNT,
         label: "Google service account",
         hint: "Private buckets: the whole JSON key file of an account that may read them.",
+        variable: None,
+    },
+    Known {
+        name: "openai_api_key",
+        label: "Key of the judge",
+        hint: "For the metric GPT: the key of OpenAI, or of another service that speaks its protocol.",
+        variable: Some("OPENAI_API_KEY"),
+    },
+    Known {
+        name: "openai_api_base",
+        label: "Address of the judge",
+        hint: "Empty for OpenAI's own.",
+        variable: Some("OPENAI_API_BASE"),
+    },
+    Known {
+        name: "openai_api_type",
+        label: "Kind of the judge's server",
+        hint: "azure, or empty.",
+        variable: Some("OPENAI_API_TYPE"),
+    },
+    Known {
+        name: "openai_api_deployment_id",
+        label: "Deployment of the judge",
+        hint: "On Azure.",
+        variable: Some("OPENAI_API_DEPLOYMENT_ID"),
+    },
+    Known {
+        name: "openai_api_version",
+        label: "Version of the judge's interface",
+        hint: "On Azure.",
+        variable: Some("OPENAI_API_VERSION"),
+    },
+    Known {
+        name: "mlflow_tracking_uri",
+        label: "Address of the MLflow server",
+        hint: "For experiments with the logger MLflow.",
+        variable: Some("MLFLOW_TRACKING_URI"),
+    },
+    Known {
+        name: "mlflow_tracking_username",
+        label: "Name at the MLflow server",
+        hint: "Where that server asks for one.",
+        variable: Some("MLFLOW_TRACKING_USERNAME"),
+    },
+    Known {
+        name: "mlflow_tracking_password",
+        label: "Password at the MLflow server",
+        hint: "Belongs to the name.",
+        variable: Some("MLFLOW_TRACKING_PASSWORD"),
+    },
+    Known {
+        name: "mlflow_tracking_token",
+        label: "Token for the MLflow server",
+        hint: "Instead of name and password.",
+        variable: Some("MLFLOW_TRACKING_TOKEN"),
     },
 ];
 

@@ -99,5 +99,11 @@ async fn secrets_come_back_to_nobody_and_are_not_readable_on_the_disk() {
     assert_eq!(studio.state.secrets.get("huggingface_token").unwrap().as_deref(), Some(VALUE));
     studio.with("DELETE", "/secrets/huggingface_token", json!({})).await.ok();
     assert_eq!(studio.state.secrets.get("huggingface_token").unwrap(), None);
+    // Runs get what judges and trackers need by the names that these have everywhere.
+    studio.with("PUT", "/secrets/openai_api_key", json!({"value": VALUE})).await.ok();
+    studio.with("PUT", "/secrets/mlflow_tracking_uri", json!({"value": "http://host:5000"})).await.ok();
+    let expected = [("OPENAI_API_KEY", VALUE), ("MLFLOW_TRACKING_URI", "http://host:5000")];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(studio.state.secrets.variables().unwrap(), expected);
     studio.with("PUT", "/secrets/other", json!({"value": "x"})).await.refused(404);
 }

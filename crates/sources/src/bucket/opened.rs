@@ -7,10 +7,10 @@ use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStoreExt};
 use tokio::runtime::{Builder, Runtime};
 use tunesmith_formats::resume::Failure;
+use tunesmith_http::scrub;
 
 use super::{Bucket, Listing, Object};
 use crate::error::{Result, SourceError};
-use crate::secret::scrub;
 use crate::services::{Client, last_source};
 
 /// Entries of a listing, after which it is cut: nobody chooses from more.

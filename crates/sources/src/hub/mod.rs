@@ -4,13 +4,13 @@
 mod files;
 
 use serde_json::Value;
+use tunesmith_http::Secret;
 
 use self::files::files_of_split;
 use crate::download::Item;
 use crate::error::{Result, SourceError};
 use crate::http::{Client, HttpFile};
 use crate::names::{TABLE_ENDINGS, ending, percent_encode, plain_name_of};
-use crate::secret::Secret;
 
 const ENDPOINT: &str = "https://huggingface.co";
 

@@ -1,12 +1,12 @@
 //! Azure Blob Storage, also of a Data Lake.
 
 use object_store::azure::MicrosoftAzureBuilder;
+use tunesmith_http::Secret;
 
 use super::connector::Connector;
 use super::{Client, retry};
 use crate::environment::variable;
 use crate::error::{Result, SourceError};
-use crate::secret::Secret;
 
 /// Azure Blob Storage, also of a Data Lake.
 #[derive(Debug, Clone, Default, PartialEq)]

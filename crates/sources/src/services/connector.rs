@@ -33,7 +33,7 @@ pub(crate) struct Connector {
 impl Connector {
     pub(crate) fn new() -> Self {
         // Requests are signed for one address: following a redirect makes no sense.
-        Self { agent: crate::http::agent(0), status: Arc::default(), region: Arc::default() }
+        Self { agent: tunesmith_http::agent(0), status: Arc::default(), region: Arc::default() }
     }
 
     /// HTTP status of the last answer; 0 when there was none.

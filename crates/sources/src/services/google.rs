@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use object_store::StaticCredentialProvider;
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
+use tunesmith_http::Secret;
 
 use super::connector::Connector;
 use super::{Client, retry};
 use crate::environment::variable;
 use crate::error::{Result, SourceError};
-use crate::secret::Secret;
 
 /// Google Cloud Storage.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -11,13 +11,13 @@ use std::time::Duration;
 use object_store::list::PaginatedListStore;
 use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 use serde_json::{Map, Value};
+use tunesmith_http::{Secret, scrub};
 
 pub use self::azure::Azure;
 use self::connector::Connector;
 pub use self::google::Google;
 pub use self::s3::S3;
 use crate::error::{Result, SourceError};
-use crate::secret::{Secret, scrub};
 
 /// Who keeps a bucket.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,11 +1,11 @@
 //! Amazon S3 and what speaks its protocol.
 
 use object_store::aws::AmazonS3Builder;
+use tunesmith_http::Secret;
 
 use super::connector::Connector;
 use super::{Client, retry};
 use crate::environment::variable;
-use crate::secret::Secret;
 
 /// Region of buckets whose own is not to be found out.
 pub(super) const DEFAULT_REGION: &str = "us-east-1";

@@ -95,7 +95,9 @@ fn bytes_of_another_version_or_source_are_not_gone_on_with() {
     assert!(place.fetch(&url(&stub, "/rows.csv")).is_err());
     place.cancel_after = u64::MAX;
     assert_eq!(place.tables(&url(&stub, "/rows.csv")), rows);
-    assert!(stub.requests().iter().all(|request| request.header("range").is_empty()));
+    let requests = stub.requests();
+    assert!(requests.iter().all(|request| request.method == "GET" && request.body.is_empty()));
+    assert!(requests.iter().all(|request| request.header("range").is_empty()));
 
     let mut place = Place::new();
     place.cancel_after = 0;

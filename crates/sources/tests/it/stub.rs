@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -10,8 +10,10 @@ use std::thread;
 /// A request as the server saw it, with header names in lower case.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
+    pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
@@ -115,7 +117,8 @@ fn answer(mut stream: TcpStream, log: &Mutex<Vec<Request>>, handler: &Handler) {
     if reader.read_line(&mut line).unwrap_or(0) == 0 {
         return;
     }
-    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let mut headers = BTreeMap::new();
     loop {
         line.clear();
@@ -126,7 +129,12 @@ fn answer(mut stream: TcpStream, log: &Mutex<Vec<Request>>, handler: &Handler) {
             headers.insert(name.to_lowercase(), value.to_owned());
         }
     }
-    let request = Request { path, headers };
+    let n_bytes = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut body = Vec::new();
+    if reader.take(n_bytes).read_to_end(&mut body).is_err() {
+        return;
+    }
+    let request = Request { method, path, headers, body };
     log.lock().unwrap().push(request.clone());
     let reply = handler(&request);
     let mut head = format!("HTTP/1.1 {}\r\nConnection: close\r\n", reply.status);

@@ -12,6 +12,7 @@ mod devices;
 #[path = "../../../models/tests/it/digest.rs"]
 mod digest;
 mod exporting;
+mod judge;
 #[path = "../../../ops/tests/support/on_device.rs"]
 mod on_device;
 mod preferences;
@@ -20,5 +21,8 @@ mod profiling;
 mod reference;
 mod resuming;
 mod smollm2;
+#[path = "../../../sources/tests/it/stub.rs"]
+#[expect(dead_code, reason = "the tests of that crate need more of it")]
+mod stub;
 mod support;
 mod training;

@@ -107,8 +107,15 @@ fn a_real_model_follows_the_reference() {
     let mut expected: Vec<f64> = serde_json::from_value(reference["loss"].clone()).unwrap();
     expected.truncate(N_STEPS);
     let run_dir = dir.path().join("run");
-    let request =
-        RunRequest { config, run_dir, resume: false, model_path: model, cache_dir: None, profile: false };
+    let request = RunRequest {
+        config,
+        run_dir,
+        resume: false,
+        model_path: model,
+        cache_dir: None,
+        judge: None,
+        profile: false,
+    };
     let stop = StopFlag::new();
     run(&request, &mut StopAfter(expected.len() as u64, stop.clone()), &stop).unwrap();
 

@@ -93,6 +93,7 @@ impl Bench {
             resume: false,
             model_path: self.model(),
             cache_dir: None,
+            judge: None,
             profile: false,
         }
     }

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         resume: mode == "resume",
         model_path: PathBuf::from(model),
         cache_dir: None,
+        judge: None,
         profile: false,
     };
     match run(&request, &mut Pause(Duration::from_millis(pause)), &StopFlag::new()) {

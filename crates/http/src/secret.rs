@@ -37,7 +37,7 @@ impl fmt::Debug for Secret {
 }
 
 /// `text` without any of `secrets`, however a server or library came to repeat them.
-pub(crate) fn scrub<'a>(text: &str, secrets: impl IntoIterator<Item = &'a Secret>) -> String {
+pub fn scrub<'a>(text: &str, secrets: impl IntoIterator<Item = &'a Secret>) -> String {
     // Shorter ones are no secrets, and would take words apart.
     let hidden = secrets.into_iter().filter(|secret| secret.0.len() >= 4);
     hidden.fold(text.to_owned(), |text, secret| text.replace(&secret.0, "…"))
