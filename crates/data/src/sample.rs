@@ -11,13 +11,19 @@
 //! (`sample_template.rs`) the parts are what the template writes up to and including each answer; they are
 //! encoded separately, too, because generation starts from exactly such a prompt.
 //!
+//! For a model with an encoder the parts before the last answer are its source, and the answer is the decoder's text:
+//!
+//! ```text
+//! [all parts before the last answer, their last `max_length` tokens] | [start token] [answer (+ EOS)]
+//! ```
+//!
 //! With packing `wrapped` nothing is cut: rows of `max_length` tokens are cut out of the stream of samples later.
 //!
 //! No token is added by the tokenizer itself, so a beginning-of-text token is there only if a template writes it.
 
 use std::ops::Range;
 
-use tunesmith_config::{ExperimentConfig, Packing, TextFormat};
+use tunesmith_config::{ExperimentConfig, Packing, ProblemType, TextFormat};
 use tunesmith_formats::chat_template::{ChatMessage, ChatTemplate};
 use tunesmith_formats::tokenizer::Tokenizer;
 
@@ -31,7 +37,8 @@ use crate::sample_template::{Turns, turns};
 /// train on other tokens.
 pub const TRAINING_CLOCK_UNIX_SECS: u64 = 1_721_995_200;
 
-/// A conversation as tokens; a preference as those of the better answer with all before it, then those of the other one.
+/// A conversation as tokens; a preference as those of the better answer with all before it, then those of the other one. For
+/// a model with an encoder its source, then the decoder's text from the start token on.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TokenSample {
     /// The conversation's row: the id of the sample.
@@ -45,6 +52,8 @@ pub struct TokenSample {
     /// How many of the last tokens are those of the answer that the answer is compared with, a text of its own: the one
     /// to be preferred less, or one to another prompt; 0 for other samples.
     pub n_contrast: usize,
+    /// How many of the first tokens are the source of an encoder, a text of its own; 0 for other samples.
+    pub n_source: usize,
     /// What is to be predicted from the last token, where that is not a token, or how the answer was judged: see
     /// [`Conversation::values`].
     pub values: Vec<f32>,
@@ -61,10 +70,11 @@ impl TokenSample {
         self.texts().map(is_label).sum()
     }
 
-    /// Where its texts stand: one, or the two that are compared.
+    /// Where its texts stand: one, the two that are compared, or source and answer.
     pub fn texts(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (n_tokens, split) = (self.ids.len(), self.ids.len().saturating_sub(self.n_contrast));
-        [0..split, split..n_tokens].into_iter().filter(|range| !range.is_empty())
+        let (n_tokens, n_source) = (self.ids.len(), self.n_source.min(self.ids.len()));
+        let split = n_tokens.saturating_sub(self.n_contrast).max(n_source);
+        [0..n_source, n_source..split, split..n_tokens].into_iter().filter(|range| !range.is_empty())
     }
 
     /// Whether there is anything to learn from it.
@@ -112,6 +122,8 @@ pub(crate) struct AssemblyOptions {
     eos_after_answer: bool,
     mask_prompt: bool,
     only_last_answer: bool,
+    /// Prompts are the source of an encoder.
+    has_encoder: bool,
     /// Tokens a sample and each of its parts may have.
     limit: usize,
 }
@@ -145,6 +157,7 @@ impl Assembler {
             eos_after_answer: dataset.add_eos_token_to_answer,
             mask_prompt: dataset.mask_prompt_labels,
             only_last_answer: dataset.only_last_answer,
+            has_encoder: config.problem_type == ProblemType::SequenceToSequenceModeling,
             limit: if config.training.packing == Packing::Wrapped { usize::MAX } else { max_length },
         };
         let template = match options.format {
@@ -178,10 +191,42 @@ impl Assembler {
     /// As [`Assembler::sample`].
     pub fn sample_with_notes(&self, conversation: &Conversation) -> Result<(TokenSample, SampleNotes)> {
         match conversation.target() {
+            Target::Answer if self.options.has_encoder => self.with_source(conversation),
             Target::Answer => self.answered(conversation, self.options.only_last_answer),
             Target::Values(values) => self.valued(conversation, values),
             Target::Preference { .. } | Target::Judged { .. } => self.compared(conversation),
         }
+    }
+
+    /// All that stands before the last answer as a source, then the answer, which is learned, after the start token. That is
+    /// the padding token in all models of this kind.
+    fn with_source(&self, conversation: &Conversation) -> Result<(TokenSample, SampleNotes)> {
+        let (mut parts, mut notes) = self.parts(conversation)?;
+        let answer = parts
+            .pop()
+            .map_or_else(|| Part::new(true, Vec::new()), |part| part.keep_first(self.options.limit));
+        let mut ids: Vec<u32> = parts.iter().flat_map(|part| part.ids.iter().copied()).collect();
+        let n_over = ids.len().saturating_sub(self.options.limit);
+        ids.drain(..n_over);
+        if ids.is_empty() {
+            // An encoder reads something; answers to no prompt are generated from the same.
+            ids.push(self.tokenizer.eos_id());
+        }
+        let n_source = ids.len();
+        notes.n_prompt_cut = n_over + parts.iter().map(|part| part.n_cut).sum::<usize>();
+        notes.n_answer_cut = answer.n_cut;
+        notes.had_labels = !answer.ids.is_empty();
+        notes.lacks_end = self.end_of(&answer.ids).is_none();
+        ids.push(self.tokenizer.pad_id());
+        let mut trained = vec![false; ids.len()];
+        ids.extend(answer.ids);
+        trained.resize(ids.len(), true);
+        notes.n_unknown = self.n_unknown(&ids);
+        let n_cut = notes.n_prompt_cut + notes.n_answer_cut;
+        Ok((
+            TokenSample { row: conversation.row, ids, trained, n_cut, n_source, ..TokenSample::default() },
+            notes,
+        ))
     }
 
     /// All that stands before the answer, of which nothing is learned but the values at its end.
@@ -196,7 +241,10 @@ impl Assembler {
         notes.had_labels = true;
         let (trained, n_cut) = (vec![false; ids.len()], notes.n_prompt_cut);
         let row = conversation.row;
-        Ok((TokenSample { row, ids, trained, n_cut, n_contrast: 0, values: values.to_vec() }, notes))
+        Ok((
+            TokenSample { row, ids, trained, n_cut, values: values.to_vec(), ..TokenSample::default() },
+            notes,
+        ))
     }
 
     /// Both answers that are compared, each after all that stands before it; only the last answers are.

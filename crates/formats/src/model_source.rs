@@ -194,6 +194,9 @@ impl ModelSource {
         if let Some(pad_id) = self.config.pad_id {
             ids["pad_token_id"] = json!(pad_id);
         }
+        if let Some(parts) = &self.config.encoder_decoder {
+            ids["decoder_start_token_id"] = json!(parts.start_id);
+        }
         Ok(ids)
     }
 

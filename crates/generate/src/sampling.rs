@@ -20,9 +20,21 @@ impl Sampler {
         occurrence: u64,
         vocab_size: usize,
     ) -> Self {
+        Self::of_source(settings, prompt, prompt, occurrence, vocab_size)
+    }
+
+    /// The same where the tokens to continue are not those that were asked: a text for a `source`. What is drawn depends on
+    /// the source, and repetition is counted in the text.
+    pub(crate) fn of_source(
+        settings: &GenerationSettings,
+        source: &[u32],
+        text: &[u32],
+        occurrence: u64,
+        vocab_size: usize,
+    ) -> Self {
         let start = mix(settings.seed, occurrence);
-        let key = prompt.iter().fold(start, |key, &id| mix(key, u64::from(id)));
-        Self { key, seen: Seen::new(settings, prompt, vocab_size) }
+        let key = source.iter().fold(start, |key, &id| mix(key, u64::from(id)));
+        Self { key, seen: Seen::new(settings, text, vocab_size) }
     }
 
     /// The token after `n_new` generated ones, or `None` when no score is a finite number. Changes `logits` [V].

@@ -246,9 +246,17 @@ impl CausalLm {
         if sources.segments.ranges().any(|source| source.is_empty()) {
             return Err(ModelError::Batch { reason: "a source has no tokens".to_owned() });
         }
-        let mut pass = Pass::plain(&self.parameters, *sources, None);
-        let layers = self.family.sources(&mut pass);
-        Ok(KvCache::with_sources(sources.segments, layers))
+        let mut of_slices: Vec<Vec<(Tensor<3>, Tensor<3>)>> = Vec::new();
+        for slice in slices(sources.segments, 1) {
+            let mut pass = Pass::plain(&self.parameters, slice.tokens(*sources), None);
+            of_slices.push(self.family.sources(&mut pass));
+        }
+        let n_layers = of_slices.first().map_or(0, Vec::len);
+        let of_layer = |layer_idx: usize| {
+            let (keys, values) = of_slices.iter().filter_map(|layers| layers.get(layer_idx).cloned()).unzip();
+            (Tensor::cat(keys, 0), Tensor::cat(values, 0))
+        };
+        Ok(KvCache::with_sources(sources.segments, (0..n_layers).map(of_layer).collect()))
     }
 
     /// Scores of the next token, [N,V], from the output of [`Self::hidden`], without a graph.

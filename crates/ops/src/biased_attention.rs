@@ -7,7 +7,7 @@
 //!
 //! Composed of Burn's operations on every device, one matrix of scores for each text: there is no kernel of our own for it.
 
-use burn::tensor::{Tensor, activation::softmax};
+use burn::tensor::Tensor;
 use tunesmith_kernels::Compute;
 
 use crate::attention::hidden_keys;
@@ -133,12 +133,20 @@ fn attend(
         let hidden = hidden_keys(n_queries, n_keys, None, &device).unsqueeze::<3>();
         scores = scores.mask_fill(hidden.expand([n_heads, n_queries, n_keys]), f32::NEG_INFINITY);
     }
-    let mut probabilities = softmax(scores, 2);
+    let mut probabilities = softmax(scores);
     if let Some(mask) = options.dropout {
         let flat = dropout(probabilities.reshape([n_heads * n_queries, n_keys]), mask);
         probabilities = flat.reshape([n_heads, n_queries, n_keys]);
     }
     rounded(probabilities, options.compute).matmul(v.permute([1, 0, 2])).permute([1, 0, 2])
+}
+
+/// Softmax over the last dimension. Burn's own computes in another way, and to other bits, where there is a graph.
+fn softmax(scores: Tensor<3>) -> Tensor<3> {
+    let largest = scores.clone().detach().max_dim(2);
+    let weights = (scores - largest).exp();
+    let sums = weights.clone().sum_dim(2);
+    weights / sums
 }
 
 #[cfg(test)]

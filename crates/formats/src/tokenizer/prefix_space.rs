@@ -73,6 +73,7 @@ pub(super) fn set(mut tokenizer: Tokenizer, add_prefix_space: bool) -> Result<To
 
 fn set_encoding_rules(inner: &mut tokenizers::Tokenizer, add: bool) -> std::result::Result<(), String> {
     let mut pre_tokenizer = to_json(inner.get_pre_tokenizer());
+    let loses_spaces = !add && drop_whitespace_split(&mut pre_tokenizer);
     let mut settled = false;
     for step in steps_mut(&mut pre_tokenizer, "pretokenizers") {
         match kind(step) {
@@ -90,6 +91,11 @@ fn set_encoding_rules(inner: &mut tokenizers::Tokenizer, add: bool) -> std::resu
     let normalizer = to_json(inner.get_normalizer());
     let mut normalizers: Vec<Value> =
         steps(&normalizer, "normalizers").filter(|step| kind(step) != "Prepend").cloned().collect();
+    if loses_spaces {
+        // What splitting at white space did besides.
+        normalizers.push(json!({"type": "Strip", "strip_left": true, "strip_right": true}));
+        normalizers.push(json!({"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}));
+    }
     if add && !settled {
         if PieceKind::of(inner) != PieceKind::SentencePiece {
             return Err("the tokenizer knows no space before a text".into());
@@ -107,6 +113,20 @@ fn set_encoding_rules(inner: &mut tokenizers::Tokenizer, add: bool) -> std::resu
     };
     inner.with_pre_tokenizer(pre_tokenizer);
     Ok(())
+}
+
+/// Takes splitting at white space off a sequence that marks spaces after it, as T5's does: every word would be a text of its
+/// own, so that without the space before a text no word had one. Whether there was such a step.
+fn drop_whitespace_split(pre_tokenizer: &mut Value) -> bool {
+    if !steps(pre_tokenizer, "pretokenizers").any(|step| kind(step) == "Metaspace") {
+        return false;
+    }
+    let Some(parts) = pre_tokenizer.get_mut("pretokenizers").and_then(Value::as_array_mut) else {
+        return false;
+    };
+    let n_before = parts.len();
+    parts.retain(|step| kind(step) != "WhitespaceSplit");
+    parts.len() < n_before
 }
 
 fn set_decoder(inner: &mut tokenizers::Tokenizer, add: bool) -> std::result::Result<(), String> {
