@@ -104,7 +104,7 @@ pub(crate) fn continue_prompts(
             asked: prompt,
             prompt: text,
             new_ids: Vec::new(),
-            sampler: Sampler::of_source(settings, prompt, text, *occurrence, model.config().vocab_size),
+            sampler: Sampler::new(settings, prompt, text, *occurrence, model.config().vocab_size),
             watch: StopWatch::new(&stops, tokenizer),
             finish: None,
             secs: 0.0,

@@ -19,6 +19,8 @@ mod problem_types;
 mod profiling;
 mod reference;
 mod resuming;
+mod sequence_to_sequence;
 mod smollm2;
 mod support;
+mod tiny_t5;
 mod training;
