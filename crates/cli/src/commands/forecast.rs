@@ -229,7 +229,9 @@ impl TimeReport {
         let unknown = if !is_cpu {
             Some("the time is estimated for the processor only, not for graphics processors")
         } else if source.config().encoder_decoder.is_some() {
-            Some("the time is not estimated for models of encoder and decoder, whose attention was not measured")
+            Some(
+                "the time is not estimated for models of encoder and decoder, whose attention was not measured",
+            )
         } else {
             None
         };

@@ -43,7 +43,8 @@ fn from_rows_to_answers() {
     };
     let of_run = ask(&["run"]);
     // The prompt and the end-of-text token that training puts after it.
-    let inspected = sandbox.run(&["data", "preview", "rows.csv", "-Y", "cfg.yaml", "--model", "base", "--json"]);
+    let inspected =
+        sandbox.run(&["data", "preview", "rows.csv", "-Y", "cfg.yaml", "--model", "base", "--json"]);
     let preview: Value = serde_json::from_str(&inspected.success().stdout).unwrap();
     let tokens = preview["samples"][0]["tokens"].as_array().unwrap();
     let trained: Vec<bool> = tokens.iter().map(|token| token["trained"].as_bool().unwrap()).collect();
@@ -56,10 +57,10 @@ fn from_rows_to_answers() {
     sandbox.run(&["export", "run", "--output", "merged", "--format", "merged"]).success();
     assert_eq!(ask(&["merged"])["text"], of_run["text"]);
     let config: Value = serde_json::from_str(&sandbox.read("merged/config.json")).unwrap();
-    assert_eq!((&config["architectures"][0], &config["scale_decoder_outputs"]), (
-        &Value::from("T5ForConditionalGeneration"),
-        &Value::from(false)
-    ));
+    assert_eq!(
+        (&config["architectures"][0], &config["scale_decoder_outputs"]),
+        (&Value::from("T5ForConditionalGeneration"), &Value::from(false))
+    );
     sandbox.run(&["export", "run", "--output", "adapter"]).success();
     let adapter: Value = serde_json::from_str(&sandbox.read("adapter/adapter_config.json")).unwrap();
     assert_eq!(adapter["task_type"], "SEQ_2_SEQ_LM");
@@ -75,10 +76,12 @@ fn from_rows_to_answers() {
 #[test]
 fn a_resumed_run_is_the_run_that_never_stopped() {
     let sandbox = sandbox();
-    let whole = ["train", "-Y", "cfg.yaml", "--output", "whole", "--set", "training.checkpoint_every_steps=5"];
+    let whole =
+        ["train", "-Y", "cfg.yaml", "--output", "whole", "--set", "training.checkpoint_every_steps=5"];
     sandbox.run(&whole).success();
     // As if it had been killed after its first checkpoint: what came after is gone.
-    let parts = ["train", "-Y", "cfg.yaml", "--output", "parts", "--set", "training.checkpoint_every_steps=5"];
+    let parts =
+        ["train", "-Y", "cfg.yaml", "--output", "parts", "--set", "training.checkpoint_every_steps=5"];
     let mut command = sandbox.command(&parts);
     command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
     let mut child = command.spawn().unwrap();
@@ -89,7 +92,9 @@ fn a_resumed_run_is_the_run_that_never_stopped() {
     child.wait().unwrap();
     sandbox.run(&["train", "--resume", "parts"]).success();
     assert_eq!(losses(&sandbox, "parts"), losses(&sandbox, "whole"));
-    let adapter = |run: &str| std::fs::read(sandbox.path(&format!("{run}/adapter_model/adapter_model.safetensors"))).unwrap();
+    let adapter = |run: &str| {
+        std::fs::read(sandbox.path(&format!("{run}/adapter_model/adapter_model.safetensors"))).unwrap()
+    };
     assert!(adapter("parts") == adapter("whole"));
 }
 
@@ -98,5 +103,7 @@ fn other_models_are_refused_with_the_way_out() {
     let sandbox = sandbox();
     let model = crate::harness::tiny_model();
     let model = model.to_str().unwrap();
-    sandbox.run(&["train", "-Y", "cfg.yaml", "--output", "run", "--model", model]).failure(4, &["no encoder", "T5"]);
+    sandbox
+        .run(&["train", "-Y", "cfg.yaml", "--output", "run", "--model", model])
+        .failure(4, &["no encoder", "T5"]);
 }

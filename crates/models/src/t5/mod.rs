@@ -78,7 +78,7 @@ struct FeedForward {
 
 /// Where a decoder's block finds the encoded sources.
 enum Sources<'a> {
-    Rows { rows: Tensor<2>, texts: &'a Segments },
+    Rows { rows: &'a Tensor<2>, texts: &'a Segments },
     InCache,
 }
 
@@ -223,7 +223,7 @@ impl T5 {
         let h = self.norm(t.clone(), block.to_source.norm, pass);
         let attended = match sources {
             Sources::Rows { rows, texts: of_sources } => {
-                let qkv = self.projections(&block.to_source, h, rows, pass);
+                let qkv = self.projections(&block.to_source, h, rows.clone(), pass);
                 let options = self.options(false, to_source, pass);
                 attention_biased(qkv, [texts, of_sources], None, options)
             }
@@ -332,8 +332,9 @@ impl Family for T5 {
         let rows = match layer_idx {
             None => [self.encode(block_idx, s, &pairs.sources, pass), t],
             Some(layer_idx) => {
-                let sources = Sources::Rows { rows: s.clone(), texts: &pairs.sources };
-                [s, self.decode(layer_idx, t, &pairs.texts, sources, pass)]
+                let sources = Sources::Rows { rows: &s, texts: &pairs.sources };
+                let t = self.decode(layer_idx, t, &pairs.texts, sources, pass);
+                [s, t]
             }
         };
         pairs.join(rows)

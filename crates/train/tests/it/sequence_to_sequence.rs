@@ -5,8 +5,8 @@ use tunesmith_data::read_table;
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::read_adapter;
 use tunesmith_train::{
-    EventBody, ExportKind, NoObserver, RunFolder, RunRequest, RunSummary, RunWeights, SavedRun, StopFlag, TrainError,
-    read_events, run,
+    EventBody, ExportKind, NoObserver, RunFolder, RunRequest, RunSummary, RunWeights, SavedRun, StopFlag,
+    TrainError, read_events, run,
 };
 
 use crate::support::{comparable, golden, losses};
@@ -95,13 +95,16 @@ fn a_mapping_is_learned_by_random_weights() {
     let summary = bench.run("run", &changes).unwrap();
     let evaluations = bench.evaluations("run");
     let (first, last) = (&evaluations[0], &evaluations[evaluations.len() - 1]);
-    println!("loss {:?} to {:?}, exact matches {:?} to {:?}", first.loss, last.loss, first.metrics, last.metrics);
+    println!(
+        "loss {:?} to {:?}, exact matches {:?} to {:?}",
+        first.loss, last.loss, first.metrics, last.metrics
+    );
     assert!(last.loss < 0.2 * first.loss, "{} to {}", first.loss, last.loss);
     assert_eq!(first.metrics["ExactMatch"], 0.0);
     assert!(last.metrics["ExactMatch"] >= 0.8, "{:?}", last.metrics);
     // The mean over samples of exp(mean loss): near 1, and not of labels shifted twice.
     let perplexity = last.perplexity.unwrap();
-    assert!(1.0 <= perplexity && perplexity < 2.0, "{perplexity}");
+    assert!((1.0..2.0).contains(&perplexity), "{perplexity}");
     assert!(summary.worst_logit_difference.unwrap() < 1e-3);
     let table = read_table(&bench.folder("run").predictions(), None).unwrap();
     assert_eq!(table.columns[..4], ["row", "prompt", "answer", "prediction"]);
@@ -141,7 +144,8 @@ fn a_run_continued_from_its_checkpoint_is_the_run_that_never_stopped() {
     run(&request, &mut NoObserver, &StopFlag::new()).unwrap();
     let events = |name: &str| comparable(&read_events(&bench.folder(name).events()).unwrap());
     assert_eq!(events("parts"), events("whole"));
-    let adapter = |name: &str| std::fs::read(bench.folder(name).adapter().join("adapter_model.safetensors")).unwrap();
+    let adapter =
+        |name: &str| std::fs::read(bench.folder(name).adapter().join("adapter_model.safetensors")).unwrap();
     assert!(adapter("parts") == adapter("whole"));
     let (config, _) = read_adapter(&bench.folder("whole").adapter()).unwrap();
     assert_eq!(config.task_type.as_deref(), Some("SEQ_2_SEQ_LM"));

@@ -57,10 +57,15 @@ fn shapes(is_gated: bool) -> Vec<(String, Vec<usize>, f32)> {
     let (c, f, inner) = (WIDTH, INNER, N_HEADS * HEAD);
     let by = |width: usize| 1.0 / (width as f32).sqrt();
     let mut all = vec![("shared.weight".to_owned(), vec![VOCAB_SIZE, c], 1.0)];
-    let mut push = |name: String, shape: Vec<usize>, deviation| all.push((format!("{name}.weight"), shape, deviation));
+    let mut push =
+        |name: String, shape: Vec<usize>, deviation| all.push((format!("{name}.weight"), shape, deviation));
     for stack in ["encoder", "decoder"] {
         for i in 0..2 {
-            let attentions = if stack == "encoder" { &["SelfAttention"][..] } else { &["SelfAttention", "EncDecAttention"] };
+            let attentions = if stack == "encoder" {
+                &["SelfAttention"][..]
+            } else {
+                &["SelfAttention", "EncDecAttention"]
+            };
             for (layer, attention) in attentions.iter().enumerate() {
                 let at = format!("{stack}.block.{i}.layer.{layer}");
                 push(format!("{at}.layer_norm"), vec![c], 0.0);
