@@ -93,7 +93,7 @@ def beams(model, seed):
     out = []
     for case in range(6):
         source = torch.randint(3, VOCAB, (1, 2 + 5 * case), generator=gen)
-        ends = torch.randperm(VOCAB - 3, generator=gen)[:25].add(3).tolist()
+        ends = [END, *torch.randperm(VOCAB - 3, generator=gen)[:25].add(3).tolist()]
         settings = {"num_beams": 2 + case % 3, "max_new_tokens": 12, "repetition_penalty": (1.0, 1.3)[case % 2]}
         cfg = GenerationConfig(**settings, do_sample=False, pad_token_id=START, eos_token_id=ends, decoder_start_token_id=START)
         model.generation_config = GenerationConfig(pad_token_id=START, eos_token_id=ends, decoder_start_token_id=START)

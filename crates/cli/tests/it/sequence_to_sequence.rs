@@ -14,7 +14,7 @@ pub(crate) fn sandbox() -> Sandbox {
         "cfg.yaml",
         "problem_type: text_sequence_to_sequence_modeling\nllm_backbone: base\narchitecture:\n  backbone_dtype: float32\n\
          dataset:\n  train_dataframe: rows.csv\n  prompt_column: [prompt]\n  answer_column: answer\n  system_column: None\n  \
-         validation_size: 0.2\nenvironment:\n  device: cpu\n  seed: 3\nprediction:\n  metric: BLEU\n  max_length_inference: 8\n\
+         validation_size: 0.2\nenvironment:\n  device: cpu\n  seed: 3\nprediction:\n  metric: BLEU\n  min_length_inference: 0\n  max_length_inference: 8\n\
          tokenizer:\n  max_length: 32\n  tokenizer_kwargs: '{\"add_prefix_space\": true}'\ntraining:\n  lora: true\n  \
          learning_rate: 0.02\n  batch_size: 4\n  epochs: 6\n  evaluation_epochs: 3\n",
     );
@@ -30,7 +30,15 @@ fn losses(sandbox: &Sandbox, run: &str) -> Vec<f64> {
 #[test]
 fn from_rows_to_answers() {
     let sandbox = sandbox();
-    sandbox.run(&["train", "-Y", "cfg.yaml", "--output", "run"]).success();
+    let longer = [
+        "--set",
+        "training.epochs=40",
+        "--set",
+        "training.lora_r=16",
+        "--set",
+        "training.evaluation_epochs=40",
+    ];
+    sandbox.run(&[&["train", "-Y", "cfg.yaml", "--output", "run"], &longer[..]].concat()).success();
     let losses = losses(&sandbox, "run");
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
     let n = losses.len();
@@ -42,6 +50,7 @@ fn from_rows_to_answers() {
         serde_json::from_str(&sandbox.run(&args).success().stdout).unwrap()
     };
     let of_run = ask(&["run"]);
+    assert_eq!(of_run["text"], "a fox");
     // The prompt and the end-of-text token that training puts after it.
     let inspected =
         sandbox.run(&["data", "preview", "rows.csv", "-Y", "cfg.yaml", "--model", "base", "--json"]);
