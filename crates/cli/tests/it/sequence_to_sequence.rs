@@ -30,15 +30,10 @@ fn losses(sandbox: &Sandbox, run: &str) -> Vec<f64> {
 #[test]
 fn from_rows_to_answers() {
     let sandbox = sandbox();
-    let longer = [
-        "--set",
-        "training.epochs=40",
-        "--set",
-        "training.lora_r=16",
-        "--set",
-        "training.evaluation_epochs=40",
-    ];
-    sandbox.run(&[&["train", "-Y", "cfg.yaml", "--output", "run"], &longer[..]].concat()).success();
+    // Long enough that it knows the answers.
+    let train = "train -Y cfg.yaml --output run --set training.epochs=60 --set training.evaluation_epochs=60 \
+                 --set training.learning_rate=0.005 --set training.lora_r=16";
+    sandbox.run(&train.split_whitespace().collect::<Vec<_>>()).success();
     let losses = losses(&sandbox, "run");
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
     let n = losses.len();
