@@ -26,7 +26,7 @@ const GAPS: &[Gap] = &[
         field: "dataset.mask_prompt_labels",
         level: Level::Warning,
         is_hit: |c| is_encoder_decoder(c) && !c.dataset.mask_prompt_labels,
-        message: "has no effect: the prompt is read by the encoder, and the decoder learns the answer alone",
+        message: "off has no effect in sequence to sequence modeling: the encoder reads the prompt, and the decoder learns the answer alone",
         hint: Some("set dataset.mask_prompt_labels to true to silence this"),
     },
     Gap {

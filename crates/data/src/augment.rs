@@ -9,7 +9,7 @@ use tunesmith_config::{Augmentation, ExperimentConfig};
 
 use crate::conversation::{Conversation, Round, Target};
 use crate::counter_random::CounterRandom;
-use crate::sample::TokenSample;
+use crate::token_sample::TokenSample;
 
 /// The changes that an experiment asks for.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -19,7 +19,8 @@ use tunesmith_formats::atomic::write_file;
 
 use crate::conversation::{Conversation, Target};
 use crate::error::{DataError, Result};
-use crate::sample::{Assembler, SampleNotes, TokenSample};
+use crate::sample::Assembler;
+use crate::token_sample::{SampleNotes, TokenSample};
 
 /// Changes with the layout of the file and with the rules of assembly, so that old files are never taken.
 const MAGIC: &[u8; 8] = b"TSTOKEN3";

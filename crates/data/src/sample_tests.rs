@@ -77,7 +77,7 @@ fn a_source_and_the_answer_to_it() {
     let (sample, notes) = assembler(&changes).sample_with_notes(&rounds).unwrap();
     assert_eq!((sample.ids.as_slice(), sample.n_source), (&[5, 31, start, 6, 7][..], 2));
     assert_eq!(labels(&sample), "- - - 6 7");
-    assert_eq!((notes.n_prompt_cut, notes.n_answer_cut, sample.n_cut), (4, 1, 5));
+    assert_eq!((notes.n_prompt_cut, notes.n_answer_cut, sample.n_cut), (6, 1, 7));
     assert!(notes.lacks_end);
     let whole = assembler(&changes[2..]).sample_with_notes(&rounds).unwrap();
     assert_eq!(whole.0.ids, [1, 2, 31, 3, 4, 31, 5, 31, start, 6, 7, 31]);
