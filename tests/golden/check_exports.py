@@ -15,15 +15,19 @@ import sys
 from pathlib import Path
 
 import torch
-from peft import PeftModel
+from peft import AutoPeftModelForSeq2SeqLM, PeftModel
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification,
+                          AutoTokenizer)
 
 TEXT = "Hello world, 12 + 30 is 42.\n  Grüße 日本 😀"
 
 
-def load(folder, kind=AutoModelForCausalLM, **more):
+def load(folder, kind=None, **more):
     """The model in f32, and the names of weights that were missing, unexpected or of another shape."""
+    if kind is None:
+        has_encoder = AutoConfig.from_pretrained(folder).is_encoder_decoder
+        kind = AutoModelForSeq2SeqLM if has_encoder else AutoModelForCausalLM
     model, info = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
                                        output_loading_info=True, **more)
     wrong = {k: sorted(map(str, v)) for k, v in info.items() if v}
@@ -48,6 +52,13 @@ def tokenizer(folder):
     return found
 
 
+def differs(base, merged):
+    """Whether two tokenizers differ; one that had no chat template may have got one for its markers."""
+    if base is None or merged is None:
+        return False
+    return any(base[k] != merged[k] for k in base if k != "chat" or base[k] is not None)
+
+
 def classifier_base(a):
     """The base as a sequence classifier, its fresh head yet to be replaced by the adapter's."""
     with safe_open(Path(a.adapter) / "adapter_model.safetensors", "pt") as f:
@@ -59,8 +70,15 @@ def classifier_base(a):
 
 
 def logits(model, seqs):
+    """The scores of each sequence; an encoder reads it backwards, and the decoder has it after its start token."""
+    def inputs(s):
+        if model.config.is_encoder_decoder:
+            start = model.config.decoder_start_token_id
+            return {"input_ids": torch.tensor([s[::-1]]), "decoder_input_ids": torch.tensor([[start] + s])}
+        return {"input_ids": torch.tensor([s])}
+
     with torch.no_grad():
-        return [model(torch.tensor([s])).logits[0].float() for s in seqs]
+        return [model(**inputs(s)).logits[0].float() for s in seqs]
 
 
 def main():
@@ -91,11 +109,15 @@ def main():
         faults += [f"not in adapter file: {n}" for n in sorted(used - adapter_names(a.adapter))]
         expected = logits(model, seqs)
         out["adapter_changes_logits_by"] = max((x - y).abs().max().item() for x, y in zip(expected, plain))
+        if base.config.is_encoder_decoder:
+            # Which peft gives only to adapters that say what they are for.
+            own = logits(AutoPeftModelForSeq2SeqLM.from_pretrained(a.adapter, dtype=torch.float32).eval(), seqs)
+            out["by_itself_differs_by"] = max((x - y).abs().max().item() for x, y in zip(expected, own))
         cfg = model.peft_config["default"]
         out["adapter"] = {"r": cfg.r, "lora_alpha": cfg.lora_alpha, "targets": sorted(cfg.target_modules),
                           "tensors": len(used)}
 
-    merged, wrong = load(a.merged, AutoModelForSequenceClassification if a.scores else AutoModelForCausalLM)
+    merged, wrong = load(a.merged, AutoModelForSequenceClassification if a.scores else None)
     faults += [f"merged: {k}: {v}" for k, v in wrong.items()]
     got = logits(merged, seqs)
     out["finite"] = all(bool(x.isfinite().all()) for x in got)
@@ -104,10 +126,10 @@ def main():
         out["largest_logit"] = max(x.abs().max().item() for x in expected)
     out["tokenizer"] = {k: tokenizer(v) for k, v in (("base", a.base), ("adapter", a.adapter), ("merged", a.merged))
                         if v is not None}
-    if out["tokenizer"]["base"] is not None and out["tokenizer"]["merged"] not in (None, out["tokenizer"]["base"]):
+    if differs(out["tokenizer"]["base"], out["tokenizer"]["merged"]):
         faults.append("the merged folder's tokenizer differs from the base's")
     out["faults"] = faults
-    out["ok"] = not faults and out["finite"] and out.get("worst_difference", 0.0) <= a.limit
+    out["ok"] = not faults and out["finite"] and max(out.get("worst_difference", 0.0), out.get("by_itself_differs_by", 0.0)) <= a.limit
     print(json.dumps(out, ensure_ascii=False, indent=1))
     return 0 if out["ok"] else 1
 

@@ -3,7 +3,7 @@
 
 Run: python tests/golden/check_round_trip.py PROGRAM [NAME...]   (needs torch, transformers and peft)
 
-For each model of make_models.py a random one of the same shape is written with a tokenizer, trained for some steps with an
+For each model of make_models.py and make_t5.py a random one of the same shape is written with a tokenizer, trained for some steps with an
 adapter and once more whole, by PROGRAM. check_exports.py then opens what came out: the adapter in peft on the untouched model
 has to give the logits of the merged model, and the whole model has to load without a missing or unexpected weight. Training
 has to have moved both.
@@ -16,11 +16,14 @@ import tempfile
 from pathlib import Path
 
 import torch
+from transformers import T5ForConditionalGeneration
 
 from common import HERE
 from make_models import models
+from make_t5 import models as t5_models, untie
 
 TOKENIZER = HERE / "tokenizers" / "bpe-smollm"
+T5_TOKENIZER = HERE / "tokenizers" / "spm-t5"
 SETTINGS = {
     "dataset.validation_size": 0.2, "dataset.system_column": "None", "dataset.prompt_column": "prompt",
     "dataset.answer_column": "answer", "dataset.text_format": "chat_template", "dataset.parent_id_column": "None", "tokenizer.max_length": 64,
@@ -30,10 +33,10 @@ SETTINGS = {
 }
 
 
-def run(program, folder, name, model=None, **more):
+def run(program, folder, name, model=None, problem_type="text_causal_language_modeling", **more):
     """Trains `model`, or that of `folder`, exports it merged or whole; both folders and the losses before and after."""
     settings = [f"--set={key}={value}" for key, value in {**SETTINGS, **more}.items()]
-    (folder / "run.yaml").write_text("problem_type: text_causal_language_modeling\n")
+    (folder / "run.yaml").write_text(f"problem_type: {problem_type}\n")
     command = [program, "train", "-Y", folder / "run.yaml", "--model", model or folder / "base", "--data", folder / "rows.jsonl", "--output", folder / name]
     done = subprocess.run([*command, *settings], capture_output=True, text=True)
     if done.returncode != 0:
@@ -61,23 +64,34 @@ def check(what, folder, before, after, *arguments, limit=1e-4):
 
 def main():
     program, wanted = sys.argv[1], sys.argv[2:]
-    n_tokens = len(json.loads((TOKENIZER / "tokenizer.json").read_text())["model"]["vocab"])
     n_failed = 0
-    for seed, (name, kind, config) in enumerate(models(), 1):
+    all_models = [*models(), *((name, T5ForConditionalGeneration, config) for name, config in t5_models())]
+    for seed, (name, kind, config) in enumerate(all_models, 1):
         if wanted and name not in wanted:
             continue
         folder = Path(tempfile.mkdtemp(prefix="round-trip-"))
         torch.manual_seed(seed)
+        has_encoder = config.is_encoder_decoder
+        tokenizer = T5_TOKENIZER if has_encoder else TOKENIZER
+        n_tokens = len(json.loads((tokenizer / "tokenizer.json").read_text())["model"]["vocab"])
         config.vocab_size = (n_tokens + 31) // 32 * 32
-        kind(config).save_pretrained(folder / "base")
-        for file in TOKENIZER.iterdir():
+        made = kind(config)
+        if has_encoder and not config.scale_decoder_outputs:
+            untie(made, seed)
+        made.save_pretrained(folder / "base")
+        for file in tokenizer.iterdir():
             if file.name not in ("golden.json", "tokenizer.gguf"):
                 shutil.copy(file, folder / "base")
         rows = [json.dumps({"prompt": f"Where is order {i}?", "answer": f"In box {i % 5}."}) for i in range(40)]
         (folder / "rows.jsonl").write_text("\n".join(rows) + "\n")
-        adapted, merged, before, after = run(program, folder, "adapted", **{"training.lora": "true", "training.lora_r": 4})
+        kind = {}
+        if has_encoder:
+            kind = {"problem_type": "text_sequence_to_sequence_modeling", "dataset.text_format": "markers",
+                    "tokenizer.tokenizer_kwargs": '{"add_prefix_space": true}', "llm_backbone": folder / "base"}
+        lora = {"training.lora": "true", "training.lora_r": 4, **kind}
+        adapted, merged, before, after = run(program, folder, "adapted", **lora)
         n_failed += not check(f"{name}, adapter", folder, before, after, "--adapter", adapted / "adapter_model", "--merged", merged)
-        _, whole, before, after = run(program, folder, "whole", **{"training.lora": "false", "training.learning_rate": 0.003})
+        _, whole, before, after = run(program, folder, "whole", **{"training.lora": "false", "training.learning_rate": 0.003, **kind})
         n_failed += not check(f"{name}, whole", folder, before, after, "--merged", whole)
         shutil.rmtree(folder)
     sys.exit(n_failed > 0)

@@ -40,7 +40,13 @@ def sequences():
 
 
 def logits_of(model, seqs):
-    return [model(torch.tensor([s["ids"]]), use_cache=False).logits[0] for s in seqs]
+    """The scores after each of the ids; where there is a source for an encoder, the ids are the decoder's."""
+    def inputs(s):
+        if "source" in s:
+            return {"input_ids": torch.tensor([s["source"]]), "decoder_input_ids": torch.tensor([s["ids"]])}
+        return {"input_ids": torch.tensor([s["ids"]])}
+
+    return [model(**inputs(s), use_cache=False).logits[0] for s in seqs]
 
 
 def loss_of(model, seqs):

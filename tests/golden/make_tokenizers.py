@@ -6,7 +6,8 @@ Run: python tests/golden/make_tokenizers.py   (needs transformers, tokenizers, s
 bpe-smollm  byte-level BPE, digits split one by one, saved as transformers 5 saves it
 bpe-llama3  byte-level BPE with Llama 3's splitting pattern, ignore_merges and a template that adds <s>
 spm-llama   SentencePiece BPE with byte fallback, laid out as Llama 2's tokenizer.json of transformers 4
-Each folder also holds the vocabulary as tokenizer.gguf, which has no weights but one tensor of 32 zeros.
+spm-t5      SentencePiece unigrams without bytes, as transformers' T5 tokenizer makes them; no GGUF
+Each other folder also holds the vocabulary as tokenizer.gguf, which has no weights but one tensor of 32 zeros.
 """
 import io
 import json
@@ -21,7 +22,7 @@ import tokenizers
 import transformers
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Tokenizer
 
 import common
 from common import HERE
@@ -151,6 +152,48 @@ def spm_llama(folder):
     return spm, pieces
 
 
+def spm_t5(folder):
+    """Train with sentencepiece itself as T5 was: pad, end and unknown first, and a table of what letters become.
+
+    T5's table is NFKC, of 240 kB; here a few of its lines will do.
+    """
+    out = io.BytesIO()
+    rules = folder.parent / "rules.tsv"
+    rules.parent.mkdir(parents=True, exist_ok=True)
+    lines = [(0xFB01, "66 69"), (0x2460, "31"), (0xA0, "20"), (0x2003, "20"), (0x2167, "56 49 49 49"), (0x9, "20"),
+             (0xA, "20"), (0xD, "20")]
+    rules.write_text("".join(f"{letter:X}\t{becomes}\n" for letter, becomes in lines))
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(corpus()), model_writer=out, model_type="unigram", vocab_size=300, pad_id=0, eos_id=1,
+        unk_id=2, bos_id=-1, character_coverage=1.0, num_threads=1, minloglevel=2, hard_vocab_limit=False,
+        normalization_rule_tsv=str(rules))
+    rules.unlink()
+    proto = sentencepiece_model_pb2.ModelProto.FromString(out.getvalue())
+    pieces = [(p.piece, p.score) for p in proto.pieces]
+    # Those that T5 puts in the holes of its data, the highest number first.
+    vocab = pieces + [(f"<extra_id_{i}>", 0.0) for i in range(9, -1, -1)]
+    made = T5Tokenizer(vocab=vocab, extra_ids=10, _spm_precompiled_charsmap=proto.normalizer_spec.precompiled_charsmap)
+    made.save_pretrained(folder)
+    return sentencepiece.SentencePieceProcessor(model_proto=out.getvalue())
+
+
+def write_t5():
+    folder = OUT / "spm-t5"
+    shutil.rmtree(folder, ignore_errors=True)
+    spm = spm_t5(folder)
+    texts = TEXTS + ["translate English to German: The house is <extra_id_0> and <extra_id_9>.", "</s>", "a</s>"]
+    found = cases(folder, texts)
+    for case in found:
+        if not any(mark in case["text"] for mark in ("<extra_id", "</s>", "<unk>", "<pad>", "▁")):
+            assert case["ids"] == spm.encode(case["text"]), (case, spm.encode(case["text"]))
+    size = len(AutoTokenizer.from_pretrained(folder))
+    versions = {"tokenizers": tokenizers.__version__, "transformers": transformers.__version__,
+                "sentencepiece": sentencepiece.__version__}
+    common.write_json(folder / "golden.json", {"versions": versions, "vocab_size": size, "cases": found,
+                                               "prefixes": prefixes(folder, "a river café")})
+    print("spm-t5", "vocabulary of", size)
+
+
 def add_vocabulary(writer, folder, pre=None, pieces=None):
     """Put the tokenizer of `folder` into a GGUF file: byte-level BPE with `pre`, SentencePiece with `pieces`."""
     data = json.loads((folder / "tokenizer.json").read_text())
@@ -266,6 +309,7 @@ def main():
     write("bpe-smollm", bpe_smollm, pre="smollm")
     write("bpe-llama3", bpe_llama3, pre="llama-bpe")
     write("spm-llama", spm_llama)
+    write_t5()
 
 
 if __name__ == "__main__":

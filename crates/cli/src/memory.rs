@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tunesmith_config::{BackboneDtype, ExperimentConfig, Packing};
 use tunesmith_formats::model_source::ModelSource;
-use tunesmith_models::slice_activation_bytes;
+use tunesmith_models::{SLICE_TOKENS, slice_activation_bytes};
 use tunesmith_ops::Device;
 use tunesmith_train::MemoryForecast;
 
@@ -35,8 +35,8 @@ impl MemoryEstimate {
         Self {
             lora_bytes: bytes(true),
             full_bytes: bytes(false),
-            activation_bytes_per_token: slice_activation_bytes(config, 1, 0),
-            recomputed_bytes_per_token: slice_activation_bytes(config, 1, config.n_layers),
+            activation_bytes_per_token: slice_activation_bytes(config, 1, SLICE_TOKENS, 0),
+            recomputed_bytes_per_token: slice_activation_bytes(config, 1, SLICE_TOKENS, config.n_layers),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tunesmith_config::{Dataset, ExperimentConfig, ProblemType, TextFormat};
-use tunesmith_data::{Assembler, training_tokenizer, unescape};
+use tunesmith_data::{Assembler, Conversation, training_tokenizer, unescape};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::read_adapter;
 use tunesmith_formats::tokenizer::Tokenizer;
@@ -29,6 +29,8 @@ pub(crate) struct Talker {
     pub(crate) system: Option<String>,
     /// Rounds before the newest question that stay in view; `None` means all.
     pub(crate) n_history_rounds: Option<usize>,
+    /// The model has an encoder, and has never seen more than a question in it: no round stays in view.
+    pub(crate) is_single_turn: bool,
 }
 
 /// What to talk to.
@@ -82,14 +84,20 @@ pub(crate) fn load_model(
         let (config, tensors) = read_adapter(adapter)?;
         model.load_adapter(&config, tensors)?;
     }
-    let layout = ChatLayout::of_tokenizer(&tokenizer).ok();
+    let is_single_turn = model.has_encoder();
+    let layout = match ChatLayout::of_tokenizer(&tokenizer) {
+        Ok(layout) => Some(layout),
+        Err(_) if is_single_turn => Some(source_layout()),
+        Err(_) => None,
+    };
     Ok(Talker {
         model,
         tokenizer,
         layout,
         settings: GenerationSettings::default(),
         system: None,
-        n_history_rounds: None,
+        n_history_rounds: is_single_turn.then_some(0),
+        is_single_turn,
     })
 }
 
@@ -129,10 +137,20 @@ fn load_run(run_dir: &Path, source: &Source<'_>, terminal: &Terminal) -> Result<
         stop_ids: Assembler::new(config, &tokenizer)?.stop_ids(),
         ..generation_settings(&config.prediction, seed)
     };
-    let system = common_system(config);
+    let first_rows = first_rows(config);
+    let system = common_system(&first_rows);
+    let is_single_turn = model.has_encoder() && first_rows.iter().all(|row| row.rounds.len() == 1);
     // The setting counts messages, two to a round.
-    let n_history_rounds = Some(config.prediction.num_history.div_ceil(2));
-    Ok(Talker { model, tokenizer, layout, settings, system, n_history_rounds })
+    let n_history_rounds = if is_single_turn { 0 } else { config.prediction.num_history.div_ceil(2) };
+    Ok(Talker {
+        model,
+        tokenizer,
+        layout,
+        settings,
+        system,
+        n_history_rounds: Some(n_history_rounds),
+        is_single_turn,
+    })
 }
 
 /// Models that give classes or numbers say nothing.
@@ -150,21 +168,28 @@ fn refuse_scores(run_dir: &Path, problem_type: ProblemType) -> Result<(), Failur
         .hint("what it says of the validation rows is in validation_predictions.csv"))
 }
 
-/// The system text that the first rows of a run's training table share. `None` when they differ, when there is none, or
-/// when the table is not there any more.
-fn common_system(config: &ExperimentConfig) -> Option<String> {
+/// The conversations of the first rows of a run's training table; none when the table is not there any more.
+fn first_rows(config: &ExperimentConfig) -> Vec<Conversation> {
     const N_ROWS: usize = 100;
 
     let mut config = config.clone();
     config.dataset.max_rows = N_ROWS;
-    let conversations =
-        experiment::conversations(&config, Path::new(&config.dataset.train_dataframe)).ok()?;
+    experiment::conversations(&config, Path::new(&config.dataset.train_dataframe)).unwrap_or_default()
+}
+
+/// The system text that the conversations share. `None` when they differ or when there is none.
+fn common_system(conversations: &[Conversation]) -> Option<String> {
     let mut systems = conversations
         .iter()
         .filter_map(|conversation| conversation.rounds.first())
         .map(|round| &round.system);
     let first = systems.next().filter(|text| !text.trim().is_empty())?;
     systems.all(|text| text == first).then(|| first.clone())
+}
+
+/// How an encoder that nobody said more of is given its source: the text and the end-of-text token.
+fn source_layout() -> ChatLayout {
+    ChatLayout::Markers(ChatMarkers { add_eos_to_prompt: true, ..ChatMarkers::default() })
 }
 
 /// No template and no markers: the model continues the text as it stands.
@@ -211,12 +236,12 @@ mod tests {
                 format!("{{\"system\": \"{system}\", \"prompt\": \"p\", \"answer\": \"a\"}}\n")
             };
             std::fs::write(&path, systems.iter().map(line).collect::<String>()).unwrap();
-            common_system(&config)
+            common_system(&first_rows(&config))
         };
         assert_eq!(system_of(&["Be brief.", "Be brief."]).as_deref(), Some("Be brief."));
         assert_eq!(system_of(&["Be brief.", "Be kind."]), None);
         assert_eq!(system_of(&["", ""]), None);
         config.dataset.train_dataframe = "nowhere.jsonl".to_owned();
-        assert_eq!(common_system(&config), None);
+        assert_eq!(common_system(&first_rows(&config)), None);
     }
 }

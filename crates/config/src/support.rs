@@ -23,11 +23,11 @@ struct Gap {
 
 const GAPS: &[Gap] = &[
     Gap {
-        field: "problem_type",
-        level: Level::Error,
-        is_hit: |c| c.problem_type == ProblemType::SequenceToSequenceModeling,
-        message: "models of encoder and decoder cannot be trained by this version",
-        hint: Some("text_causal_language_modeling learns the same rows with a decoder"),
+        field: "dataset.mask_prompt_labels",
+        level: Level::Warning,
+        is_hit: |c| is_encoder_decoder(c) && !c.dataset.mask_prompt_labels,
+        message: "off has no effect in sequence to sequence modeling: the encoder reads the prompt, and the decoder learns the answer alone",
+        hint: Some("set dataset.mask_prompt_labels to true to silence this"),
     },
     Gap {
         field: "architecture.backbone_dtype",
@@ -46,9 +46,16 @@ const GAPS: &[Gap] = &[
     Gap {
         field: "architecture.intermediate_dropout",
         level: Level::Warning,
-        is_hit: |c| c.architecture.intermediate_dropout > 0.0,
+        is_hit: |c| !is_encoder_decoder(c) && c.architecture.intermediate_dropout > 0.0,
         message: "dropout inside the backbone is not applied; Llama-like models have no place for it anyway",
         hint: Some("use training.lora_dropout, or set this to 0"),
+    },
+    Gap {
+        field: "architecture.intermediate_dropout",
+        level: Level::Warning,
+        is_hit: |c| is_encoder_decoder(c) && c.architecture.intermediate_dropout > 0.0,
+        message: "is not applied: T5 has its own dropout, of the probability that its config.json gives as dropout_rate",
+        hint: Some("set this to 0"),
     },
     Gap {
         field: "environment.mixed_precision_dtype",
@@ -165,6 +172,10 @@ pub(crate) fn findings(config: &ExperimentConfig) -> impl Iterator<Item = Findin
 /// What is said about a field whose behaviour is not wholly built.
 pub fn not_built_note(field: &str) -> Option<&'static str> {
     GAPS.iter().find(|gap| gap.field == field).map(|gap| gap.message)
+}
+
+fn is_encoder_decoder(config: &ExperimentConfig) -> bool {
+    config.problem_type == ProblemType::SequenceToSequenceModeling
 }
 
 fn has_other_tokenizer_options(config: &ExperimentConfig) -> bool {

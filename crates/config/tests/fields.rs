@@ -362,10 +362,22 @@ fn what_does_not_go_together_is_found() {
             "drawing",
         ),
         (
-            &[("problem_type", "text_sequence_to_sequence_modeling")],
+            &[("problem_type", "text_sequence_to_sequence_modeling"), ("mask_prompt_labels", "false")],
+            Level::Warning,
+            "dataset.mask_prompt_labels",
+            "the decoder learns the answer alone",
+        ),
+        (
+            &[("problem_type", "text_sequence_to_sequence_modeling"), ("intermediate_dropout", "0.1")],
+            Level::Warning,
+            "architecture.intermediate_dropout",
+            "dropout_rate",
+        ),
+        (
+            &[("problem_type", "text_sequence_to_sequence_modeling"), ("loss_function", "DPOLoss")],
             Level::Error,
-            "problem_type",
-            "encoder and decoder",
+            "training.loss_function",
+            "sequence",
         ),
         (
             &[("problem_type", "text_dpo_modeling"), ("packing", "wrapped")],

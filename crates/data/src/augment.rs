@@ -9,7 +9,7 @@ use tunesmith_config::{Augmentation, ExperimentConfig};
 
 use crate::conversation::{Conversation, Round, Target};
 use crate::counter_random::CounterRandom;
-use crate::sample::TokenSample;
+use crate::token_sample::TokenSample;
 
 /// The changes that an experiment asks for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -92,13 +92,15 @@ impl Augmenter {
     }
 
     /// Replaces each token with `mask_id` with the probability of that; such a token is not learned. It keeps its place in
-    /// the sample, so that what is learned after it has to do without it but not without knowing that it is there.
+    /// the sample, so that what is learned after it has to do without it but not without knowing that it is there. The token
+    /// that a decoder behind an encoder starts with is no part of the data, and stays.
     pub(crate) fn mask_tokens(&self, samples: &mut [TokenSample], mask_id: u32, epoch_idx: usize) {
         let key = self.key(Use::Tokens, epoch_idx);
         for (idx, sample) in samples.iter_mut().enumerate() {
             let mut random = CounterRandom::new(key, idx as u64);
-            for (id, trained) in sample.ids.iter_mut().zip(&mut sample.trained) {
-                if random.unit() < self.token_mask_probability {
+            let start_idx = Some(sample.n_source).filter(|n_source| *n_source > 0);
+            for (token_idx, (id, trained)) in sample.ids.iter_mut().zip(&mut sample.trained).enumerate() {
+                if random.unit() < self.token_mask_probability && Some(token_idx) != start_idx {
                     (*id, *trained) = (mask_id, false);
                 }
             }

@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use tunesmith_config::{ExperimentConfig, LossFunction, Packing};
 
-use crate::sample::TokenSample;
 use crate::samples::SampleSet;
 use crate::shuffle::permutation;
+use crate::token_sample::TokenSample;
 
 /// Label of a position that predicts nothing to be learned.
 pub const IGNORED_LABEL: i64 = -100;

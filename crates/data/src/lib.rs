@@ -34,6 +34,7 @@ mod table_parquet;
 #[cfg(test)]
 mod test_support;
 mod text_file;
+pub mod token_sample;
 mod training_set;
 mod trees;
 
@@ -45,7 +46,8 @@ pub use load::{Splits, load_splits};
 pub use preview::{Preview, PreviewOptions};
 pub use preview_render::RenderOptions;
 pub use row_texts::RowTexts;
-pub use sample::{Assembler, SampleNotes, TRAINING_CLOCK_UNIX_SECS, TokenSample, training_tokenizer};
+pub use sample::{Assembler, TRAINING_CLOCK_UNIX_SECS, training_tokenizer};
 pub use samples::{SampleSet, TokenizeReport, tokenize};
 pub use table::{Cell, Table, read_table};
+pub use token_sample::{SampleNotes, TokenSample};
 pub use training_set::TrainingSet;

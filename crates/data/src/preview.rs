@@ -11,8 +11,9 @@ use crate::batch::{BatchOptions, plan_epoch};
 use crate::conversation::Conversation;
 use crate::error::{DataError, Result};
 use crate::preview_render::count;
-use crate::sample::{Assembler, SampleNotes, TokenSample};
+use crate::sample::Assembler;
 use crate::samples::{SampleSet, TokenizeReport, tokenize, unknown_text};
+use crate::token_sample::{SampleNotes, TokenSample};
 
 /// Which samples to show.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -11,13 +11,17 @@
 //! (`sample_template.rs`) the parts are what the template writes up to and including each answer; they are
 //! encoded separately, too, because generation starts from exactly such a prompt.
 //!
+//! For a model with an encoder the parts before the last answer are its source, and the answer is the decoder's text:
+//!
+//! ```text
+//! [all parts before the last answer, their last `max_length` tokens] | [start token] [answer (+ EOS)]
+//! ```
+//!
 //! With packing `wrapped` nothing is cut: rows of `max_length` tokens are cut out of the stream of samples later.
 //!
 //! No token is added by the tokenizer itself, so a beginning-of-text token is there only if a template writes it.
 
-use std::ops::Range;
-
-use tunesmith_config::{ExperimentConfig, Packing, TextFormat};
+use tunesmith_config::{ExperimentConfig, Packing, ProblemType, TextFormat};
 use tunesmith_formats::chat_template::{ChatMessage, ChatTemplate};
 use tunesmith_formats::tokenizer::Tokenizer;
 
@@ -25,80 +29,12 @@ use crate::conversation::{Conversation, Round, Target};
 use crate::error::{DataError, Result};
 use crate::escapes::unescape;
 use crate::sample_template::{Turns, turns};
+use crate::token_sample::{SampleNotes, TokenSample};
 
 /// What `strftime_now` in a chat template calls now while training data are made: noon of 26 July 2024, UTC, the
 /// date that published templates use where there is no clock. With the real one a run resumed tomorrow would
 /// train on other tokens.
 pub const TRAINING_CLOCK_UNIX_SECS: u64 = 1_721_995_200;
-
-/// A conversation as tokens; a preference as those of the better answer with all before it, then those of the other one.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct TokenSample {
-    /// The conversation's row: the id of the sample.
-    pub row: usize,
-    /// Token ids, at most `max_length` (any number with packing `wrapped`).
-    pub ids: Vec<u32>,
-    /// One for each id: whether the model is to learn to produce it.
-    pub trained: Vec<bool>,
-    /// Tokens that did not fit.
-    pub n_cut: usize,
-    /// How many of the last tokens are those of the answer that the answer is compared with, a text of its own: the one
-    /// to be preferred less, or one to another prompt; 0 for other samples.
-    pub n_contrast: usize,
-    /// What is to be predicted from the last token, where that is not a token, or how the answer was judged: see
-    /// [`Conversation::values`].
-    pub values: Vec<f32>,
-}
-
-impl TokenSample {
-    /// Number of tokens that give a loss when the sample is used on its own: trained ones except the first of a text,
-    /// which nothing precedes.
-    pub fn n_labels(&self) -> usize {
-        let is_label = |range: Range<usize>| {
-            let trained = self.trained.get(range).unwrap_or_default();
-            trained.iter().skip(1).filter(|trained| **trained).count()
-        };
-        self.texts().map(is_label).sum()
-    }
-
-    /// Where its texts stand: one, or the two that are compared.
-    pub fn texts(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (n_tokens, split) = (self.ids.len(), self.ids.len().saturating_sub(self.n_contrast));
-        [0..split, split..n_tokens].into_iter().filter(|range| !range.is_empty())
-    }
-
-    /// Whether there is anything to learn from it.
-    pub(crate) fn teaches(&self) -> bool {
-        if !self.values.is_empty() && self.n_contrast == 0 {
-            return !self.ids.is_empty();
-        }
-        if self.n_contrast == 0 {
-            return self.n_labels() > 0;
-        }
-        // Both answers need something to compare.
-        self.texts()
-            .all(|range| self.trained.get(range).unwrap_or_default().iter().skip(1).any(|trained| *trained))
-    }
-}
-
-/// What is worth knowing about a sample besides its tokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SampleNotes {
-    /// Tokens of system texts and prompts that did not fit.
-    pub n_prompt_cut: usize,
-    /// Tokens of answers that did not fit.
-    pub n_answer_cut: usize,
-    /// Tokens standing for what the vocabulary cannot express.
-    pub n_unknown: usize,
-    /// The last answer does not end with a special token, so the model does not learn to stop there.
-    pub lacks_end: bool,
-    /// The beginning-of-text token stands there twice.
-    pub doubled_bos: bool,
-    /// The chat template changes earlier turns when later ones follow, so only the last answer is learned.
-    pub last_turn_only: bool,
-    /// The answers had tokens to learn before cutting.
-    pub had_labels: bool,
-}
 
 /// Everything that decides how conversations become tokens. Its `Debug` text is part of the token cache's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +48,8 @@ pub(crate) struct AssemblyOptions {
     eos_after_answer: bool,
     mask_prompt: bool,
     only_last_answer: bool,
+    /// Prompts are the source of an encoder.
+    has_encoder: bool,
     /// Tokens a sample and each of its parts may have.
     limit: usize,
 }
@@ -145,6 +83,7 @@ impl Assembler {
             eos_after_answer: dataset.add_eos_token_to_answer,
             mask_prompt: dataset.mask_prompt_labels,
             only_last_answer: dataset.only_last_answer,
+            has_encoder: config.problem_type == ProblemType::SequenceToSequenceModeling,
             limit: if config.training.packing == Packing::Wrapped { usize::MAX } else { max_length },
         };
         let template = match options.format {
@@ -178,25 +117,59 @@ impl Assembler {
     /// As [`Assembler::sample`].
     pub fn sample_with_notes(&self, conversation: &Conversation) -> Result<(TokenSample, SampleNotes)> {
         match conversation.target() {
+            Target::Answer if self.options.has_encoder => self.with_source(conversation),
             Target::Answer => self.answered(conversation, self.options.only_last_answer),
             Target::Values(values) => self.valued(conversation, values),
             Target::Preference { .. } | Target::Judged { .. } => self.compared(conversation),
         }
     }
 
+    /// All that stands before the last answer as a source, then the answer, which is learned, after the start token. That is
+    /// the padding token in all models of this kind.
+    fn with_source(&self, conversation: &Conversation) -> Result<(TokenSample, SampleNotes)> {
+        let (mut ids, answer, mut notes) = self.before_answer(conversation)?;
+        let answer = answer.keep_first(self.options.limit);
+        if ids.is_empty() {
+            // An encoder reads something; answers to no prompt are generated from the same.
+            ids.push(self.tokenizer.eos_id());
+        }
+        let n_source = ids.len();
+        notes.n_answer_cut = answer.n_cut;
+        notes.had_labels = !answer.ids.is_empty();
+        notes.lacks_end = self.end_of(&answer.ids).is_none();
+        ids.push(self.tokenizer.pad_id());
+        let mut trained = vec![false; ids.len()];
+        ids.extend(answer.ids);
+        trained.resize(ids.len(), true);
+        notes.n_unknown = self.n_unknown(&ids);
+        let n_cut = notes.n_prompt_cut + notes.n_answer_cut;
+        Ok((
+            TokenSample { row: conversation.row, ids, trained, n_cut, n_source, ..TokenSample::default() },
+            notes,
+        ))
+    }
+
     /// All that stands before the answer, of which nothing is learned but the values at its end.
     fn valued(&self, conversation: &Conversation, values: &[f32]) -> Result<(TokenSample, SampleNotes)> {
-        let (mut parts, mut notes) = self.parts(conversation)?;
-        parts.pop();
-        let mut ids: Vec<u32> = parts.iter().flat_map(|part| part.ids.iter().copied()).collect();
-        let n_over = ids.len().saturating_sub(self.options.limit);
-        ids.drain(..n_over);
-        notes.n_prompt_cut = n_over + parts.iter().map(|part| part.n_cut).sum::<usize>();
+        let (ids, _, mut notes) = self.before_answer(conversation)?;
         notes.n_unknown = self.n_unknown(&ids);
         notes.had_labels = true;
         let (trained, n_cut) = (vec![false; ids.len()], notes.n_prompt_cut);
         let row = conversation.row;
-        Ok((TokenSample { row, ids, trained, n_cut, n_contrast: 0, values: values.to_vec() }, notes))
+        Ok((
+            TokenSample { row, ids, trained, n_cut, values: values.to_vec(), ..TokenSample::default() },
+            notes,
+        ))
+    }
+
+    /// The last tokens of all that stands before the last answer, that answer, and how much of the former was cut.
+    fn before_answer(&self, conversation: &Conversation) -> Result<(Vec<u32>, Part, SampleNotes)> {
+        let (mut parts, mut notes) = self.parts(conversation)?;
+        let answer = parts.pop().unwrap_or_else(|| Part::new(true, Vec::new()));
+        let start = Part::new(false, Vec::new());
+        let before = parts.into_iter().fold(start, Part::followed_by).keep_last(self.options.limit);
+        notes.n_prompt_cut = before.n_cut;
+        Ok((before.ids, answer, notes))
     }
 
     /// Both answers that are compared, each after all that stands before it; only the last answers are.

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! magic (8 bytes) · key (32) · number of samples (u64)
-//! each sample: row u64 · tokens n u64 · rejected u64 · seven counts and flags of the notes · n ids u32 · n flags u8
+//! each sample: row u64 · tokens n u64 · rejected u64 · source u64 · seven counts and flags of the notes · n ids u32 · n flags u8
 //! SHA-256 of all that (32)
 //! ```
 //!
@@ -19,10 +19,11 @@ use tunesmith_formats::atomic::write_file;
 
 use crate::conversation::{Conversation, Target};
 use crate::error::{DataError, Result};
-use crate::sample::{Assembler, SampleNotes, TokenSample};
+use crate::sample::Assembler;
+use crate::token_sample::{SampleNotes, TokenSample};
 
 /// Changes with the layout of the file and with the rules of assembly, so that old files are never taken.
-const MAGIC: &[u8; 8] = b"TSTOKEN2";
+const MAGIC: &[u8; 8] = b"TSTOKEN3";
 
 /// Hash of everything that decides the tokens of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +95,7 @@ pub(crate) fn write(dir: &Path, key: &Key, samples: &[(TokenSample, SampleNotes)
         put(&mut out, sample.row);
         put(&mut out, sample.ids.len());
         put(&mut out, sample.n_contrast);
+        put(&mut out, sample.n_source);
         for count in [notes.n_prompt_cut, notes.n_answer_cut, notes.n_unknown] {
             put(&mut out, count);
         }
@@ -148,6 +150,7 @@ impl<'a> Reader<'a> {
         let row = self.count()?;
         let n_tokens = self.count()?;
         let n_contrast = self.count()?;
+        let n_source = self.count()?;
         let notes = SampleNotes {
             n_prompt_cut: self.count()?,
             n_answer_cut: self.count()?,
@@ -161,6 +164,6 @@ impl<'a> Reader<'a> {
         let ids = ids.map(|id| id.try_into().ok().map(u32::from_le_bytes)).collect::<Option<Vec<u32>>>()?;
         let trained = self.take(n_tokens)?.iter().map(|flag| *flag == 1).collect();
         let n_cut = notes.n_prompt_cut.checked_add(notes.n_answer_cut)?;
-        Some((TokenSample { row, ids, trained, n_cut, n_contrast, values: Vec::new() }, notes))
+        Some((TokenSample { row, ids, trained, n_cut, n_contrast, n_source, values: Vec::new() }, notes))
     }
 }

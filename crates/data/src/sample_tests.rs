@@ -48,6 +48,48 @@ fn two_rounds_and_their_masks() {
     check(&[("tokenizer.max_length", "4")], &[4, 5, 6, 7], "4 - 6 7", &[2, 3, 4, 5], 3);
 }
 
+/// The worked example for a model with an encoder: earlier answers are part of the source.
+#[test]
+fn a_source_and_the_answer_to_it() {
+    let rounds = conversation(&[("", "1 2", "3 4"), ("", "5", "6 7")]);
+    // These tokens have no padding: the unknown one stands for it.
+    let start = number_tokenizer().pad_id();
+    let assembler = |changes: &[(&str, &str)]| {
+        let mut config = bare_config(changes);
+        config.problem_type = ProblemType::SequenceToSequenceModeling;
+        Assembler::new(&config, &number_tokenizer()).unwrap()
+    };
+    let whole = assembler(&[]);
+    let (sample, notes) = whole.sample_with_notes(&rounds).unwrap();
+    assert_eq!((sample.ids.as_slice(), sample.n_source), (&[1, 2, 3, 4, 5, start, 6, 7][..], 5));
+    assert_eq!(labels(&sample), "- - - - - - 6 7");
+    assert_eq!(sample.texts().collect::<Vec<_>>(), [0..5, 5..8]);
+    assert_eq!((sample.n_labels(), sample.n_cut, notes.lacks_end), (2, 0, true));
+    assert_eq!(whole.prompt_ids(&rounds).unwrap(), [1, 2, 3, 4, 5]);
+
+    // Prompts lose their beginning and answers their end, each for itself; learning prompts means nothing here.
+    let changes = [
+        ("tokenizer.max_length", "2"),
+        ("dataset.mask_prompt_labels", "false"),
+        ("dataset.add_eos_token_to_prompt", "true"),
+        ("dataset.add_eos_token_to_answer", "true"),
+    ];
+    let (sample, notes) = assembler(&changes).sample_with_notes(&rounds).unwrap();
+    assert_eq!((sample.ids.as_slice(), sample.n_source), (&[5, 31, start, 6, 7][..], 2));
+    assert_eq!(labels(&sample), "- - - 6 7");
+    assert_eq!((notes.n_prompt_cut, notes.n_answer_cut, sample.n_cut), (6, 1, 7));
+    assert!(notes.lacks_end);
+    let whole = assembler(&changes[2..]).sample_with_notes(&rounds).unwrap();
+    assert_eq!(whole.0.ids, [1, 2, 31, 3, 4, 31, 5, 31, start, 6, 7, 31]);
+    assert!(!whole.1.lacks_end);
+
+    // Without a prompt the encoder reads the end-of-text token.
+    let alone = assembler(&[]).sample(&conversation(&[("", "", "6")])).unwrap();
+    assert_eq!((alone.ids.as_slice(), alone.n_source), (&[31, start, 6][..], 1));
+    let nothing = assembler(&[]).sample(&conversation(&[("", "1", "")])).unwrap();
+    assert!(!nothing.teaches());
+}
+
 /// The worked example with a last answer to be preferred less.
 #[test]
 fn preferences_are_two_texts_whose_last_answers_are_learned() {

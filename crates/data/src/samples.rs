@@ -9,8 +9,9 @@ use tunesmith_formats::tokenizer::Tokenizer;
 use crate::conversation::Conversation;
 use crate::error::Result;
 use crate::preview_render::count;
-use crate::sample::{Assembler, SampleNotes, TokenSample};
+use crate::sample::Assembler;
 use crate::sample_cache;
+use crate::token_sample::{SampleNotes, TokenSample};
 
 /// Samples in the order of their conversations.
 ///

@@ -27,12 +27,13 @@ pub mod safetensors_io;
 mod safetensors_write;
 pub mod score_head;
 pub mod sequence_classifier;
+mod tied_weights;
 pub mod tokenizer;
 
 pub use atomic::{AtomicDir, write_file};
 pub use dtype::{StoreDtype, StoredDtype};
 pub use error::{FormatError, Result};
-pub use model_config::{Activation, Architecture, ModelConfig, RopeScaling};
+pub use model_config::{Activation, Architecture, EncoderDecoder, ModelConfig, RopeScaling};
 pub use model_source::ModelSource;
 pub use peft::{AdapterConfig, TargetModules};
 pub use safetensors_io::{NamedTensor, TensorInfo};

@@ -12,12 +12,14 @@ mod architecture;
 mod gpt2;
 mod layers;
 mod relatives;
+mod t5;
 #[cfg(test)]
 mod tests;
 
 pub use architecture::Architecture;
 pub(crate) use architecture::unknown;
 pub use layers::{LayerAttention, Positions};
+pub use t5::EncoderDecoder;
 
 use crate::atomic::write_file;
 use crate::dtype::StoreDtype;
@@ -90,6 +92,8 @@ pub struct ModelConfig {
     pub eos_ids: Vec<u32>,
     /// Padding token.
     pub pad_id: Option<u32>,
+    /// What a model with an encoder has besides; `None` for a decoder alone.
+    pub encoder_decoder: Option<EncoderDecoder>,
     /// The whole `config.json` (for GGUF files, one made from their metadata).
     pub raw: Value,
 }
@@ -127,6 +131,7 @@ impl ModelConfig {
         }
         let mut config = match architecture {
             Architecture::Gpt2 => gpt2::read(&keys)?,
+            Architecture::T5 => t5::read(&keys)?,
             _ => relatives::read(path, &keys, architecture)?,
         };
         config.check(&keys)?;
@@ -145,7 +150,10 @@ impl ModelConfig {
         set("dtype", json!(dtype.torch_name()));
         set("vocab_size", json!(self.vocab_size));
         set("tie_word_embeddings", json!(self.tie_word_embeddings));
-        if self.architecture != Architecture::Gpt2 {
+        if let Some(parts) = &self.encoder_decoder {
+            set("scale_decoder_outputs", json!(parts.scales_head_input));
+        }
+        if self.has_rotary_positions() {
             set("rope_theta", json!(widen(self.rope_theta)));
             let scaling = self.rope_scaling.to_json(self.max_positions);
             let mut parameters = scaling.as_object().cloned().unwrap_or_default();
@@ -186,9 +194,17 @@ impl ModelConfig {
         Ok(path)
     }
 
+    fn has_rotary_positions(&self) -> bool {
+        !matches!(self.architecture, Architecture::Gpt2 | Architecture::T5)
+    }
+
     fn check(&self, keys: &Keys) -> Result<()> {
         let is_gpt2 = self.architecture == Architecture::Gpt2;
-        let heads_key = if is_gpt2 { "n_head" } else { "num_attention_heads" };
+        let heads_key = match self.architecture {
+            Architecture::Gpt2 => "n_head",
+            Architecture::T5 => "num_heads",
+            _ => "num_attention_heads",
+        };
         if is_gpt2 && self.head_dim * self.n_heads != self.hidden_size {
             let reason = format!("{} does not divide n_embd, {}", self.n_heads, self.hidden_size);
             return Err(keys.error(heads_key, reason));
@@ -197,7 +213,7 @@ impl ModelConfig {
             let reason = format!("{} does not divide {heads_key}, {}", self.n_kv_heads, self.n_heads);
             return Err(keys.error("num_key_value_heads", reason));
         }
-        if !is_gpt2 && !self.rotary_dim.is_multiple_of(2) {
+        if self.has_rotary_positions() && !self.rotary_dim.is_multiple_of(2) {
             let reason = format!("{} is odd; rotary positions need pairs", self.rotary_dim);
             return Err(keys.error("head_dim", reason));
         }

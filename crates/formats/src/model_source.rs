@@ -16,6 +16,7 @@ use crate::gguf_quants::BlockLayout;
 use crate::model_config::{Architecture, ModelConfig};
 use crate::safetensors_io::SafetensorsFile;
 pub use crate::safetensors_io::TensorInfo;
+use crate::tied_weights;
 use crate::tokenizer::Tokenizer;
 
 /// Bytes of a tensor that go into the fingerprint, at its start, middle and end.
@@ -193,6 +194,9 @@ impl ModelSource {
         if let Some(pad_id) = self.config.pad_id {
             ids["pad_token_id"] = json!(pad_id);
         }
+        if let Some(parts) = &self.config.encoder_decoder {
+            ids["decoder_start_token_id"] = json!(parts.start_id);
+        }
         Ok(ids)
     }
 
@@ -238,7 +242,7 @@ impl ModelSource {
     }
 
     fn open_folder(path: &Path) -> Result<Self> {
-        let config = ModelConfig::read(&path.join("config.json"))?;
+        let mut config = ModelConfig::read(&path.join("config.json"))?;
         let files = match path.join("model.safetensors") {
             file if file.is_file() => vec![SafetensorsFile::open(&file)?],
             _ => open_shards(&path.join("model.safetensors.index.json"))?,
@@ -247,9 +251,12 @@ impl ModelSource {
         let prefix = config.architecture.base_prefix();
         let is_bare =
             !files.iter().flat_map(SafetensorsFile::tensors).any(|info| info.name.starts_with(prefix));
+        let copies =
+            tied_weights::settle(path, &mut config, |name| files.iter().find_map(|file| file.bytes(name)))?;
         let (mut places, mut tensors) = (BTreeMap::new(), Vec::new());
         for (file_idx, file) in files.iter().enumerate() {
-            for info in file.tensors().filter(|info| !is_buffer(config.architecture, &info.name)) {
+            let is_weight = |name: &str| !is_buffer(config.architecture, name) && !copies.contains(&name);
+            for info in file.tensors().filter(|info| is_weight(&info.name)) {
                 let name = match is_bare && !info.name.starts_with("lm_head.") {
                     true => format!("{prefix}{}", info.name),
                     false => info.name.clone(),
@@ -341,6 +348,8 @@ fn is_plain_name(name: &str) -> bool {
 fn is_buffer(architecture: Architecture, name: &str) -> bool {
     match architecture {
         Architecture::Gpt2 => name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"),
+        // Once declared, never used.
+        Architecture::T5 => name.ends_with(".EncDecAttention.relative_attention_bias.weight"),
         _ => name.ends_with(".rotary_emb.inv_freq"),
     }
 }

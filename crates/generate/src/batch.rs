@@ -3,7 +3,10 @@
 //! A pass takes from every sequence the tokens that its cache does not hold yet: a piece of the prompt at first, later
 //! the one token that was just chosen. The sequences whose last token is in the pass get their next token from it. So
 //! a long prompt is fed in pieces while others are decoded already, and no pass is larger than [`N_PASS_TOKENS`].
+//!
+//! A model with an encoder reads the prompts as sources, all of them first, and continues the start token instead.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -56,7 +59,7 @@ pub struct Generated {
     pub first_token_secs: f64,
 }
 
-/// Continues all prompts together. `on_token` gets the prompt's index and each token as it is chosen, and may break
+/// Continues all prompts together, or with an encoder makes a text for each. `on_token` gets the prompt's index and each token as it is chosen, and may break
 /// off the whole call; what was generated so far is returned then.
 ///
 /// The number of prompts bounds the memory of the cache, so a caller with many prompts passes them in portions.
@@ -72,7 +75,8 @@ pub fn generate(
 }
 
 /// [`generate`] on a cache that may hold the beginnings of the prompts already. Afterwards the cache holds those
-/// sequences that were not finished before the last pass; with a single prompt that is the one.
+/// sequences that were not finished before the last pass; with a single prompt that is the one. With an encoder the cache is
+/// made anew.
 pub(crate) fn continue_prompts(
     model: &CausalLm,
     tokenizer: &Tokenizer,
@@ -87,18 +91,20 @@ pub(crate) fn continue_prompts(
     let stops = StopTexts::new(settings, tokenizer)?;
     let end_ids = end_ids(model, tokenizer, settings);
     check_prompts(prompts, context)?;
+    let texts = texts(model, prompts, cache)?;
     if settings.num_beams > 1 {
         let search = BeamSearch { model, tokenizer, settings, stops: &stops, end_ids: &end_ids, start };
-        return search_all(&search, cache, prompts, on_token);
+        return search_all(&search, cache, prompts, &texts, on_token);
     }
     let mut rows = Vec::with_capacity(prompts.len());
     let mut occurrences: BTreeMap<&[u32], u64> = BTreeMap::new();
-    for prompt in prompts {
+    for (prompt, text) in prompts.iter().zip(texts.iter()) {
         let occurrence = occurrences.entry(prompt).or_insert(0);
         rows.push(Row {
-            prompt,
+            asked: prompt,
+            prompt: text,
             new_ids: Vec::new(),
-            sampler: Sampler::new(settings, prompt, *occurrence, model.config().vocab_size),
+            sampler: Sampler::new(settings, prompt, text, *occurrence, model.config().vocab_size),
             watch: StopWatch::new(&stops, tokenizer),
             finish: None,
             secs: 0.0,
@@ -142,9 +148,28 @@ pub(crate) fn continue_prompts(
 
     let answers = rows.into_iter().map(|row| {
         let Row { new_ids: ids, finish, secs, first_token_secs, .. } = row;
-        generated(tokenizer, &stops, row.prompt, Found { ids, finish, secs, first_token_secs })
+        generated(tokenizer, &stops, row.asked, Found { ids, finish, secs, first_token_secs })
     });
     answers.collect()
+}
+
+/// What is continued for each prompt: the prompt itself, or with an encoder the start token, after the prompts have been
+/// encoded into the cache.
+fn texts<'p>(model: &CausalLm, prompts: &'p [Vec<u32>], cache: &mut KvCache) -> Result<Cow<'p, [Vec<u32>]>> {
+    let Some(start_id) = model.start_id() else { return Ok(prompts.into()) };
+    if !prompts.is_empty() {
+        *cache = encoded(model, prompts)?;
+    }
+    Ok(vec![vec![start_id]; prompts.len()].into())
+}
+
+/// A cache of the prompts as sources.
+fn encoded(model: &CausalLm, prompts: &[Vec<u32>]) -> Result<KvCache> {
+    let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
+    let positions: Vec<u32> = lengths.iter().flat_map(|length| 0..*length as u32).collect();
+    let segments = Segments::new(&lengths);
+    let ids = prompts.concat();
+    Ok(model.encode(&TokenBatch { ids: &ids, positions: &positions, segments: &segments })?)
 }
 
 /// Refuses prompts that cannot be continued.
@@ -165,21 +190,25 @@ fn search_all(
     search: &BeamSearch<'_>,
     cache: &mut KvCache,
     prompts: &[Vec<u32>],
+    texts: &[Vec<u32>],
     on_token: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
 ) -> Result<Vec<Generated>> {
     let mut answers = Vec::with_capacity(prompts.len());
     let mut is_broken_off = false;
-    for (prompt_idx, prompt) in prompts.iter().enumerate() {
+    for (prompt_idx, (prompt, text)) in prompts.iter().zip(texts).enumerate() {
         let mut tell = |id| {
             let flow = on_token(prompt_idx, id);
             is_broken_off |= flow.is_break();
             flow
         };
         let found = match prompts.len() {
-            1 => search.run(prompt_idx, prompt, cache, &mut tell)?,
+            1 => search.run(prompt_idx, text, cache, &mut tell)?,
             _ => {
-                let mut own = KvCache::new(search.model.n_layers(), 1);
-                search.run(prompt_idx, prompt, &mut own, &mut tell)?
+                let mut own = match search.model.has_encoder() {
+                    true => encoded(search.model, std::slice::from_ref(prompt))?,
+                    false => KvCache::new(search.model.n_layers(), 1),
+                };
+                search.run(prompt_idx, text, &mut own, &mut tell)?
             }
         };
         answers.push(generated(search.tokenizer, search.stops, prompt, found)?);
@@ -207,6 +236,9 @@ fn generated(tokenizer: &Tokenizer, stops: &StopTexts, prompt: &[u32], found: Fo
 
 /// One prompt and its answer so far.
 struct Row<'a> {
+    /// What the caller asked.
+    asked: &'a [u32],
+    /// What is continued.
     prompt: &'a [u32],
     new_ids: Vec<u32>,
     sampler: Sampler,

@@ -1,7 +1,8 @@
 //! A conversation with a model: history, prompt assembly, streamed answers.
 //!
 //! Each prompt holds the whole conversation. What the cache knows of it from earlier turns is used again: the cache is
-//! cut to the tokens that the new prompt shares with it, and only the rest is computed.
+//! cut to the tokens that the new prompt shares with it, and only the rest is computed. A model with an encoder reads each
+//! prompt anew.
 
 use std::ops::ControlFlow;
 
@@ -226,9 +227,11 @@ impl<'a> ChatSession<'a> {
         }
 
         let n_prompt = prompt.len();
-        self.cached_ids = prompt;
-        self.cached_ids.extend_from_slice(&generated.ids);
-        self.cached_ids.truncate(self.cache.lengths().first().copied().unwrap_or(0));
+        if !self.model.has_encoder() {
+            self.cached_ids = prompt;
+            self.cached_ids.extend_from_slice(&generated.ids);
+            self.cached_ids.truncate(self.cache.lengths().first().copied().unwrap_or(0));
+        }
         Ok(ChatReply {
             text,
             ids: generated.ids,
@@ -242,6 +245,9 @@ impl<'a> ChatSession<'a> {
 
     /// Cuts the cache to what it shares with the prompt, except for the prompt's last token, whose output is needed.
     fn reuse_cache(&mut self, prompt: &[u32]) -> usize {
+        if self.model.has_encoder() {
+            return 0;
+        }
         let n_shared = prompt.iter().zip(&self.cached_ids).take_while(|(a, b)| a == b).count();
         let n_reused = n_shared.min(prompt.len().saturating_sub(1));
         self.cache.truncate(0, n_reused);

@@ -13,16 +13,19 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
-    /// `occurrence` tells apart equal prompts of one call.
+    /// For the answer to `prompt`, which continues `text`: the prompt itself, or where an encoder reads that what the decoder
+    /// starts with. What is drawn depends on the prompt, and repetition is counted in the text. `occurrence` tells apart equal
+    /// prompts of one call.
     pub(crate) fn new(
         settings: &GenerationSettings,
         prompt: &[u32],
+        text: &[u32],
         occurrence: u64,
         vocab_size: usize,
     ) -> Self {
         let start = mix(settings.seed, occurrence);
         let key = prompt.iter().fold(start, |key, &id| mix(key, u64::from(id)));
-        Self { key, seen: Seen::new(settings, prompt, vocab_size) }
+        Self { key, seen: Seen::new(settings, text, vocab_size) }
     }
 
     /// The token after `n_new` generated ones, or `None` when no score is a finite number. Changes `logits` [V].
@@ -86,7 +89,7 @@ mod tests {
     /// How often each of four tokens is drawn in `N` steps.
     fn frequencies(settings: &GenerationSettings, logits: [f32; 4]) -> [f64; 4] {
         const N: usize = 20_000;
-        let mut sampler = Sampler::new(settings, &[9, 8], 0, 4);
+        let mut sampler = Sampler::new(settings, &[9, 8], &[9, 8], 0, 4);
         let mut counts = [0.0; 4];
         for step in 0..N {
             let id = sampler.choose(settings, &mut logits.clone(), step, &[]).unwrap();
@@ -107,7 +110,7 @@ mod tests {
     #[test]
     fn greedy_takes_the_first_of_the_largest() {
         let settings = GenerationSettings::default();
-        let mut sampler = Sampler::new(&settings, &[1], 0, 4);
+        let mut sampler = Sampler::new(&settings, &[1], &[1], 0, 4);
         assert_eq!(sampler.choose(&settings, &mut [1.0, 3.0, 3.0, 2.0], 0, &[]), Some(1));
     }
 
@@ -115,7 +118,7 @@ mod tests {
     fn scores_that_are_no_numbers_are_refused() {
         for do_sample in [false, true] {
             let settings = settings(|s| s.do_sample = do_sample);
-            let mut sampler = Sampler::new(&settings, &[1], 0, 3);
+            let mut sampler = Sampler::new(&settings, &[1], &[1], 0, 3);
             assert_eq!(sampler.choose(&settings, &mut [1.0, f32::NAN, 2.0], 0, &[]), None);
             assert_eq!(sampler.choose(&settings, &mut [f32::NEG_INFINITY; 3], 0, &[]), None);
         }
@@ -178,13 +181,13 @@ mod tests {
     #[test]
     fn repetition_penalty_divides_positive_and_multiplies_negative_scores_once() {
         let settings = settings(|s| s.repetition_penalty = 2.0);
-        let mut sampler = Sampler::new(&settings, &[0, 0, 2], 0, 4);
+        let mut sampler = Sampler::new(&settings, &[0, 0, 2], &[0, 0, 2], 0, 4);
         let mut logits = [4.0, 1.5, -1.0, 1.0];
         // 4/2 is still the largest; -1 becomes -2.
         assert_eq!(sampler.choose(&settings, &mut logits, 0, &[]), Some(0));
         assert_eq!(logits, [2.0, 1.5, -2.0, 1.0]);
         // A generated token counts as seen, too.
-        let mut sampler = Sampler::new(&settings, &[3], 0, 4);
+        let mut sampler = Sampler::new(&settings, &[3], &[3], 0, 4);
         assert_eq!(sampler.choose(&settings, &mut [2.0, 1.5, 0.0, 0.0], 0, &[]), Some(0));
         assert_eq!(sampler.choose(&settings, &mut [2.0, 1.5, 0.0, 0.0], 1, &[]), Some(1));
     }
@@ -192,7 +195,7 @@ mod tests {
     #[test]
     fn the_end_is_not_chosen_before_the_minimum() {
         let settings = settings(|s| s.min_new_tokens = 2);
-        let mut sampler = Sampler::new(&settings, &[1], 0, 3);
+        let mut sampler = Sampler::new(&settings, &[1], &[1], 0, 3);
         let scores = [5.0, 1.0, 2.0];
         let mut chosen = |n_new| sampler.choose(&settings, &mut scores.clone(), n_new, &[0]);
         assert_eq!([chosen(0), chosen(1), chosen(2)], [Some(2), Some(2), Some(0)]);
@@ -205,7 +208,7 @@ mod tests {
                 s.do_sample = true;
                 s.seed = seed;
             });
-            let mut sampler = Sampler::new(&settings, prompt, occurrence, 50);
+            let mut sampler = Sampler::new(&settings, prompt, prompt, occurrence, 50);
             (0..20).filter_map(|n| sampler.choose(&settings, &mut [0.0; 50], n, &[])).collect()
         };
         let base = path(1, &[4, 5], 0);

@@ -79,7 +79,7 @@ impl<'a> Task<'a> {
             tokens: slice.tokens(batch),
             dropout_key: slice.dropout_key(options.dropout_key),
             noise: options.noise.map(|noise| slice.noise(noise)),
-            n_recomputed: options.recompute.n_blocks(model.config(), slice.range.len()),
+            n_recomputed: options.recompute.n_blocks(model.config(), slice.range.len(), slice.longest()),
         }
     }
 

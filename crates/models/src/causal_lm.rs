@@ -1,11 +1,14 @@
 //! A language model: its weights, its family, and everything one can ask of it.
+//!
+//! A model of encoder and decoder is one, too: it makes the next token of a text, with a source in view. Where it differs is
+//! in what a batch holds ([`TokenBatch::segments`]) and in how decoding begins ([`CausalLm::encode`]).
 
 use burn::tensor::{Device, Tensor};
 use tunesmith_formats::model_config::ModelConfig;
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::AdapterConfig;
 use tunesmith_formats::safetensors_io::NamedTensor;
-use tunesmith_ops::{Compute, Format, KvCache, linear};
+use tunesmith_ops::{Compute, Format, KvCache, Segments, linear};
 
 use crate::error::{ModelError, Result};
 use crate::family::Family;
@@ -15,11 +18,11 @@ use crate::lora::{self, LoraAttached, LoraSpec};
 use crate::parameters::ParameterStore;
 use crate::pass::{Pass, TokenBatch};
 use crate::score_head::{ScoreHead, ScoreHeadKind};
-use crate::slices::slices;
+use crate::slices::{Slice, slices};
 use crate::step::{self, LossPass, StepLosses, StepOptions, StepResult};
 use crate::{loading, merge, rope};
 
-/// A causal language model on one device.
+/// A causal language model on one device, alone or as the decoder behind an encoder.
 pub struct CausalLm {
     config: ModelConfig,
     family: Box<dyn Family>,
@@ -83,9 +86,20 @@ impl CausalLm {
         &self.device
     }
 
-    /// Number of blocks, which is the number of layers of a [`KvCache`] for this model.
+    /// Number of blocks, which is the number of layers of a [`KvCache`] for this model; with an encoder [`Self::encode`] makes
+    /// the cache.
     pub fn n_layers(&self) -> usize {
         self.family.n_blocks()
+    }
+
+    /// Whether there is an encoder before the decoder.
+    pub fn has_encoder(&self) -> bool {
+        self.family.has_encoder()
+    }
+
+    /// The token that a text of the decoder begins with, where there is an encoder.
+    pub fn start_id(&self) -> Option<u32> {
+        self.config.encoder_decoder.as_ref().map(|parts| parts.start_id)
     }
 
     /// Longest sequence in tokens.
@@ -194,7 +208,7 @@ impl CausalLm {
     /// training step of that key does.
     pub fn hidden(&self, tokens: &TokenBatch<'_>, dropout_key: Option<u64>) -> Result<Tensor<2>> {
         self.check(tokens)?;
-        let hidden = slices(tokens.segments).into_iter().map(|slice| {
+        let hidden = self.slices(tokens.segments).into_iter().map(|slice| {
             let dropout_key = dropout_key.map(|key| slice.dropout_key(key));
             let mut pass = Pass::plain(&self.parameters, slice.tokens(*tokens), dropout_key);
             let x = self.run_blocks(&mut pass);
@@ -207,7 +221,7 @@ impl CausalLm {
     /// Positions count on from the cache's lengths.
     pub fn hidden_cached(&self, tokens: &TokenBatch<'_>, cache: &mut KvCache) -> Result<Tensor<2>> {
         self.require_language_head()?;
-        self.check(tokens)?;
+        self.check_tokens(tokens)?;
         let n_sequences = cache.lengths().len();
         if tokens.segments.len() != n_sequences {
             return Err(ModelError::Batch {
@@ -217,6 +231,32 @@ impl CausalLm {
         let mut pass = Pass::cached(&self.parameters, *tokens, cache);
         let x = self.run_blocks(&mut pass);
         Ok(self.family.final_norm(x, &mut pass))
+    }
+
+    /// Encodes sources for a cache whose sequences are the texts that the decoder is to make of them. The first token of each
+    /// is [`Self::start_id`].
+    ///
+    /// # Errors
+    /// [`ModelError::EncoderAbsent`]; [`ModelError::Batch`] for a source without tokens.
+    pub fn encode(&self, sources: &TokenBatch<'_>) -> Result<KvCache> {
+        if !self.has_encoder() {
+            return Err(ModelError::EncoderAbsent);
+        }
+        self.check_tokens(sources)?;
+        if sources.segments.ranges().any(|source| source.is_empty()) {
+            return Err(ModelError::Batch { reason: "a source has no tokens".to_owned() });
+        }
+        let mut of_slices: Vec<Vec<(Tensor<3>, Tensor<3>)>> = Vec::new();
+        for slice in slices(sources.segments, 1) {
+            let mut pass = Pass::plain(&self.parameters, slice.tokens(*sources), None);
+            of_slices.push(self.family.sources(&mut pass));
+        }
+        let n_layers = of_slices.first().map_or(0, Vec::len);
+        let of_layer = |layer_idx: usize| {
+            let (keys, values) = of_slices.iter().filter_map(|layers| layers.get(layer_idx).cloned()).unzip();
+            (Tensor::cat(keys, 0), Tensor::cat(values, 0))
+        };
+        Ok(KvCache::with_sources(sources.segments, (0..n_layers).map(of_layer).collect()))
     }
 
     /// Scores of the next token, [N,V], from the output of [`Self::hidden`], without a graph.
@@ -290,7 +330,20 @@ impl CausalLm {
         if self.has_language_head { Ok(()) } else { Err(ModelError::LanguageHeadAbsent) }
     }
 
+    /// The slices of a batch of this model.
+    pub(crate) fn slices(&self, segments: &Segments) -> Vec<Slice> {
+        slices(segments, if self.has_encoder() { 2 } else { 1 })
+    }
+
     pub(crate) fn check(&self, tokens: &TokenBatch<'_>) -> Result<()> {
+        self.check_tokens(tokens)?;
+        match self.start_id() {
+            Some(start_id) => tokens.check_pairs(start_id),
+            None => Ok(()),
+        }
+    }
+
+    fn check_tokens(&self, tokens: &TokenBatch<'_>) -> Result<()> {
         tokens.check(self.config.vocab_size, self.context_length())
     }
 

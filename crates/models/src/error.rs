@@ -138,6 +138,10 @@ pub enum ModelError {
     #[error("the model is a sequence classifier: it has no head over the vocabulary")]
     LanguageHeadAbsent,
 
+    /// The model is a decoder alone.
+    #[error("the model has no encoder")]
+    EncoderAbsent,
+
     /// The arrays of a batch do not belong together.
     #[error("token batch: {reason}")]
     Batch {

@@ -12,18 +12,30 @@ use crate::gpt2::Gpt2;
 use crate::linear::Linear;
 use crate::llama::Llama;
 use crate::pass::Pass;
+use crate::t5::T5;
 
-/// A decoder: embedding, blocks, last normalisation, head. Training, evaluation and cached decoding all run these
+/// A decoder, with or without an encoder before it: embedding, blocks, last normalisation, head. Training, evaluation and cached decoding all run these
 /// same functions; the [`Pass`] makes the difference.
 pub(crate) trait Family: Send + Sync {
     /// Number of blocks.
     fn n_blocks(&self) -> usize;
+
+    /// Whether the blocks are those of an encoder and then those of a decoder: the segments of a pass without a cache are by
+    /// turns a source and the decoder's text for it, and one with a cache has only texts.
+    fn has_encoder(&self) -> bool {
+        false
+    }
 
     /// The embedded tokens of the pass, [N,C].
     fn embed(&self, pass: &mut Pass<'_>) -> Tensor<2>;
 
     /// One block, [N,C] to [N,C].
     fn block(&self, block_idx: usize, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2>;
+
+    /// With an encoder: keys and values [N,H,D] of each block of the decoder for a pass of sources alone.
+    fn sources(&self, _: &mut Pass<'_>) -> Vec<(Tensor<3>, Tensor<3>)> {
+        Vec::new()
+    }
 
     /// The normalisation after the last block, [N,C] to [N,C].
     fn final_norm(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2>;
@@ -84,6 +96,10 @@ impl Declarations {
 pub(crate) fn build(config: &ModelConfig) -> Result<(Box<dyn Family>, Vec<ParameterSpec>)> {
     let mut declarations = Declarations::default();
     let family: Box<dyn Family> = match config.architecture {
+        Architecture::T5 => match &config.encoder_decoder {
+            Some(parts) => Box::new(T5::new(config, parts, &mut declarations)),
+            None => unreachable!("the reader of T5's configuration gives its encoder and decoder"),
+        },
         Architecture::Gpt2 => Box::new(Gpt2::new(config, &mut declarations)),
         _ => Box::new(Llama::new(config, &mut declarations)?),
     };

@@ -40,6 +40,7 @@ mod scoring;
 mod slices;
 mod step;
 mod structure;
+mod t5;
 
 pub use causal_lm::CausalLm;
 pub use embedding_noise::EmbeddingNoise;

@@ -390,7 +390,7 @@ fn config_of(family: &dyn Family, spec: &LoraSpec, attached: &LoraAttached) -> A
     };
     AdapterConfig {
         peft_type: LORA.to_owned(),
-        task_type: Some("CAUSAL_LM".to_owned()),
+        task_type: Some(if family.has_encoder() { "SEQ_2_SEQ_LM" } else { "CAUSAL_LM" }.to_owned()),
         base_model_name_or_path: None,
         r: spec.r,
         lora_alpha: shortest(spec.alpha),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Gradients, Tensor};
 use tunesmith_ops::{
-    AttentionOptions, Compute, Dropout, KvCache, Segments, Weight, attention, attention_cached,
+    AttentionOptions, BiasOf, Compute, Dropout, KvCache, Segments, Weight, attention,
+    attention_biased_cached, attention_cached, attention_to_sources,
 };
 
 use crate::counter::mix;
@@ -20,7 +21,8 @@ pub struct TokenBatch<'a> {
     pub ids: &'a [u32],
     /// [N] position of each token in its own sequence, counted from 0.
     pub positions: &'a [u32],
-    /// Where each sequence begins and ends; attention never crosses a border.
+    /// Where each sequence begins and ends; attention never crosses a border. For a model with an encoder they are by turns a
+    /// source and the decoder's text for it, which begins with the model's start token.
     pub segments: &'a Segments,
 }
 
@@ -49,6 +51,28 @@ impl TokenBatch<'_> {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl TokenBatch<'_> {
+    /// Checks that the segments are by turns a source and a text that begins with `start_id`, none of them empty.
+    pub(crate) fn check_pairs(&self, start_id: u32) -> Result<()> {
+        let wrong = |reason: String| Err(ModelError::Batch { reason });
+        if !self.segments.len().is_multiple_of(2) {
+            return wrong(format!("{} segments are no pairs of source and text", self.segments.len()));
+        }
+        for (segment_idx, range) in self.segments.ranges().enumerate() {
+            match self.ids.get(range.start).filter(|_| !range.is_empty()) {
+                None => return wrong(format!("segment {segment_idx}, a source or a text, has no tokens")),
+                Some(&id) if segment_idx % 2 == 1 && id != start_id => {
+                    return wrong(format!(
+                        "a text begins with token {id}, not with the decoder's {start_id}"
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -166,6 +190,41 @@ impl<'a> Pass<'a> {
             None => attention(q, k, v, self.tokens.segments, options),
             Some(cache) => attention_cached(q, k, v, self.tokens.segments, cache, block_idx, options),
         }
+    }
+
+    /// Whether the tokens continue the sequences of a cache.
+    pub(crate) fn is_cached(&self) -> bool {
+        self.cache.is_some()
+    }
+
+    /// The number format of products.
+    pub(crate) fn compute(&self) -> Compute {
+        self.compute
+    }
+
+    /// Attention with a bias over the cache of a layer and the new tokens [q, k, v]. Only for a pass with a cache.
+    pub(crate) fn attention_biased_cached(
+        &mut self,
+        layer_idx: usize,
+        qkv: [Tensor<3>; 3],
+        bias: &mut BiasOf<'_>,
+    ) -> Tensor<3> {
+        let Some(cache) = self.cache.as_deref_mut() else { unreachable!("the caller has a cache") };
+        attention_biased_cached(qkv, self.tokens.segments, cache, layer_idx, bias, self.compute)
+    }
+
+    /// Attention over the sources in the cache of a layer. Only for a pass with a cache.
+    pub(crate) fn attention_to_sources(&self, layer_idx: usize, q: Tensor<3>) -> Tensor<3> {
+        let Some(cache) = self.cache.as_deref() else { unreachable!("the caller has a cache") };
+        attention_to_sources(q, self.tokens.segments, cache, layer_idx, self.compute)
+    }
+
+    /// Dropout at a place of a block, the same every time this pass is repeated.
+    pub(crate) fn dropout_at(&self, probability: f32, block_idx: usize, place: usize) -> Option<Dropout> {
+        // Beyond the numbers of modules.
+        const FIRST: usize = 1 << 24;
+        const PLACES_OF_A_BLOCK: usize = 16;
+        self.dropout(probability, FIRST + PLACES_OF_A_BLOCK * block_idx + place)
     }
 
     /// Dropout for the low-rank branch of a module, the same every time this pass is repeated.

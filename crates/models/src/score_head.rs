@@ -192,6 +192,10 @@ impl CausalLm {
     }
 
     fn push_score_head(&mut self, kind: ScoreHeadKind, shape: [usize; 2], values: Vec<f32>) -> Result<()> {
+        if self.has_encoder() {
+            let reason = "a model of encoder and decoder cannot have one here".to_owned();
+            return Err(ModelError::ScoreHead { reason });
+        }
         if kind.is_on_logits() {
             self.require_language_head()?;
         } else {

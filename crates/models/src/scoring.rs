@@ -15,7 +15,7 @@ use crate::parameters::read_back;
 use crate::pass::{Pass, TokenBatch};
 use crate::score_head::ScoreHead;
 use crate::score_loss::ScoreLoss;
-use crate::slices::{Slice, part, slices};
+use crate::slices::{Slice, part};
 use crate::step::{LossPass, StepOptions};
 
 /// Scores and losses of a batch of B sequences.
@@ -56,7 +56,7 @@ impl CausalLm {
     /// [`ModelError::ScoreHeadAbsent`]; [`ModelError::Batch`] for a segment without tokens.
     pub fn scores(&self, tokens: &TokenBatch<'_>) -> Result<Tensor<2>> {
         let head = self.check_sequences(tokens)?;
-        let scores = slices(tokens.segments).into_iter().map(|slice| {
+        let scores = self.slices(tokens.segments).into_iter().map(|slice| {
             let mut pass = LossPass::Evaluation.over(self, &slice, *tokens);
             let x = self.run_blocks(&mut pass);
             head.scores(self, x, &mut pass)
@@ -108,7 +108,7 @@ impl CausalLm {
         let scoring = self.check_scoring(tokens, targets, weights, loss)?;
         options.check(tokens.segments)?;
         let mut all = ScoreLosses::default();
-        for slice in slices(tokens.segments) {
+        for slice in self.slices(tokens.segments) {
             let objective = scoring.of(&slice, all.per_sequence.len());
             let losses = backward::add_gradients(Task::of(self, &slice, *tokens, options), &objective, sums)?;
             all.loss += losses.loss;

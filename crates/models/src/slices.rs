@@ -42,6 +42,11 @@ impl Slice {
         self.segments.len()
     }
 
+    /// Tokens of its longest segment.
+    pub(crate) fn longest(&self) -> usize {
+        self.segments.ranges().map(|range| range.len()).max().unwrap_or(0)
+    }
+
     /// Its part of noise on the batch that it was cut from.
     pub(crate) fn noise<'a>(&self, of_batch: EmbeddingNoise<'a>) -> EmbeddingNoise<'a> {
         let own = self.first_segment..self.first_segment + self.n_segments();
@@ -60,8 +65,9 @@ pub(crate) fn part<'a, T>(list: &'a [T], range: &Range<usize>) -> &'a [T] {
     list.get(range.clone()).unwrap_or_default()
 }
 
-/// The slices of a batch, in order, as many segments in each as fit: a function of the segments' lengths alone.
-pub(crate) fn slices(segments: &Segments) -> Vec<Slice> {
+/// The slices of a batch, in order, as many segments in each as fit: a function of the segments' lengths alone. Groups of
+/// `n_together` segments stay together.
+pub(crate) fn slices(segments: &Segments, n_together: usize) -> Vec<Slice> {
     let mut slices = Vec::new();
     let mut start = 0;
     let mut lengths = Vec::new();
@@ -74,12 +80,14 @@ pub(crate) fn slices(segments: &Segments) -> Vec<Slice> {
         first_segment += lengths.len();
         lengths.clear();
     };
-    for segment in segments.ranges() {
-        if segment.end - start > SLICE_TOKENS {
-            cut(start..segment.start, &mut lengths);
-            start = segment.start;
+    let ranges: Vec<Range<usize>> = segments.ranges().collect();
+    for group in ranges.chunks(n_together.max(1)) {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
+        if last.end - start > SLICE_TOKENS {
+            cut(start..first.start, &mut lengths);
+            start = first.start;
         }
-        lengths.push(segment.len());
+        lengths.extend(group.iter().map(|segment| segment.len()));
     }
     cut(start..segments.n_tokens(), &mut lengths);
     slices
@@ -90,7 +98,7 @@ mod tests {
     use super::*;
 
     fn cut(lengths: &[usize]) -> Vec<(Range<usize>, usize)> {
-        slices(&Segments::new(lengths)).into_iter().map(|s| (s.range, s.segments.len())).collect()
+        slices(&Segments::new(lengths), 1).into_iter().map(|s| (s.range, s.segments.len())).collect()
     }
 
     #[test]
@@ -105,10 +113,19 @@ mod tests {
     }
 
     #[test]
+    fn what_belongs_together_stays_together() {
+        let pairs: Vec<_> = slices(&Segments::new(&[300, 200, 10, 3, 600, 1, 5, 5]), 2)
+            .into_iter()
+            .map(|s| (s.range.clone(), s.n_segments()))
+            .collect();
+        assert_eq!(pairs, [(0..500, 2), (500..513, 2), (513..1114, 2), (1114..1124, 2)]);
+    }
+
+    #[test]
     fn every_token_is_in_one_slice() {
         let lengths: Vec<usize> = (0..40).map(|i| (i * 37) % 300).collect();
         let segments = Segments::new(&lengths);
-        let slices = slices(&segments);
+        let slices = slices(&segments, 1);
         let mut end = 0;
         for slice in &slices {
             assert_eq!((slice.range.start, slice.segments.n_tokens()), (end, slice.range.len()));

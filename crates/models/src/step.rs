@@ -11,7 +11,7 @@ use crate::gradient_sums::GradientSums;
 use crate::objective::{NextToken, Objective};
 use crate::pass::{Pass, TokenBatch};
 use crate::recompute::Recompute;
-use crate::slices::{Slice, part, slices};
+use crate::slices::{Slice, part};
 
 /// How a training step is computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -66,7 +66,7 @@ pub(crate) fn add_gradients(
     options: &StepOptions<'_>,
     sums: &mut GradientSums,
 ) -> Result<StepLosses> {
-    let per_token = labelled_slices(tokens.segments, labels, |slice| {
+    let per_token = labelled_slices(model.slices(tokens.segments), labels, |slice| {
         let objective = next_token(labels, weights, slice);
         backward::add_gradients(Task::of(model, slice, tokens, options), &objective, sums)
     })?;
@@ -81,7 +81,7 @@ pub(crate) fn losses(
     weights: &[f32],
     which: LossPass<'_>,
 ) -> Result<StepLosses> {
-    let per_token = labelled_slices(tokens.segments, labels, |slice| {
+    let per_token = labelled_slices(model.slices(tokens.segments), labels, |slice| {
         let mut pass = which.over(model, slice, tokens);
         let x = model.run_blocks(&mut pass);
         let (_, per_token) = next_token(labels, weights, slice).evaluate(model, x, &mut pass)?;
@@ -151,14 +151,14 @@ fn weighted_sum(per_token: &[f32], weights: &[f32]) -> f64 {
     per_token.iter().zip(weights).map(|(&loss, &weight)| f64::from(loss) * f64::from(weight)).sum()
 }
 
-/// [N] `losses_of` the slices one after the other; 0 for those without a label, which need no work.
+/// [N] `losses_of` the slices of a batch one after the other; 0 for those without a label, which need no work.
 fn labelled_slices(
-    segments: &Segments,
+    slices: Vec<Slice>,
     labels: &[i64],
     mut losses_of: impl FnMut(&Slice) -> Result<Vec<f32>>,
 ) -> Result<Vec<f32>> {
     let mut per_token = Vec::with_capacity(labels.len());
-    for slice in slices(segments) {
+    for slice in slices {
         if part(labels, &slice.range).iter().any(|label| *label != IGNORED_LABEL) {
             per_token.extend(losses_of(&slice)?);
         }

@@ -69,7 +69,8 @@ impl Structure {
             | Architecture::Mistral
             | Architecture::Qwen2
             | Architecture::SmolLm3
-            | Architecture::Gpt2 => llama,
+            | Architecture::Gpt2
+            | Architecture::T5 => llama,
             Architecture::Qwen3 => Self { qk_norm: Some(QkNorm::EachHead), ..llama },
             Architecture::Olmo2 => Self { norms: AFTER, qk_norm: Some(QkNorm::AllHeads), ..llama },
             Architecture::Phi3 => Self { is_fused: true, ..llama },

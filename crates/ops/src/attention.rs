@@ -200,7 +200,12 @@ pub(crate) fn check_arguments(
 }
 
 /// [n_new, n_keys]: true where a new token must not look.
-fn hidden_keys(n_new: usize, n_keys: usize, window: Option<usize>, device: &Device) -> Tensor<2, Bool> {
+pub(crate) fn hidden_keys(
+    n_new: usize,
+    n_keys: usize,
+    window: Option<usize>,
+    device: &Device,
+) -> Tensor<2, Bool> {
     let n_past = n_keys - n_new;
     let window = window.unwrap_or(usize::MAX);
     let hidden: Vec<bool> =

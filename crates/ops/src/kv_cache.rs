@@ -3,6 +3,8 @@
 //! On the CPU they are kept in plain growing vectors, so that a step appends instead of copying what is known; on other
 //! devices in tensors.
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 use tunesmith_kernels::{Level, cached_attention as kernel};
 
@@ -16,6 +18,8 @@ use crate::{AttentionOptions, Segments};
 pub struct KvCache {
     /// `layers[layer_idx][sequence_idx]`
     layers: Vec<Vec<Entry>>,
+    /// The same for the sources that sequences look at as a whole; no layers where there are none.
+    sources: Vec<Vec<OnDevice>>,
 }
 
 /// Keys and values of one sequence in one layer.
@@ -42,7 +46,22 @@ struct OnDevice {
 impl KvCache {
     /// An empty cache.
     pub fn new(n_layers: usize, n_sequences: usize) -> Self {
-        Self { layers: vec![vec![Entry::Empty; n_sequences]; n_layers] }
+        Self { layers: vec![vec![Entry::Empty; n_sequences]; n_layers], sources: Vec::new() }
+    }
+
+    /// A cache without tokens whose sequences look at a source each: the texts `sources` in the keys and values [M, K, D] of
+    /// every layer, which have no gradient.
+    pub fn with_sources(sources: &Segments, layers: Vec<(Tensor<3>, Tensor<3>)>) -> Self {
+        let text = |x: &Tensor<3>, range: Range<usize>| x.clone().inner().narrow(0, range.start, range.len());
+        let of_layer = |(keys, values): &(Tensor<3>, Tensor<3>)| {
+            let source = |range: Range<usize>| OnDevice {
+                keys: text(keys, range.clone()),
+                values: text(values, range),
+            };
+            sources.ranges().map(source).collect()
+        };
+        let sources_of_layers = layers.iter().map(of_layer).collect();
+        Self { sources: sources_of_layers, ..Self::new(layers.len(), sources.len()) }
     }
 
     /// Tokens that went through all layers, per sequence.
@@ -60,6 +79,9 @@ impl KvCache {
         let n_sequences = self.n_sequences();
         for &idx in sequence_idxs {
             require(idx < n_sequences, "KvCache::keep", || format!("sequence {idx} of {n_sequences}"));
+        }
+        for layer in &mut self.sources {
+            *layer = sequence_idxs.iter().map(|&idx| layer[idx].clone()).collect();
         }
         for layer in &mut self.layers {
             let mut old = std::mem::take(layer);
@@ -79,6 +101,31 @@ impl KvCache {
         for layer in &mut self.layers {
             layer[sequence_idx].truncate(length);
         }
+    }
+
+    /// Appends keys and values [T, K, D] to a sequence in one layer and returns all that it has there.
+    pub(crate) fn extended(
+        &mut self,
+        layer_idx: usize,
+        sequence_idx: usize,
+        keys: Tensor<3>,
+        values: Tensor<3>,
+    ) -> (Tensor<3>, Tensor<3>) {
+        let n_layers = self.layers.len();
+        require(layer_idx < n_layers, "KvCache", || {
+            format!("layer {layer_idx} of a cache with {n_layers} layers")
+        });
+        self.layers[layer_idx][sequence_idx].append_on_device(keys, values)
+    }
+
+    /// The keys and values of a sequence's source in one layer.
+    pub(crate) fn source(&self, layer_idx: usize, sequence_idx: usize) -> (Tensor<3>, Tensor<3>) {
+        let n_layers = self.sources.len();
+        require(layer_idx < n_layers, "KvCache", || {
+            format!("layer {layer_idx} of a cache with the sources of {n_layers} layers")
+        });
+        let OnDevice { keys, values } = self.sources[layer_idx][sequence_idx].clone();
+        (keys, values)
     }
 }
 

@@ -10,6 +10,7 @@
 mod accumulate;
 mod activation;
 mod attention;
+mod biased_attention;
 mod check;
 mod cpu;
 mod cross_entropy;
@@ -35,6 +36,9 @@ mod weight;
 pub use accumulate::{accumulate, accumulate_composed};
 pub use activation::{Activation, activation, activation_composed, gated, gated_composed};
 pub use attention::{AttentionOptions, attention, attention_composed};
+pub use biased_attention::{
+    BiasOf, BiasedAttention, attention_biased, attention_biased_cached, attention_to_sources,
+};
 pub use cross_entropy::{CrossEntropy, cross_entropy_from_hidden, cross_entropy_from_hidden_composed};
 pub use device::{
     COMPILED_BACKENDS, DeviceInfo, choose_device, describe, frozen_format, is_cpu, multiplies_bf16,

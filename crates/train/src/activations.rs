@@ -28,22 +28,23 @@ impl ActivationPlan {
         match free_bytes {
             Some(available) => {
                 let n_tokens = largest_slice(config, longest_sample);
-                Self::to_fit(budget_bytes(available, model.parameters().n_trainable()), model, n_tokens)
+                let budget = budget_bytes(available, model.parameters().n_trainable());
+                Self::to_fit(budget, model, n_tokens, longest_sample)
             }
             None => Self { recompute: Recompute::Off, note: None },
         }
     }
 
-    fn to_fit(activation_bytes: u64, model: &CausalLm, n_tokens: usize) -> Self {
+    fn to_fit(activation_bytes: u64, model: &CausalLm, n_tokens: usize, longest: usize) -> Self {
         let recompute = Recompute::ToFit { activation_bytes };
-        let n_recomputed = recompute.n_blocks(model.config(), n_tokens);
+        let n_recomputed = recompute.n_blocks(model.config(), n_tokens, longest);
         let note = (n_recomputed > 0).then(|| {
             format!(
                 "{n_recomputed} of {} blocks run a second time in the backward pass, to save memory: storing the \
                  activations of {n_tokens} tokens takes about {} MB and {} MB are left for them; the results are the \
                  same",
                 model.n_layers(),
-                megabytes(slice_activation_bytes(model.config(), n_tokens, 0)),
+                megabytes(slice_activation_bytes(model.config(), n_tokens, longest, 0)),
                 megabytes(activation_bytes)
             )
         });
@@ -105,11 +106,11 @@ mod tests {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/llama-mha");
         let source = tunesmith_formats::model_source::ModelSource::open(source.as_ref()).unwrap();
         let model = CausalLm::load(&source, &tunesmith_ops::open_device("cpu").unwrap()).unwrap();
-        let roomy = ActivationPlan::to_fit(1 << 40, &model, 512);
+        let roomy = ActivationPlan::to_fit(1 << 40, &model, 512, 512);
         assert!(roomy.note.is_none());
-        let all = slice_activation_bytes(model.config(), 512, 0);
-        let tight = ActivationPlan::to_fit(all - 1, &model, 512);
-        assert_eq!(tight.recompute.n_blocks(model.config(), 512), 1);
+        let all = slice_activation_bytes(model.config(), 512, 512, 0);
+        let tight = ActivationPlan::to_fit(all - 1, &model, 512, 512);
+        assert_eq!(tight.recompute.n_blocks(model.config(), 512, 512), 1);
         assert!(tight.note.unwrap().starts_with("1 of 2 blocks run a second time in the backward pass"));
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tunesmith_config::{ConfigError, Finding};
+use tunesmith_config::{ConfigError, Finding, ProblemType};
 use tunesmith_data::DataError;
 use tunesmith_formats::FormatError;
 use tunesmith_generate::GenerateError;
@@ -42,6 +42,17 @@ pub enum TrainError {
     Refused {
         /// The findings that block the run, at least one.
         findings: Vec<Finding>,
+    },
+
+    /// The model is of another kind than the problem type needs.
+    #[error("{}: the model cannot learn {problem_type}: {reason}", path.display())]
+    ModelKind {
+        /// The model's folder or file.
+        path: PathBuf,
+        /// What was to be learned.
+        problem_type: ProblemType,
+        /// What the model is or lacks.
+        reason: String,
     },
 
     /// The operating system refused an operation on a file or folder of the run.
@@ -181,6 +192,12 @@ impl TrainError {
                 let hints: Vec<&str> = findings.iter().filter_map(|finding| finding.hint.as_deref()).collect();
                 (!hints.is_empty()).then(|| hints.join("; "))
             }
+            Self::ModelKind { problem_type: ProblemType::SequenceToSequenceModeling, .. } => {
+                Some("take a model of the T5 family, or another problem_type".to_owned())
+            }
+            Self::ModelKind { .. } => Some(
+                "take a model that is a decoder alone, or the problem_type text_sequence_to_sequence_modeling".to_owned(),
+            ),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("free some disk space, then resume the run".to_owned())
             }

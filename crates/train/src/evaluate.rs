@@ -178,6 +178,10 @@ impl Sums {
                 n_labels: labels.by_ref().take(text.len()).filter(|label| *label != IGNORED_LABEL).count(),
                 sum: per_token.by_ref().take(text.len()).map(|loss| f64::from(*loss)).sum(),
             });
+            if sample.n_source > 0 {
+                // An encoder's source has no loss.
+                texts.next();
+            }
             let answer = texts.next().unwrap_or_default();
             losses.push(SampleLoss { row: sample.row, answer, contrast: texts.next() });
             let Some(mean) = answer.mean() else {
@@ -276,6 +280,16 @@ mod tests {
         sums.add(&[sample(0, &[5, -100])], &[0.0, 0.0]);
         let error = sums.finish(1, LossFunction::TokenAveragedCrossEntropy, &SingleProcess).unwrap_err();
         assert!(matches!(error, TrainError::NothingToEvaluate { n_samples: 1 }));
+    }
+
+    #[test]
+    fn a_source_counts_for_nothing() {
+        let mut with_source = sample(4, &[-100, -100, -100, 1, 2]);
+        with_source.n_source = 2;
+        let mut sums = Sums::default();
+        let losses = sums.add(&[with_source], &[0.0, 0.0, 3.0, 4.0, 0.0]);
+        assert_eq!(losses[0].answer, TextLoss { sum: 7.0, n_labels: 2 });
+        assert_eq!(losses[0].contrast, None);
     }
 
     #[test]

@@ -193,9 +193,15 @@ impl ProbeLogits {
         let lengths = Self::LENGTHS.map(|length| length.min(model.context_length()));
         let segments = Segments::new(&lengths);
         let positions: Vec<u32> = lengths.iter().flat_map(|length| 0..*length as u32).collect();
-        let ids: Vec<u32> = (0..segments.n_tokens() as u64)
+        let mut ids: Vec<u32> = (0..segments.n_tokens() as u64)
             .map(|token_idx| (derive_key(0, KeyUse::Probe, &[token_idx]) % vocab_size) as u32)
             .collect();
+        if let Some(start_id) = model.start_id() {
+            // By turns a source and a text.
+            for text in segments.ranges().skip(1).step_by(2) {
+                ids.iter_mut().skip(text.start).take(1).for_each(|id| *id = start_id);
+            }
+        }
         let tokens = TokenBatch { ids: &ids, positions: &positions, segments: &segments };
         let logits = match model.score_head() {
             Some(_) => model.scores(&tokens)?,

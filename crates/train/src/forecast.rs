@@ -80,11 +80,11 @@ impl MemoryForecast {
         let n_tokens = largest_slice(config, longest_sample);
         let recompute =
             if config.architecture.gradient_checkpointing { Recompute::EveryBlock } else { Recompute::Off };
-        let n_recomputed = recompute.n_blocks(source.config(), n_tokens);
+        let n_recomputed = recompute.n_blocks(source.config(), n_tokens, longest_sample);
         Self {
             weight_bytes: weights + F32_BYTES * n_kept * adapter_values,
             training_bytes: F32_BYTES * (n_trained + dense) + state_bytes,
-            activation_bytes: slice_activation_bytes(source.config(), n_tokens, n_recomputed),
+            activation_bytes: slice_activation_bytes(source.config(), n_tokens, longest_sample, n_recomputed),
             program_bytes: PROGRAM_BYTES,
         }
     }
@@ -119,7 +119,8 @@ impl MemoryForecast {
     ) -> u64 {
         let forecast = Self::of(source, config, longest_sample, device);
         let n_tokens = largest_slice(config, longest_sample);
-        let recomputed = slice_activation_bytes(source.config(), n_tokens, source.config().n_layers);
+        let recomputed =
+            slice_activation_bytes(source.config(), n_tokens, longest_sample, source.config().n_layers);
         forecast.total_bytes() - forecast.activation_bytes + recomputed.min(forecast.activation_bytes)
     }
 }

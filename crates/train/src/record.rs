@@ -190,6 +190,10 @@ pub(crate) fn samples_fingerprint(samples: &[TokenSample]) -> String {
         if sample.n_contrast > 0 {
             bytes.extend((sample.n_contrast as u64).to_le_bytes());
         }
+        if sample.n_source > 0 {
+            // Told from the number above by its sign.
+            bytes.extend((-(sample.n_source as i64)).to_le_bytes());
+        }
         bytes.extend(sample.values.iter().flat_map(|value| value.to_le_bytes()));
         hash.update(&bytes);
     }
@@ -292,6 +296,7 @@ mod tests {
             TokenSample { ids: vec![3, 5], ..sample.clone() },
             TokenSample { trained: vec![true, true], ..sample.clone() },
             TokenSample { n_contrast: 1, ..sample.clone() },
+            TokenSample { n_source: 1, ..sample.clone() },
             TokenSample { values: vec![1.0], ..sample.clone() },
         ];
         for sample in changed {

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;
 
-use tunesmith_config::{ExperimentConfig, Finding, Level, Metric, Packing};
+use tunesmith_config::{ExperimentConfig, Finding, Level, Metric, Packing, ProblemType};
 use tunesmith_data::{Conversation, SampleSet, TrainingSet, load_splits, tokenize};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::tokenizer::Tokenizer;
@@ -75,6 +75,7 @@ pub(crate) fn prepare(
     let starting = StartingWeights::of(&config.architecture)?;
     let starting_fingerprint = starting.as_ref().map(StartingWeights::fingerprint).transpose()?;
     let tokenizer = base.tokenizer()?;
+    check_kind(config, &base, &tokenizer)?;
 
     journal.stage("reading the data")?;
     let mut splits = load_splits(config)?;
@@ -262,6 +263,28 @@ fn check_same_form(base: ModelSource, weights: ModelSource) -> Result<ModelSourc
         }
     }
     Ok(weights)
+}
+
+/// Refuses a model without an encoder where one is needed, and the other way round.
+fn check_kind(
+    config: &ExperimentConfig,
+    base: &ModelSource,
+    tokenizer: &Tokenizer,
+) -> Result<(), TrainError> {
+    let needs_encoder = config.problem_type == ProblemType::SequenceToSequenceModeling;
+    let start_id = base.config().encoder_decoder.as_ref().map(|parts| parts.start_id);
+    let reason = match (needs_encoder, start_id) {
+        (true, None) => "it has no encoder".to_owned(),
+        (false, Some(_)) => "it has an encoder and a decoder".to_owned(),
+        // Samples are made with the tokenizer alone.
+        (true, Some(start_id)) if start_id != tokenizer.pad_id() => format!(
+            "its decoder starts with token {start_id}, which is not the tokenizer's padding token {} ({})",
+            tokenizer.pad_id(),
+            tokenizer.pad_token()
+        ),
+        _ => return Ok(()),
+    };
+    Err(TrainError::ModelKind { path: base.path().to_owned(), problem_type: config.problem_type, reason })
 }
 
 /// Refuses what cannot be trained; the rest of the findings are noted and returned as sentences.

@@ -4,17 +4,22 @@ import type { DataSettings } from "../api/types";
 export const LANGUAGE = "text_causal_language_modeling";
 export const CLASSIFICATION = "text_causal_classification_modeling";
 export const REGRESSION = "text_causal_regression_modeling";
+export const SEQUENCES = "text_sequence_to_sequence_modeling";
 export const PREFERENCES = "text_dpo_modeling";
 
 export const PROBLEM_TYPES: { id: string; title: string; text: string }[] = [
   { id: LANGUAGE, title: "To write answers or texts", text: "Language modeling: chats, instructions, or plain texts." },
   { id: CLASSIFICATION, title: "To sort texts into classes", text: "Classification: one column with the number of the class, or several columns of 0 and 1." },
   { id: REGRESSION, title: "To predict numbers from texts", text: "Regression: one column of numbers, or several." },
+  { id: SEQUENCES, title: "To turn texts into others", text: "Sequence to sequence: translations or summaries, with a model that has an encoder (T5)." },
   { id: PREFERENCES, title: "To prefer one answer to another", text: "Preference tuning (DPO): a chosen and a rejected answer to each prompt." },
 ];
 
 /** Whether classes or numbers are learned, and no texts. */
 export const hasLabels = (problemType: string): boolean => problemType === CLASSIFICATION || problemType === REGRESSION;
+
+/** Whether rows may be conversations in one of the known layouts, and not columns alone. */
+export const hasLayouts = (problemType: string): boolean => problemType === LANGUAGE || problemType === SEQUENCES;
 
 export type ColumnRole = "answer_column" | "rejected_answer_column" | "rejected_prompt_column" | "system_column" | "parent_id_column" | "id_column";
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { DataSettings } from "../../src/api/types";
-import { CLASSIFICATION, forProblemType, LANGUAGE, PREFERENCES, REGRESSION, rolesOf } from "../../src/lib/roles";
+import { CLASSIFICATION, forProblemType, hasLayouts, LANGUAGE, PREFERENCES, REGRESSION, rolesOf, SEQUENCES } from "../../src/lib/roles";
 
 const settings = (more: Partial<DataSettings>): DataSettings => ({
   problem_type: LANGUAGE, train_table: "rows.csv", validation_table: null, validation_size: 0.1, layout: "auto", system_column: "system", prompt_columns: ["text"],
@@ -20,6 +20,14 @@ describe("roles of columns", () => {
   it("come back for texts", () => {
     const classes = settings({ problem_type: CLASSIFICATION, label_columns: ["label"], answer_column: null, num_classes: 3 });
     expect(forProblemType(classes, LANGUAGE, ["text", "label"])).toMatchObject({ answer_column: "label", label_columns: [], num_classes: null, prompt_columns: ["text"] });
+  });
+
+  it("are those of language modeling for an encoder and a decoder", () => {
+    const before = settings({ layout: "sharegpt" });
+    const sequences = forProblemType(before, SEQUENCES, ["text", "answer"]);
+    expect(sequences).toEqual({ ...before, problem_type: SEQUENCES });
+    expect(rolesOf(sequences)).toEqual(rolesOf(before));
+    expect([LANGUAGE, SEQUENCES, PREFERENCES, CLASSIFICATION].map(hasLayouts)).toEqual([true, true, false, false]);
   });
 
   it("find chosen and rejected answers", () => {

@@ -140,7 +140,7 @@ pub(crate) fn run(args: &ChatArgs, terminal: &Terminal) -> Result<(), Failure> {
         device: &args.device,
         n_threads: args.threads,
     };
-    let Talker { model, tokenizer, layout, mut settings, system, n_history_rounds } =
+    let Talker { model, tokenizer, layout, mut settings, system, n_history_rounds, .. } =
         talker::load(&source, terminal)?;
     args.sampling.apply(&mut settings);
     let layout = if args.plain { Some(talker::plain_layout()) } else { layout };

@@ -131,12 +131,13 @@ pub(crate) fn run(args: &ChatWorkerArgs, terminal: &Terminal) -> Result<(), Fail
         terminal.json(&json!({"event": "failed", "message": failure.what, "hint": failure.hint}))?;
         Err(failure)
     })?;
-    let Talker { model, tokenizer, layout, settings, system, n_history_rounds } = talker;
+    let Talker { model, tokenizer, layout, settings, system, n_history_rounds, is_single_turn } = talker;
     terminal.json(&json!({
         "event": "ready",
         "model": args.model,
         "device": device,
-        "context": model.context_length(),
+        // Without an end where positions are relative.
+        "context": (!model.has_encoder()).then(|| model.context_length()),
         "has_chat_template": layout.is_some(),
         "system": system,
     }))?;
@@ -153,6 +154,7 @@ pub(crate) fn run(args: &ChatWorkerArgs, terminal: &Terminal) -> Result<(), Fail
         plain_settings: settings,
         system,
         n_history_rounds,
+        is_single_turn,
         cancelled: Cancelled::default(),
         terminal,
     };
@@ -203,6 +205,8 @@ struct Worker<'a> {
     plain_settings: GenerationSettings,
     system: Option<String>,
     n_history_rounds: Option<usize>,
+    /// Whatever a question asks for, no earlier round is shown to the model.
+    is_single_turn: bool,
     cancelled: Cancelled,
     terminal: &'a Terminal,
 }
@@ -257,9 +261,8 @@ impl Worker<'_> {
         let mut settings = self.chat_settings.clone();
         conversation.settings.apply(&mut settings);
         *chat.settings_mut() = settings;
-        chat.set_history_rounds(
-            conversation.settings.num_history.map_or(self.n_history_rounds, |n| Some(n.div_ceil(2))),
-        );
+        let wished = conversation.settings.num_history.filter(|_| !self.is_single_turn);
+        chat.set_history_rounds(wished.map_or(self.n_history_rounds, |n| Some(n.div_ceil(2))));
         chat.set_system(system.as_deref().or(self.system.as_deref()).unwrap_or_default());
         chat.restore(&messages);
         Ok(chat.say(&question, &mut teller(self.terminal, &self.cancelled, id))?)

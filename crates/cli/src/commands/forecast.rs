@@ -226,10 +226,17 @@ impl TimeReport {
             .collect();
         let plan = RunPlan::new(micro_batches, training.grad_accumulation, training.evaluation_epochs);
         let steps = plan.n_steps();
-        if !is_cpu {
-            let based_on =
-                "the time is estimated for the processor only, not for graphics processors".to_owned();
-            return Self { steps, secs: None, secs_per_step: None, based_on };
+        let unknown = if !is_cpu {
+            Some("the time is estimated for the processor only, not for graphics processors")
+        } else if source.config().encoder_decoder.is_some() {
+            Some(
+                "the time is not estimated for models of encoder and decoder, whose attention was not measured",
+            )
+        } else {
+            None
+        };
+        if let Some(based_on) = unknown {
+            return Self { steps, secs: None, secs_per_step: None, based_on: based_on.to_owned() };
         }
         let (compute, share) = if config.environment.mixed_precision {
             (Compute::Bf16, SHARE_BF16)

@@ -49,7 +49,7 @@ struct Report {
     n_bytes: u64,
     /// Tensors by number format.
     dtypes: BTreeMap<String, usize>,
-    context_tokens: usize,
+    context_tokens: Option<usize>,
     hidden_size: usize,
     intermediate_size: usize,
     n_layers: usize,
@@ -111,7 +111,7 @@ impl Report {
             n_tensors: tensors.len(),
             n_bytes: tensors.iter().map(|tensor| tensor.n_bytes as u64).sum(),
             dtypes,
-            context_tokens: config.max_positions,
+            context_tokens: config.encoder_decoder.is_none().then_some(config.max_positions),
             hidden_size: config.hidden_size,
             intermediate_size: config.intermediate_size,
             n_layers: config.n_layers,
@@ -134,7 +134,11 @@ impl Report {
         line("parameters", format!("{} in {} tensors", grouped(self.n_parameters), self.n_tensors));
         let dtypes: Vec<String> = self.dtypes.iter().map(|(dtype, n)| format!("{n} × {dtype}")).collect();
         line("stored as", format!("{}, {}", human_bytes(self.n_bytes), dtypes.join(", ")));
-        line("context", format!("{} tokens", grouped(self.context_tokens as u64)));
+        let context = match self.context_tokens {
+            Some(n_tokens) => format!("{} tokens", grouped(n_tokens as u64)),
+            None => "unlimited: positions are relative".to_owned(),
+        };
+        line("context", context);
         line(
             "shape",
             format!(

@@ -65,6 +65,7 @@ impl From<TrainError> for Failure {
             TrainError::Model(error) => exit_of_model(error),
             TrainError::Ops(error) => exit_of_ops(error),
             TrainError::StartingWeights { .. }
+            | TrainError::ModelKind { .. }
             | TrainError::NoWeights { .. }
             | TrainError::RunFile { .. } => Exit::Model,
             TrainError::NonFinite { .. } | TrainError::ExportDiffers { .. } => Exit::Run,

@@ -93,6 +93,22 @@ fn a_worker_answers_as_the_chat_command_does() {
 }
 
 #[test]
+fn a_model_with_an_encoder_answers_each_question_by_itself() {
+    let sandbox = crate::sequence_to_sequence::sandbox();
+    let (mut worker, ready) = Worker::start(&sandbox, "base");
+    assert_eq!((&ready["context"], &ready["has_chat_template"]), (&Value::Null, &json!(true)), "{ready}");
+    let settings = json!({"max_length_inference": 5, "num_history": 6});
+    let (first, end) = worker.ask("a", question("the sea", settings.clone()));
+    let turns = json!({"chat": {"settings": settings, "messages": [
+        {"role": "user", "content": "the river"}, {"role": "assistant", "content": "boxes"},
+        {"role": "user", "content": "the sea"}]}});
+    let (again, end_again) = worker.ask("b", turns);
+    assert_eq!(first, again);
+    assert_eq!(end["done"]["n_prompt_tokens"], end_again["done"]["n_prompt_tokens"]);
+    assert_eq!(worker.end(), Some(0));
+}
+
+#[test]
 fn an_answer_can_be_broken_off_and_the_next_one_is_whole() {
     let sandbox = Sandbox::new();
     let (mut worker, _) = Worker::start(&sandbox, &tiny_model().display().to_string());

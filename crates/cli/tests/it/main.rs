@@ -17,6 +17,7 @@ mod judging;
 mod layers;
 #[path = "../../../ops/tests/support/on_device.rs"]
 mod on_device;
+mod sequence_to_sequence;
 #[path = "../../../sources/tests/it/stub.rs"]
 #[expect(dead_code, reason = "the tests of that crate need more of it")]
 mod stub;
@@ -26,5 +27,7 @@ mod studio_data;
 mod studio_runs;
 mod surface;
 mod tidy;
+#[path = "../../../train/tests/it/tiny_t5.rs"]
+mod tiny_t5;
 mod tracking;
 mod training;

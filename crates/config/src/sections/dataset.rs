@@ -126,10 +126,11 @@ fields! {
             ProblemType::SequenceToSequenceModeling,
             ProblemType::DpoModeling,
         ]);
-        /// Learns only the last answer of a conversation; earlier ones are context.
+        /// Learns only the last answer of a conversation; earlier ones are context. Sequence to sequence modeling never
+        /// learns more.
         only_last_answer: bool = false
             => facets().when(&[is_not("parent_id_column", "None"), is("mask_prompt_labels", "true")])
-                .not_for(CLASSIFICATION_AND_REGRESSION);
+                .not_for(WITHOUT_MARKERS);
         /// How rows become conversations. `columns`: the column settings above. `alpaca`: instruction, optional
         /// input, output. `sharegpt`: a `conversations` list of from and value. `messages`: a `messages` list of
         /// role and content. `tree`: nested replies, or one message a row with message_id, parent_id, role and

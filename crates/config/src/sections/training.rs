@@ -11,6 +11,7 @@ use crate::field::{facets, is, is_filled, is_not};
 /// The losses of each problem type. A model of encoder and decoder has its own.
 const LOSSES: &[(ProblemType, &[&str])] = &[
     (ProblemType::CausalLanguageModeling, &["TokenAveragedCrossEntropy", "SampleAveragedCrossEntropy"]),
+    (ProblemType::SequenceToSequenceModeling, &["TokenAveragedCrossEntropy", "SampleAveragedCrossEntropy"]),
     (ProblemType::CausalClassificationModeling, &["BinaryCrossEntropyLoss", "CrossEntropyLoss"]),
     (ProblemType::CausalRegressionModeling, &["MSELoss", "MAELoss"]),
     (

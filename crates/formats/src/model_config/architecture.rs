@@ -29,11 +29,13 @@ pub enum Architecture {
     Gemma3,
     /// `GPT2LMHeadModel`.
     Gpt2,
+    /// `T5ForConditionalGeneration`: T5 1.0 and 1.1, Flan-T5; an encoder and a decoder.
+    T5,
 }
 
 impl Architecture {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Llama,
         Self::Mistral,
         Self::Qwen2,
@@ -43,6 +45,7 @@ impl Architecture {
         Self::Phi3,
         Self::Gemma3,
         Self::Gpt2,
+        Self::T5,
     ];
 
     /// The class name in `architectures`.
@@ -66,6 +69,7 @@ impl Architecture {
             Self::Phi3 => ("Phi3ForCausalLM", "phi3"),
             Self::Gemma3 => ("Gemma3ForCausalLM", "gemma3_text"),
             Self::Gpt2 => ("GPT2LMHeadModel", "gpt2"),
+            Self::T5 => ("T5ForConditionalGeneration", "t5"),
         }
     }
 
@@ -73,6 +77,7 @@ impl Architecture {
     pub(crate) fn base_prefix(self) -> &'static str {
         match self {
             Self::Gpt2 => "transformer.",
+            Self::T5 => "",
             _ => "model.",
         }
     }
@@ -90,6 +95,8 @@ impl Architecture {
             return Ok(architecture);
         }
         match (class, keys.string("model_type")?) {
+            // What the class was called when the first models were published.
+            (Some("T5WithLMHeadModel"), _) => Ok(Self::T5),
             (Some(class), _) => find(class, Self::class_name),
             (None, Some(model_type)) => find(model_type, Self::model_type),
             (None, None) => Err(keys.error("architectures", "neither it nor model_type is there")),

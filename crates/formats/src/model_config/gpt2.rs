@@ -50,6 +50,7 @@ pub(super) fn read(keys: &Keys) -> Result<ModelConfig> {
         bos_id: keys.token_id("bos_token_id")?,
         eos_ids: keys.token_ids("eos_token_id")?,
         pad_id: keys.token_id("pad_token_id")?,
+        encoder_decoder: None,
         raw: Value::Null,
     })
 }

@@ -58,7 +58,7 @@ impl Defaults {
                 activation: Activation::GeluTanh,
                 ..llama
             },
-            Architecture::Llama | Architecture::Gpt2 => llama,
+            Architecture::Llama | Architecture::Gpt2 | Architecture::T5 => llama,
         }
     }
 }
@@ -120,6 +120,7 @@ pub(super) fn read(path: &Path, keys: &Keys, architecture: Architecture) -> Resu
         bos_id: keys.token_id("bos_token_id")?,
         eos_ids: keys.token_ids("eos_token_id")?,
         pad_id: keys.token_id("pad_token_id")?,
+        encoder_decoder: None,
         raw: Value::Null,
     };
     config.rope_scaling.check_width(keys, config.rotary_dim)?;

@@ -179,3 +179,50 @@ fn written_configurations_keep_everything_and_speak_both_dialects() {
         );
     }
 }
+
+#[test]
+fn t5_has_defaults_of_its_own() {
+    let t5 = |change: Value| {
+        let mut base = json!({
+            "architectures": ["T5ForConditionalGeneration"], "vocab_size": 100, "d_model": 32, "d_kv": 6, "d_ff": 48,
+            "num_layers": 2, "num_heads": 4,
+        });
+        for (key, value) in change.as_object().unwrap() {
+            base[key] = value.clone();
+        }
+        ModelConfig::from_json(Path::new("config.json"), base)
+    };
+    let first = t5(json!({})).unwrap();
+    let parts = first.encoder_decoder.clone().unwrap();
+    assert_eq!((first.n_layers, parts.n_encoder_layers, parts.n_decoder_layers), (4, 2, 2));
+    assert_eq!((first.head_dim, first.attention_scale, first.activation), (6, 1.0, Activation::Relu));
+    assert_eq!((parts.n_buckets, parts.max_distance, parts.start_id, parts.dropout), (32, 128, 0, 0.1));
+    assert!(parts.scales_head_input && !parts.is_gated && first.tie_word_embeddings);
+    assert_eq!((first.eos_ids.as_slice(), first.pad_id), (&[1][..], Some(0)));
+    assert_eq!(first.to_json(StoreDtype::F32)["rope_theta"], Value::Null);
+
+    let flan = t5(json!({
+        "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false, "num_decoder_layers": 3, "architectures": ["T5WithLMHeadModel"],
+    }));
+    let flan = flan.unwrap();
+    let parts = flan.encoder_decoder.clone().unwrap();
+    assert_eq!((flan.n_layers, flan.activation, parts.is_gated), (5, Activation::GeluTanh, true));
+    assert!(!parts.scales_head_input);
+    let written = flan.to_json(StoreDtype::F32);
+    assert_eq!(written["architectures"], json!(["T5ForConditionalGeneration"]));
+    assert_eq!(
+        ModelConfig::from_json(Path::new("c"), written).unwrap().encoder_decoder,
+        flan.encoder_decoder
+    );
+
+    for (key, value) in [
+        ("feed_forward_proj", json!("gated-maxout")),
+        ("relative_attention_num_buckets", json!(30)),
+        ("relative_attention_max_distance", json!(16)),
+        ("dropout_rate", json!(1.0)),
+        ("is_encoder_decoder", json!(false)),
+    ] {
+        let error = t5(json!({ key: value })).unwrap_err().to_string();
+        assert!(error.contains(key), "{error}");
+    }
+}

@@ -73,11 +73,21 @@ pub(super) fn set(mut tokenizer: Tokenizer, add_prefix_space: bool) -> Result<To
 
 fn set_encoding_rules(inner: &mut tokenizers::Tokenizer, add: bool) -> std::result::Result<(), String> {
     let mut pre_tokenizer = to_json(inner.get_pre_tokenizer());
+    let loses_spaces = !add && drop_whitespace_split(&mut pre_tokenizer);
+    let normalizer = to_json(inner.get_normalizer());
+    // "first" is the first character of the text as it was given, which is gone where leading spaces are stripped.
+    let strips_left =
+        steps(&normalizer, "normalizers").any(|step| step.get("strip_left") == Some(&json!(true)));
+    let scheme = match (add, strips_left) {
+        (false, _) => "never",
+        (true, false) => "first",
+        (true, true) => "always",
+    };
     let mut settled = false;
     for step in steps_mut(&mut pre_tokenizer, "pretokenizers") {
         match kind(step) {
             "Metaspace" => {
-                set_metaspace(step, add);
+                set_metaspace(step, scheme);
                 settled = true;
             }
             "ByteLevel" => {
@@ -87,9 +97,13 @@ fn set_encoding_rules(inner: &mut tokenizers::Tokenizer, add: bool) -> std::resu
             _ => {}
         }
     }
-    let normalizer = to_json(inner.get_normalizer());
     let mut normalizers: Vec<Value> =
         steps(&normalizer, "normalizers").filter(|step| kind(step) != "Prepend").cloned().collect();
+    if loses_spaces {
+        // What splitting at white space did besides.
+        normalizers.push(json!({"type": "Strip", "strip_left": true, "strip_right": true}));
+        normalizers.push(json!({"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}));
+    }
     if add && !settled {
         if PieceKind::of(inner) != PieceKind::SentencePiece {
             return Err("the tokenizer knows no space before a text".into());
@@ -109,6 +123,20 @@ fn set_encoding_rules(inner: &mut tokenizers::Tokenizer, add: bool) -> std::resu
     Ok(())
 }
 
+/// Takes splitting at white space off a sequence that marks spaces after it, as T5's does: every word would be a text of its
+/// own, so that without the space before a text no word had one. Whether there was such a step.
+fn drop_whitespace_split(pre_tokenizer: &mut Value) -> bool {
+    if !steps(pre_tokenizer, "pretokenizers").any(|step| kind(step) == "Metaspace") {
+        return false;
+    }
+    let Some(parts) = pre_tokenizer.get_mut("pretokenizers").and_then(Value::as_array_mut) else {
+        return false;
+    };
+    let n_before = parts.len();
+    parts.retain(|step| kind(step) != "WhitespaceSplit");
+    parts.len() < n_before
+}
+
 fn set_decoder(inner: &mut tokenizers::Tokenizer, add: bool) -> std::result::Result<(), String> {
     let decoder = to_json(inner.get_decoder());
     if decoder.is_null() {
@@ -118,7 +146,7 @@ fn set_decoder(inner: &mut tokenizers::Tokenizer, add: bool) -> std::result::Res
         steps(&decoder, "decoders").filter(|step| !strips_space(step)).cloned().collect();
     let mut has_metaspace = false;
     for step in decoders.iter_mut().filter(|step| kind(step) == "Metaspace") {
-        set_metaspace(step, add);
+        set_metaspace(step, if add { "first" } else { "never" });
         has_metaspace = true;
     }
     if add && !has_metaspace && PieceKind::of(inner) == PieceKind::SentencePiece {
@@ -132,8 +160,8 @@ fn set_decoder(inner: &mut tokenizers::Tokenizer, add: bool) -> std::result::Res
     Ok(())
 }
 
-fn set_metaspace(step: &mut Value, add: bool) {
-    step["prepend_scheme"] = json!(if add { "first" } else { "never" });
+fn set_metaspace(step: &mut Value, scheme: &str) {
+    step["prepend_scheme"] = json!(scheme);
     if let Some(object) = step.as_object_mut() {
         // The older spelling of the same setting would contradict the new one.
         object.remove("add_prefix_space");

@@ -100,6 +100,41 @@ fn folders_give_the_ids_of_the_python_libraries() {
 }
 
 #[test]
+fn t5_tokenizers_give_the_ids_of_the_python_libraries() {
+    let golden = read(&golden_dir("spm-t5").join("golden.json"));
+    let tokenizer = Tokenizer::from_folder(&golden_dir("spm-t5")).unwrap();
+    assert_eq!(tokenizer.vocab_size(), usize::try_from(golden["vocab_size"].as_u64().unwrap()).unwrap());
+    assert_eq!((tokenizer.pad_id(), tokenizer.eos_id(), tokenizer.unk_id()), (0, 1, Some(2)));
+    check_encoding(&tokenizer, &golden["cases"], "spm-t5");
+    check_decoding(&tokenizer, &golden["cases"], "spm-t5");
+    check_streaming(&tokenizer, &golden, "spm-t5");
+    let saved = tempfile::tempdir().unwrap();
+    tokenizer.save(saved.path()).unwrap();
+    check_encoding(&Tokenizer::from_folder(saved.path()).unwrap(), &golden["cases"], "saved");
+}
+
+#[test]
+fn words_of_t5_keep_their_spaces_when_the_first_is_switched_off() {
+    let tokenizer = Tokenizer::from_folder(&golden_dir("spm-t5")).unwrap();
+    let off = tokenizer.clone().with_prefix_space(false).unwrap();
+    let text_of = |tokenizer: &Tokenizer, text: &str| -> String {
+        tokenizer.encode(text).unwrap().into_iter().map(|id| tokenizer.token_text(id)).collect()
+    };
+    let text = "  the river\tand\n\nthe sea ";
+    assert_eq!(text_of(&tokenizer, text), " the river and the sea");
+    assert_eq!(text_of(&off, text), "the river and the sea");
+    let ids = off.encode("the river").unwrap();
+    assert_eq!(off.decode(&ids, true).unwrap(), "the river");
+    // A part that continues a text is the same with either.
+    assert_eq!(
+        tokenizer.encode_continuation("the river", Some(10)).unwrap(),
+        off.encode_continuation("the river", Some(10)).unwrap()
+    );
+    let on = off.with_prefix_space(true).unwrap();
+    assert_eq!(text_of(&on, text), " the river and the sea");
+}
+
+#[test]
 fn gguf_files_give_the_ids_of_the_python_libraries() {
     for name in GOLDEN {
         let golden = read(&golden_dir(name).join("golden.json"));

@@ -11,3 +11,4 @@ mod on_device;
 mod smollm2;
 mod stopping;
 mod support;
+mod t5;

@@ -39,7 +39,8 @@ fn check_model(name: &str, mut model: CausalLm, tolerance: &Tolerance) {
     let packed = Packed::of_golden(&golden);
 
     let expected_logits = (0..3).flat_map(|i| expected[&format!("logits.{i}")].data.clone());
-    let logits_difference = worst_difference(&logits(&model, &packed), &expected_logits.collect::<Vec<_>>());
+    let logits_difference =
+        worst_difference(&logits_of_texts(&model, &packed), &expected_logits.collect::<Vec<_>>());
     println!("{name}: logits {logits_difference:.1e}");
     assert!(logits_difference < tolerance.logits, "{name}: logits differ by {logits_difference}");
     if golden["loss"].is_null() {
@@ -208,13 +209,23 @@ fn phi3_with_longrope_over_a_part_of_each_head() {
 }
 
 #[test]
+fn t5_with_a_tied_head() {
+    check("t5");
+}
+
+#[test]
+fn t5_with_a_gate_and_a_head_of_its_own() {
+    check("t5-gated");
+}
+
+#[test]
 fn llama_in_shards() {
     check("llama-sharded");
 }
 
 #[test]
 fn lora_on_every_linear_layer() {
-    ADAPTERS.iter().for_each(|name| check(name));
+    ADAPTERS.iter().chain(&["t5-lora", "t5-gated-lora"]).for_each(|name| check(name));
 }
 
 #[test]

@@ -186,8 +186,9 @@ fn check_recompute(what: &str, model: &CausalLm, packed: &Packed) {
     let stored = gradients(stored);
     // One of the two blocks fits into the budget.
     let config = model.config();
-    let to_fit = Recompute::ToFit { activation_bytes: slice_activation_bytes(config, packed.ids.len(), 1) };
-    assert_eq!(to_fit.n_blocks(config, packed.ids.len()), 1);
+    let to_fit =
+        Recompute::ToFit { activation_bytes: slice_activation_bytes(config, packed.ids.len(), 40, 1) };
+    assert_eq!(to_fit.n_blocks(config, packed.ids.len(), 40), 1);
     for recompute in [Recompute::EveryBlock, to_fit] {
         let recomputed = run(recompute);
         assert_eq!((loss, &per_token), (recomputed.loss, &recomputed.per_token), "{what}: {recompute:?}");

@@ -17,3 +17,4 @@ mod invariances;
 mod on_device;
 mod refusals;
 mod support;
+mod t5;

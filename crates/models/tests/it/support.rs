@@ -1,6 +1,7 @@
 //! Reading the goldens, running models, comparing numbers.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -40,6 +41,8 @@ pub(crate) const ADAPTERS: [&str; 9] = [
     "phi3-lora",
     "gemma3-lora",
 ];
+/// The golden models of encoder and decoder.
+pub(crate) const ENCODER_DECODERS: [&str; 2] = ["t5", "t5-gated"];
 pub(crate) const DORA_ADAPTERS: [&str; 2] = ["llama-bias-dora", "gpt2-dora"];
 
 pub(crate) fn golden_dir() -> PathBuf {
@@ -123,29 +126,47 @@ impl Packed {
         self.labels.iter().map(|&label| if label >= 0 { 1.0 / n_labelled as f32 } else { 0.0 }).collect()
     }
 
-    /// The mean over the sequences' own means.
+    /// The mean over the own means of the sequences with labels.
     pub(crate) fn sample_average(&self) -> Vec<f32> {
+        let labelled =
+            |range: Range<usize>| -> Vec<usize> { range.filter(|&t| self.labels[t] >= 0).collect() };
+        let of_sequences: Vec<_> =
+            self.segments.ranges().map(labelled).filter(|places| !places.is_empty()).collect();
         let mut weights = vec![0.0; self.labels.len()];
-        for range in self.segments.ranges() {
-            let places: Vec<usize> = range.filter(|&t| self.labels[t] >= 0).collect();
-            for &t in &places {
-                weights[t] = 1.0 / (places.len() * self.segments.len()) as f32;
+        for places in &of_sequences {
+            for &t in places {
+                weights[t] = 1.0 / (places.len() * of_sequences.len()) as f32;
             }
         }
         weights
     }
 }
 
+/// Ids and labels of each sequence; a source stands before its own, without labels.
 pub(crate) fn sequences(golden: &serde_json::Value) -> Vec<(Vec<u32>, Vec<i64>)> {
-    golden["sequences"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|s| {
-            let numbers = |key: &str| s[key].as_array().unwrap().iter().map(|v| v.as_i64().unwrap());
-            (numbers("ids").map(|v| v as u32).collect(), numbers("labels").collect())
-        })
-        .collect()
+    let mut all = Vec::new();
+    for s in golden["sequences"].as_array().unwrap() {
+        let numbers = |key: &str| s[key].as_array().unwrap().iter().map(|v| v.as_i64().unwrap());
+        let ids = |key: &str| -> Vec<u32> { numbers(key).map(|v| v as u32).collect() };
+        if s.get("source").is_some() {
+            let source = ids("source");
+            let none = vec![-100; source.len()];
+            all.push((source, none));
+        }
+        all.push((ids("ids"), numbers("labels").collect()));
+    }
+    all
+}
+
+/// Of [`logits`] those of the decoder's texts.
+pub(crate) fn logits_of_texts(model: &CausalLm, packed: &Packed) -> Vec<f32> {
+    let all = logits(model, packed);
+    if !model.has_encoder() {
+        return all;
+    }
+    let vocab_size = model.config().vocab_size;
+    let texts = packed.segments.ranges().skip(1).step_by(2);
+    texts.flat_map(|text| all[text.start * vocab_size..text.end * vocab_size].to_vec()).collect()
 }
 
 /// [N·V] scores without a graph.

@@ -96,8 +96,9 @@ fn list(state: &AppState, runs: &Supervisor) -> ApiResult<Vec<ChatModel>> {
     }));
     let device = state.store.settings()?.get("chat_device").and_then(Value::as_str).map(str::to_owned);
     for model in &mut models {
-        model.context = state.chat.pool.context_of(&model.id);
-        model.is_loaded = model.context.is_some();
+        let ready = state.chat.pool.ready(&model.id);
+        model.context = ready.and_then(|ready| ready.context);
+        model.is_loaded = ready.is_some();
         if let Some(device) = device.as_ref().filter(|device| !device.is_empty()) {
             model.args.extend(["--device".to_owned(), device.clone()]);
         }

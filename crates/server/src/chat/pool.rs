@@ -9,7 +9,7 @@ use serde_json::json;
 use tunesmith_platform::available_memory_bytes;
 
 use super::models::ChatModel;
-use super::worker::{Answers, Question, Stage, Worker};
+use super::worker::{Answers, Question, Ready, Stage, Worker};
 use crate::error::{ApiError, ApiResult};
 use crate::state::AppState;
 
@@ -27,10 +27,10 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// Whether the model is loaded, and how many tokens it takes then.
-    pub(crate) fn context_of(&self, id: &str) -> Option<u64> {
+    /// What the model's worker said when it had loaded it; `None` if it is not loaded.
+    pub(crate) fn ready(&self, id: &str) -> Option<Ready> {
         match self.lock().get(id)?.stage() {
-            Stage::Ready(ready) => Some(ready.context),
+            Stage::Ready(ready) => Some(ready),
             Stage::Loading | Stage::Ended(_) => None,
         }
     }
@@ -126,5 +126,5 @@ pub(crate) async fn ask(state: &AppState, model: &ChatModel, question: Question)
 
 /// Whether a question to this model has to wait until it is loaded.
 pub(crate) fn is_loaded(state: &AppState, id: &str) -> bool {
-    state.chat.pool.context_of(id).is_some()
+    state.chat.pool.ready(id).is_some()
 }

@@ -68,9 +68,10 @@ pub(crate) struct Failed {
 }
 
 /// What a worker says once its model is loaded.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 pub(crate) struct Ready {
-    pub(crate) context: u64,
+    /// Tokens that the model takes; `None` for a model without such a limit.
+    pub(crate) context: Option<u64>,
 }
 
 /// How far a worker is.
@@ -245,7 +246,7 @@ async fn read_lines(mut child: Child, stdout: ChildStdout, stage: watch::Sender<
         let Ok(value) = serde_json::from_str::<Value>(&line) else { continue };
         match value.get("event").and_then(Value::as_str) {
             Some("ready") => {
-                let ready = serde_json::from_value(value).unwrap_or(Ready { context: 0 });
+                let ready = serde_json::from_value(value).unwrap_or(Ready { context: None });
                 stage.send_replace(Stage::Ready(ready));
             }
             Some("failed") => reason = serde_json::from_value(value).unwrap_or(reason),

@@ -20,9 +20,11 @@ mod problem_types;
 mod profiling;
 mod reference;
 mod resuming;
+mod sequence_to_sequence;
 mod smollm2;
 #[path = "../../../sources/tests/it/stub.rs"]
 #[expect(dead_code, reason = "the tests of that crate need more of it")]
 mod stub;
 mod support;
+mod tiny_t5;
 mod training;

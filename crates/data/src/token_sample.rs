@@ -1,0 +1,76 @@
+//! What a conversation becomes: token ids, which of them are learned, and what is worth knowing besides.
+
+use std::ops::Range;
+
+/// A conversation as tokens; a preference as those of the better answer with all before it, then those of the other one. For
+/// a model with an encoder its source, then the decoder's text from the start token on.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TokenSample {
+    /// The conversation's row: the id of the sample.
+    pub row: usize,
+    /// Token ids, at most `max_length` (any number with packing `wrapped`).
+    pub ids: Vec<u32>,
+    /// One for each id: whether the model is to learn to produce it.
+    pub trained: Vec<bool>,
+    /// Tokens that did not fit.
+    pub n_cut: usize,
+    /// How many of the last tokens are those of the answer that the answer is compared with, a text of its own: the one
+    /// to be preferred less, or one to another prompt; 0 for other samples.
+    pub n_contrast: usize,
+    /// How many of the first tokens are the source of an encoder, a text of its own; 0 for other samples.
+    pub n_source: usize,
+    /// What is to be predicted from the last token, where that is not a token, or how the answer was judged: see
+    /// [`Conversation::values`](crate::Conversation::values).
+    pub values: Vec<f32>,
+}
+
+impl TokenSample {
+    /// Number of tokens that give a loss when the sample is used on its own: trained ones except the first of a text,
+    /// which nothing precedes.
+    pub fn n_labels(&self) -> usize {
+        let is_label = |range: Range<usize>| {
+            let trained = self.trained.get(range).unwrap_or_default();
+            trained.iter().skip(1).filter(|trained| **trained).count()
+        };
+        self.texts().map(is_label).sum()
+    }
+
+    /// Where its texts stand: one, the two that are compared, or source and answer.
+    pub fn texts(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (n_tokens, n_source) = (self.ids.len(), self.n_source.min(self.ids.len()));
+        let split = n_tokens.saturating_sub(self.n_contrast).max(n_source);
+        [0..n_source, n_source..split, split..n_tokens].into_iter().filter(|range| !range.is_empty())
+    }
+
+    /// Whether there is anything to learn from it.
+    pub(crate) fn teaches(&self) -> bool {
+        if !self.values.is_empty() && self.n_contrast == 0 {
+            return !self.ids.is_empty();
+        }
+        if self.n_contrast == 0 {
+            return self.n_labels() > 0;
+        }
+        // Both answers need something to compare.
+        self.texts()
+            .all(|range| self.trained.get(range).unwrap_or_default().iter().skip(1).any(|trained| *trained))
+    }
+}
+
+/// What is worth knowing about a sample besides its tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SampleNotes {
+    /// Tokens of system texts and prompts that did not fit.
+    pub n_prompt_cut: usize,
+    /// Tokens of answers that did not fit.
+    pub n_answer_cut: usize,
+    /// Tokens standing for what the vocabulary cannot express.
+    pub n_unknown: usize,
+    /// The last answer does not end with a special token, so the model does not learn to stop there.
+    pub lacks_end: bool,
+    /// The beginning-of-text token stands there twice.
+    pub doubled_bos: bool,
+    /// The chat template changes earlier turns when later ones follow, so only the last answer is learned.
+    pub last_turn_only: bool,
+    /// The answers had tokens to learn before cutting.
+    pub had_labels: bool,
+}
