@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::choices::{BackboneDtype, LogStepSize, Logger, LoraInit, LossFunction, Packing, ProblemType};
 use crate::experiment::schema;
+use crate::field::FieldSpec;
 use crate::sections::ExperimentConfig;
 use crate::support;
 
@@ -39,6 +40,7 @@ impl ExperimentConfig {
         self.check_data(&mut findings);
         self.check_choices(&mut findings);
         self.check_labels(&mut findings);
+        self.check_pretraining(&mut findings);
         self.check_packing(&mut findings);
         self.check_augmentation(&mut findings);
         self.check_generation(&mut findings);
@@ -207,10 +209,33 @@ impl ExperimentConfig {
         }
     }
 
+    /// Continued pre-training reads texts; what belongs to conversations has no place in them.
+    fn check_pretraining(&self, findings: &mut Vec<Finding>) {
+        if self.problem_type != ProblemType::ContinuedPretraining {
+            return;
+        }
+        let defaults = [Self::for_problem_type(self.problem_type), Self::default()];
+        let is_foreign = |spec: &&FieldSpec| spec.facets.hidden_for.contains(&self.problem_type);
+        for path in schema().iter().filter(is_foreign).map(FieldSpec::path) {
+            let Some(value) = self.get(&path) else { continue };
+            if defaults.iter().all(|default| default.get(&path).as_ref() != Some(&value)) {
+                findings.push(warning(
+                    &path,
+                    format!("{value} has no effect: texts have no prompts, rounds or markers"),
+                    "leave it out, or set problem_type to text_causal_language_modeling",
+                ));
+            }
+        }
+    }
+
     /// Rows cut out of a stream of samples know neither the end of one nor which answer is the better.
     fn check_packing(&self, findings: &mut Vec<Finding>) {
         let is_wrapped = self.training.packing == Packing::Wrapped;
-        if is_wrapped && self.problem_type != ProblemType::CausalLanguageModeling {
+        let has_streams = matches!(
+            self.problem_type,
+            ProblemType::CausalLanguageModeling | ProblemType::ContinuedPretraining
+        );
+        if is_wrapped && !has_streams {
             findings.push(error(
                 "training.packing",
                 format!("wrapped does not fit {}: its samples must stay whole", self.problem_type),
@@ -233,7 +258,9 @@ impl ExperimentConfig {
         }
         let has_rounds = !matches!(
             self.problem_type,
-            ProblemType::CausalClassificationModeling | ProblemType::CausalRegressionModeling
+            ProblemType::CausalClassificationModeling
+                | ProblemType::CausalRegressionModeling
+                | ProblemType::ContinuedPretraining
         );
         let of_rounds = [
             ("augmentation.skip_parent_probability", augmentation.skip_parent_probability),

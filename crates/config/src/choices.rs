@@ -56,8 +56,10 @@ macro_rules! choices {
 choices! {
     /// What is learned: `problem_type` in YAML.
     pub enum ProblemType {
-        /// Continue a text: chat, instructions, continued pre-training.
+        /// Continue a text: chat, instructions.
         CausalLanguageModeling = "text_causal_language_modeling",
+        /// Go on reading: plain texts, of which every token is learned.
+        ContinuedPretraining = "text_continued_pretraining",
         /// Put a text into classes.
         CausalClassificationModeling = "text_causal_classification_modeling",
         /// Predict numbers from a text.

@@ -35,7 +35,9 @@ impl ExperimentConfig {
     /// The settings of a problem type when nothing is chosen.
     pub fn for_problem_type(problem_type: ProblemType) -> Self {
         let backbone = match problem_type {
-            ProblemType::CausalLanguageModeling => "h2oai/h2o-danube3-500m-base",
+            ProblemType::CausalLanguageModeling | ProblemType::ContinuedPretraining => {
+                "h2oai/h2o-danube3-500m-base"
+            }
             ProblemType::SequenceToSequenceModeling => "t5-small",
             _ => "h2oai/h2o-danube3-500m-chat",
         };
@@ -256,6 +258,7 @@ impl Loader<'_> {
         let fallback = match config.problem_type {
             ProblemType::CausalClassificationModeling => Metric::LogLoss,
             ProblemType::CausalRegressionModeling => Metric::Mse,
+            ProblemType::ContinuedPretraining => Metric::Perplexity,
             _ => Metric::Bleu,
         };
         let given = std::mem::replace(&mut config.prediction.metric, fallback);

@@ -1,6 +1,6 @@
 //! One round a row: the column settings say which cells are prompt, answer, system text, id and parent.
 
-use tunesmith_config::{Dataset, ExperimentConfig, find_field, nearest};
+use tunesmith_config::{Dataset, ExperimentConfig, ProblemType, find_field, nearest};
 
 use crate::chains::Parents;
 use crate::conversation::Round;
@@ -37,6 +37,9 @@ pub(crate) fn configured_rounds(
     purpose: Purpose,
 ) -> Result<ColumnRounds> {
     let dataset = &config.dataset;
+    if config.problem_type == ProblemType::ContinuedPretraining {
+        return texts(table, config);
+    }
     let prompts: Vec<usize> = dataset
         .prompt_column
         .iter()
@@ -66,6 +69,18 @@ pub(crate) fn configured_rounds(
     let used: Vec<usize> = prompts.iter().copied().chain(answers).chain(system).collect();
     notes.extend(cell_notes(table, &used, n_empty));
     Ok(ColumnRounds { rounds, parents, notes })
+}
+
+/// Rows of texts and nothing else.
+fn texts(table: &Table, config: &ExperimentConfig) -> Result<ColumnRounds> {
+    let Targets { targets, answers, mut notes } = targets(table, config)?;
+    let n_empty = answers.iter().filter(|text| text.trim().is_empty()).count();
+    if n_empty > 0 {
+        notes.push(format!("{n_empty} of {} rows hold no text and are passed over", table.n_rows()));
+    }
+    let rounds = answers.into_iter().zip(targets).enumerate();
+    let rounds = rounds.map(|(row, (answer, target))| Round { answer, row, target, ..Round::default() });
+    Ok(ColumnRounds { rounds: rounds.collect(), parents: None, notes })
 }
 
 /// Rounds of `instruction`, `input` and `output`; an empty input leaves no trace in the prompt.

@@ -36,6 +36,13 @@ pub enum Target {
         /// An answer to another prompt, to see what probabilities do by themselves; empty until there is one.
         mismatched_answer: String,
     },
+    /// To go on reading: the answer is a text, or a part of one, and there is no prompt.
+    Text {
+        /// Whether the text begins here.
+        starts: bool,
+        /// Whether it ends here.
+        ends: bool,
+    },
     /// To predict these: the index of a class, 0 or 1 for each of several labels, or numbers. The answer holds them as
     /// text.
     Values(Vec<f32>),
@@ -69,7 +76,7 @@ impl Conversation {
             Target::Values(values) => values,
             Target::Judged { is_good: true, .. } => &[1.0],
             Target::Judged { is_good: false, .. } => &[0.0],
-            Target::Answer | Target::Preference { .. } => &[],
+            Target::Answer | Target::Text { .. } | Target::Preference { .. } => &[],
         }
     }
 
@@ -81,7 +88,7 @@ impl Conversation {
                 (rejected_prompt.as_ref(), rejected_answer)
             }
             Target::Judged { mismatched_answer, .. } => (None, mismatched_answer),
-            Target::Answer | Target::Values(_) => return None,
+            Target::Answer | Target::Text { .. } | Target::Values(_) => return None,
         };
         let mut contrast = self.clone();
         let last = contrast.rounds.last_mut()?;

@@ -30,6 +30,13 @@ pub(crate) fn targets(table: &Table, config: &ExperimentConfig) -> Result<Target
             judgements(table, config)
         }
         ProblemType::DpoModeling => preferences(table, config),
+        ProblemType::ContinuedPretraining => {
+            let text = required(table, config.dataset.answer_column.first(), "dataset.answer_column")?;
+            let continues = |row_idx: usize| table.continues.get(row_idx).copied().unwrap_or(false);
+            let target = |row: usize| Target::Text { starts: !continues(row), ends: !continues(row + 1) };
+            let answers = texts(table, text);
+            Ok(Targets { targets: (0..answers.len()).map(target).collect(), answers, notes: Vec::new() })
+        }
         ProblemType::CausalLanguageModeling | ProblemType::SequenceToSequenceModeling => {
             let answer = required(table, config.dataset.answer_column.first(), "dataset.answer_column")?;
             let answers = texts(table, answer);
@@ -109,9 +116,13 @@ fn wrong_cells(table: &Table, column: usize, wrong: &[usize], expected: &str) ->
         .map(|row_idx| {
             let cell = table.cell(*row_idx, column);
             let text = if cell.is_missing() { "nothing".to_owned() } else { format!("{:?}", cell.text()) };
+            let file = match table.parts.is_empty() {
+                true => String::new(),
+                false => format!(" of {}", table.file_of(*row_idx).display()),
+            };
             match table.place(*row_idx) {
-                Place::Line(line) => format!("{text} in line {line}"),
-                Place::Row(row) => format!("{text} in row {row}"),
+                Place::Line(line) => format!("{text} in line {line}{file}"),
+                Place::Row(row) => format!("{text} in row {row}{file}"),
             }
         })
         .collect();

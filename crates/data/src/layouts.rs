@@ -48,7 +48,7 @@ pub(crate) fn lay_out(table: &Table, config: &ExperimentConfig, purpose: Purpose
             Rows::Rounds { rounds: read.rounds, parents: read.parents }
         }
     };
-    if dataset.personalize {
+    if dataset.personalize && config.problem_type != ProblemType::ContinuedPretraining {
         rows.personalize(dataset);
     }
     if rows.len() == 0 {
@@ -187,10 +187,7 @@ impl LaidOut {
             Rows::Whole { conversations, .. } => {
                 Ok(positions.iter().filter_map(|i| conversations.get(*i).cloned()).collect())
             }
-            Rows::Rounds { rounds, parents: None } => {
-                let single = |i: &usize| Conversation::new(vec![rounds.get(*i)?.clone()]);
-                Ok(positions.iter().filter_map(single).collect())
-            }
+            Rows::Rounds { rounds, parents: None } => Ok(singles(rounds, positions)),
             Rows::Rounds { rounds, parents: Some(parents) } => {
                 chained(rounds, parents, positions, limit_chained_samples)
             }
@@ -249,6 +246,35 @@ impl Rows {
             }
         }
     }
+}
+
+/// A conversation for each row. Texts come in table order, and those that go on in the next chosen row are one.
+fn singles(rounds: &[Round], positions: &[usize]) -> Vec<Conversation> {
+    let is_text = |round: &Round| matches!(round.target, Target::Text { .. });
+    if !rounds.first().is_some_and(is_text) {
+        let single = |i: &usize| Conversation::new(vec![rounds.get(*i)?.clone()]);
+        return positions.iter().filter_map(single).collect();
+    }
+    let mut positions = positions.to_vec();
+    positions.sort_unstable();
+    let mut texts: Vec<Round> = Vec::new();
+    let mut next_row = 0;
+    for position in positions {
+        let Some(round) = rounds.get(position) else { continue };
+        match (texts.last_mut(), &round.target) {
+            (Some(text), Target::Text { starts: false, .. }) if position == next_row => {
+                text.answer.push_str(&round.answer);
+                if let (Target::Text { ends, .. }, Target::Text { ends: last_ends, .. }) =
+                    (&mut text.target, &round.target)
+                {
+                    *ends = *last_ends;
+                }
+            }
+            _ => texts.push(round.clone()),
+        }
+        next_row = position + 1;
+    }
+    texts.into_iter().filter_map(|text| Conversation::new(vec![text])).collect()
 }
 
 /// Chains among the chosen rows only.

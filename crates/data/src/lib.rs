@@ -29,8 +29,10 @@ mod shuffle;
 mod split;
 pub mod table;
 mod table_delimited;
+mod table_files;
 mod table_json;
 mod table_parquet;
+mod table_text;
 #[cfg(test)]
 mod test_support;
 mod text_file;

@@ -155,8 +155,14 @@ impl Preview {
         let samples = chosen
             .into_iter()
             .map(|conversation| {
-                let (sample, notes) = assembler.sample_with_notes(conversation)?;
-                Ok(PreviewSample::new(&sample, &notes, &assembler))
+                let (mut sample, notes) = assembler.sample_with_notes(conversation)?;
+                // A book is not looked at whole; it is trained on in such pieces.
+                let n_more = if assembler.has_pieces() { sample.shorten(assembler.max_length()) } else { 0 };
+                let mut shown = PreviewSample::new(&sample, &notes, &assembler);
+                if n_more > 0 {
+                    shown.warnings.push(format!("it goes on for {}", count(n_more, "token")));
+                }
+                Ok(shown)
             })
             .collect::<Result<_>>()?;
         Ok(Self {

@@ -17,7 +17,14 @@
 //! [all parts before the last answer, their last `max_length` tokens] | [start token] [answer (+ EOS)]
 //! ```
 //!
-//! With packing `wrapped` nothing is cut: rows of `max_length` tokens are cut out of the stream of samples later.
+//! Texts without a prompt (continued pre-training) are their tokens between those that say where a text begins, if the
+//! model's tokenizer puts one there, and ends:
+//!
+//! ```text
+//! [beginning of text] [text] [EOS]
+//! ```
+//!
+//! With packing `wrapped`, and of such texts, nothing is cut: rows of `max_length` tokens are cut out of the stream of samples later.
 //!
 //! No token is added by the tokenizer itself, so a beginning-of-text token is there only if a template writes it.
 
@@ -48,6 +55,8 @@ pub(crate) struct AssemblyOptions {
     eos_after_answer: bool,
     mask_prompt: bool,
     only_last_answer: bool,
+    /// What stands before a text that has no prompt.
+    text_start: Option<u32>,
     /// Prompts are the source of an encoder.
     has_encoder: bool,
     /// Tokens a sample and each of its parts may have.
@@ -73,18 +82,25 @@ impl Assembler {
     pub fn new(config: &ExperimentConfig, tokenizer: &Tokenizer) -> Result<Self> {
         let dataset = &config.dataset;
         let max_length = config.tokenizer.max_length;
+        let has_texts = config.problem_type == ProblemType::ContinuedPretraining;
+        let marker = |text: &str| if has_texts { String::new() } else { unescape(text) };
         let options = AssemblyOptions {
-            format: dataset.text_format,
-            system_start: unescape(&dataset.text_system_start),
-            prompt_start: unescape(&dataset.text_prompt_start),
-            answer_separator: unescape(&dataset.text_answer_separator),
-            eos_after_system: dataset.add_eos_token_to_system,
-            eos_after_prompt: dataset.add_eos_token_to_prompt,
+            format: if has_texts { TextFormat::Markers } else { dataset.text_format },
+            system_start: marker(&dataset.text_system_start),
+            prompt_start: marker(&dataset.text_prompt_start),
+            answer_separator: marker(&dataset.text_answer_separator),
+            eos_after_system: dataset.add_eos_token_to_system && !has_texts,
+            eos_after_prompt: dataset.add_eos_token_to_prompt && !has_texts,
             eos_after_answer: dataset.add_eos_token_to_answer,
             mask_prompt: dataset.mask_prompt_labels,
             only_last_answer: dataset.only_last_answer,
             has_encoder: config.problem_type == ProblemType::SequenceToSequenceModeling,
-            limit: if config.training.packing == Packing::Wrapped { usize::MAX } else { max_length },
+            text_start: tokenizer.start_id().filter(|_| has_texts),
+            limit: if has_texts || config.training.packing == Packing::Wrapped {
+                usize::MAX
+            } else {
+                max_length
+            },
         };
         let template = match options.format {
             TextFormat::Markers => None,
@@ -119,9 +135,33 @@ impl Assembler {
         match conversation.target() {
             Target::Answer if self.options.has_encoder => self.with_source(conversation),
             Target::Answer => self.answered(conversation, self.options.only_last_answer),
+            Target::Text { starts, ends } => self.text(conversation, *starts, *ends),
             Target::Values(values) => self.valued(conversation, values),
             Target::Preference { .. } | Target::Judged { .. } => self.compared(conversation),
         }
+    }
+
+    /// A text, all of which is learned.
+    fn text(
+        &self,
+        conversation: &Conversation,
+        starts: bool,
+        ends: bool,
+    ) -> Result<(TokenSample, SampleNotes)> {
+        let text = conversation.rounds.last().map_or("", |round| &round.answer);
+        let mut ids = Vec::new();
+        if !text.trim().is_empty() {
+            ids.extend(self.options.text_start.filter(|_| starts));
+            ids.extend(self.tokenizer.encode(text)?);
+            ids.extend((ends && self.options.eos_after_answer).then(|| self.tokenizer.eos_id()));
+        }
+        let notes = SampleNotes {
+            had_labels: ids.len() > 1,
+            n_unknown: self.n_unknown(&ids),
+            ..SampleNotes::default()
+        };
+        let trained = vec![true; ids.len()];
+        Ok((TokenSample { row: conversation.row, ids, trained, ..TokenSample::default() }, notes))
     }
 
     /// All that stands before the last answer as a source, then the answer, which is learned, after the start token. That is
@@ -266,6 +306,11 @@ impl Assembler {
         &self.tokenizer
     }
 
+    /// Whether samples are of any length and come in pieces of at most [`Self::max_length`] tokens.
+    pub(crate) fn has_pieces(&self) -> bool {
+        self.options.limit == usize::MAX
+    }
+
     /// `tokenizer.max_length`: tokens of a sample or prompt, or of a row with packing `wrapped`.
     pub fn max_length(&self) -> usize {
         self.max_length
@@ -302,6 +347,11 @@ impl Assembler {
                 options.answer_separator
             );
             let mut prompt = Part::new(false, self.tokenizer.encode(&text)?).keep_last(limit);
+            if round_idx == 0
+                && let Some(start) = options.text_start
+            {
+                prompt.ids.insert(0, start);
+            }
             if round_idx == 0 && !round.system.is_empty() {
                 let text =
                     format!("{}{}{}", options.system_start, round.system, eos(options.eos_after_system));
@@ -359,13 +409,15 @@ impl Assembler {
 
 /// The tokenizer as training uses it: with markers, `add_prefix_space` of `tokenizer.tokenizer_kwargs` applies (H2O
 /// LLM Studio's default is false, so that SentencePiece tokenizers put no space before each part). With a chat
-/// template the model's own rules stay, because it was trained with them. A model exported after training needs
+/// template, and for plain texts, the model's own rules stay, because it was trained with them. A model exported after training needs
 /// this tokenizer.
 ///
 /// # Errors
 /// [`DataError::Setting`] when the options are no JSON object or the tokenizer cannot be changed that way.
 pub fn training_tokenizer(config: &ExperimentConfig, tokenizer: &Tokenizer) -> Result<Tokenizer> {
-    if config.dataset.text_format == TextFormat::ChatTemplate {
+    let is_the_models = config.dataset.text_format == TextFormat::ChatTemplate
+        || config.problem_type == ProblemType::ContinuedPretraining;
+    if is_the_models {
         return Ok(tokenizer.clone());
     }
     let setting = |reason: String| DataError::Setting { field: "tokenizer.tokenizer_kwargs", reason };

@@ -49,6 +49,7 @@ pub(crate) fn key(assembler: &Assembler, conversations: &[Conversation]) -> Key 
             }
             match &round.target {
                 Target::Answer => add(b"answer"),
+                Target::Text { starts, ends } => add(format!("text {starts} {ends}").as_bytes()),
                 // What the values are is not in the tokens.
                 Target::Values(_) => add(b"values"),
                 Target::Judged { mismatched_answer, .. } => {

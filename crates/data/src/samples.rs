@@ -15,7 +15,7 @@ use crate::token_sample::{SampleNotes, TokenSample};
 
 /// Samples in the order of their conversations.
 ///
-/// One for each conversation with something to learn. With packing `wrapped` one for each conversation, or several
+/// One for each conversation with something to learn. With packing `wrapped`, and of texts without prompts, one for each conversation, or several
 /// of at most `tokenizer.max_length` tokens with the same row, one after the other, for a long one.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SampleSet {
@@ -84,6 +84,7 @@ pub fn tokenize(
         }
     };
     let is_wrapped = config.training.packing == Packing::Wrapped;
+    let has_pieces = assembler.has_pieces();
     let mut report =
         TokenizeReport { from_cache, n_conversations: conversations.len(), ..TokenizeReport::default() };
     let mut set = SampleSet::default();
@@ -92,7 +93,7 @@ pub fn tokenize(
         // In wrapped rows a sample without anything to learn is still context for the next one.
         let is_kept = if is_wrapped { !sample.ids.is_empty() } else { sample.teaches() };
         report.count(&sample, &notes, is_kept);
-        match (is_kept, is_wrapped) {
+        match (is_kept, has_pieces) {
             (false, _) => {}
             (true, false) => set.samples.push(sample),
             (true, true) => set.samples.extend(pieces(sample, assembler.max_length())),

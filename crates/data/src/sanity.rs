@@ -102,6 +102,8 @@ mod tests {
             notes: Vec::new(),
             n_missing_words: vec![0, 0],
             lines: Vec::new(),
+            parts: Vec::new(),
+            continues: Vec::new(),
         };
         let columns = IdColumns { id_name: "id", id_idx: 0, parent_name: "parent_id", parent_idx: 1 };
         checked_parents(&table, &columns).map_err(|error| error.to_string())
@@ -148,6 +150,8 @@ mod tests {
             notes: Vec::new(),
             n_missing_words: vec![0],
             lines: Vec::new(),
+            parts: Vec::new(),
+            continues: Vec::new(),
         };
         let columns = IdColumns { id_name: "id", id_idx: 0, parent_name: "id", parent_idx: 0 };
         assert!(checked_parents(&table, &columns).unwrap_err().to_string().contains("different columns"));

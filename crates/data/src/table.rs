@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{DataError, Place, Result};
-use crate::{table_delimited, table_json, table_parquet};
+use crate::{table_delimited, table_files, table_json, table_parquet, table_text};
 
 /// A whole table in memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +20,19 @@ pub struct Table {
     pub n_missing_words: Vec<usize>,
     /// Line of each row; empty for files whose rows have no lines.
     pub(crate) lines: Vec<u64>,
+    /// The files of a table made of several, in order; empty for one file.
+    pub(crate) parts: Vec<TablePart>,
+    /// Whether each row's text goes on where that of the row before ends; empty where rows stand alone.
+    pub(crate) continues: Vec<bool>,
+}
+
+/// One of the files of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TablePart {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// Its first row in the table.
+    pub(crate) first_row: usize,
 }
 
 /// One value of a table.
@@ -39,26 +52,51 @@ pub enum Cell {
     Json(serde_json::Value),
 }
 
-/// Reads a csv, tsv, json, jsonl, pq or parquet file; the ending decides, in upper or lower case.
+/// Reads a csv, tsv, json, jsonl, pq, parquet, txt or md file; the ending decides, in upper or lower case. A folder, or a
+/// pattern with `*`, reads many files as one table.
 ///
 /// With `max_rows` only that many rows from the start are kept. Cells have the types and, through
 /// [`Cell::text`], the texts that pandas gives them.
 pub fn read_table(path: &Path, max_rows: Option<usize>) -> Result<Table> {
-    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
     let max_rows = max_rows.unwrap_or(usize::MAX);
-    let table = match ending.as_str() {
-        "csv" => table_delimited::read_csv(path, max_rows)?,
-        "tsv" => table_delimited::read_tsv(path, max_rows)?,
-        "json" => table_json::read_json(path, max_rows)?,
-        "jsonl" | "ndjson" => table_json::read_json_lines(path, max_rows)?,
-        "parquet" | "pq" => table_parquet::read_parquet(path, max_rows)?,
-        _ => return Err(DataError::UnknownFileType { path: path.to_owned(), ending }),
+    let files = table_files::files_of(path)?;
+    let table = match files.as_slice() {
+        [file] => read_file(file, max_rows)?,
+        files => table_files::join(path, files, max_rows, read_file)?,
     };
     if table.rows.is_empty() {
         let reason = "the table has no rows".to_owned();
         return Err(DataError::Empty { path: path.to_owned(), reason });
     }
     Ok(table)
+}
+
+/// The rows of one file; none at all is no error yet.
+fn read_file(path: &Path, max_rows: usize) -> Result<Table> {
+    match ending(path).as_str() {
+        "csv" => table_delimited::read_csv(path, max_rows),
+        "tsv" => table_delimited::read_tsv(path, max_rows),
+        "json" => table_json::read_json(path, max_rows),
+        "jsonl" | "ndjson" => table_json::read_json_lines(path, max_rows),
+        "parquet" | "pq" => table_parquet::read_parquet(path, max_rows),
+        _ if is_text_file(path) => table_text::read_passages(path, max_rows),
+        ending => Err(DataError::UnknownFileType { path: path.to_owned(), ending: ending.to_owned() }),
+    }
+}
+
+/// Whether [`read_table`] knows files of that ending.
+pub(crate) fn is_table_file(path: &Path) -> bool {
+    matches!(ending(path).as_str(), "csv" | "tsv" | "json" | "jsonl" | "ndjson" | "parquet" | "pq")
+        || is_text_file(path)
+}
+
+/// Whether it is a text, which has no columns of its own.
+pub(crate) fn is_text_file(path: &Path) -> bool {
+    matches!(ending(path).as_str(), "txt" | "md")
+}
+
+fn ending(path: &Path) -> String {
+    path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default()
 }
 
 impl Table {
@@ -79,15 +117,29 @@ impl Table {
 
     /// Where a row stands in the file.
     pub fn place(&self, row_idx: usize) -> Place {
+        let first_row = self.part_of(row_idx).map_or(0, |part| part.first_row);
         match self.lines.get(row_idx) {
             Some(line) => Place::Line(*line),
-            None => Place::Row(row_idx as u64 + 1),
+            None => Place::Row((row_idx - first_row) as u64 + 1),
         }
+    }
+
+    /// The file that a row stands in.
+    pub fn file_of(&self, row_idx: usize) -> &Path {
+        self.part_of(row_idx).map_or(&self.path, |part| &part.path)
+    }
+
+    fn part_of(&self, row_idx: usize) -> Option<&TablePart> {
+        self.parts.iter().rfind(|part| part.first_row <= row_idx)
     }
 
     /// An error about one row.
     pub fn row_error(&self, row_idx: usize, reason: impl Into<String>) -> DataError {
-        DataError::Row { path: self.path.clone(), place: self.place(row_idx), reason: reason.into() }
+        DataError::Row {
+            path: self.file_of(row_idx).to_owned(),
+            place: self.place(row_idx),
+            reason: reason.into(),
+        }
     }
 }
 

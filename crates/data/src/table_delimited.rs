@@ -100,7 +100,16 @@ fn read(path: &Path, text: &str, delimiter: u8, is_quoted: bool, max_rows: usize
     } else {
         Vec::new()
     };
-    Ok(Table { path: path.to_owned(), columns, rows, notes, n_missing_words, lines })
+    Ok(Table {
+        path: path.to_owned(),
+        columns,
+        rows,
+        notes,
+        n_missing_words,
+        lines,
+        parts: Vec::new(),
+        continues: Vec::new(),
+    })
 }
 
 /// Gives every column one type, by the first that fits all its cells: whole number, number, boolean, text.

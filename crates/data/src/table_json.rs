@@ -117,6 +117,8 @@ impl<'a> Builder<'a> {
             rows: self.rows,
             notes: Vec::new(),
             lines: self.lines,
+            parts: Vec::new(),
+            continues: Vec::new(),
         }
     }
 }

@@ -46,7 +46,16 @@ pub(crate) fn read_parquet(path: &Path, max_rows: usize) -> Result<Table> {
     };
     widen_gappy_ints(&mut rows, columns.len());
     let n_missing_words = vec![0; columns.len()];
-    Ok(Table { path: path.to_owned(), columns, rows, notes: Vec::new(), n_missing_words, lines: Vec::new() })
+    Ok(Table {
+        path: path.to_owned(),
+        columns,
+        rows,
+        notes: Vec::new(),
+        n_missing_words,
+        lines: Vec::new(),
+        parts: Vec::new(),
+        continues: Vec::new(),
+    })
 }
 
 enum Failure {

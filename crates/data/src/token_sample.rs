@@ -42,6 +42,14 @@ impl TokenSample {
         [0..n_source, n_source..split, split..n_tokens].into_iter().filter(|range| !range.is_empty())
     }
 
+    /// Keeps the first tokens of a sample that is one text; the number of the others.
+    pub(crate) fn shorten(&mut self, max_length: usize) -> usize {
+        let n_more = self.ids.len().saturating_sub(max_length);
+        self.ids.truncate(max_length);
+        self.trained.truncate(max_length);
+        n_more
+    }
+
     /// Whether there is anything to learn from it.
     pub(crate) fn teaches(&self) -> bool {
         if !self.values.is_empty() && self.n_contrast == 0 {

@@ -111,6 +111,12 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// The beginning-of-text token, if the tokenizer puts it in front of texts by itself.
+    pub fn start_id(&self) -> Option<u32> {
+        let of_nothing = self.inner.encode("", true).ok()?;
+        of_nothing.get_ids().first().copied().filter(|id| Some(*id) == self.bos_id())
+    }
+
     /// The text of `ids`; with `skip_special` without the special tokens. Ids outside the vocabulary have no
     /// text.
     ///

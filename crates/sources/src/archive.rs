@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use zip::ZipArchive;
 
 use crate::error::{Result, SourceError};
-use crate::names::{ending, free_path, is_table, plain_name_of};
+use crate::names::{ending, free_path, is_table, is_text, plain_name_of, wanted_of};
 use crate::task::Task;
 
 /// Files an archive may have.
@@ -23,7 +23,7 @@ const SMALL_BYTES: u64 = 64 << 20;
 /// Where archives are unpacked, so that an end in the middle leaves nothing that looks like a table.
 const UNPACKING: &str = ".tunesmith-unpacking";
 
-/// Replaces a zip archive by the tables in it; any other file stays. The tables are returned.
+/// Replaces a zip archive by the tables in it, or where there are none its texts; any other file stays. The tables are returned.
 ///
 /// # Errors
 /// No archive though it is called one, one that names places outside itself, one that is much too large unpacked, one
@@ -70,7 +70,7 @@ fn unpack(archive: &Path, folder: &Path, task: &Task<'_>) -> Result<Vec<PathBuf>
         }
         let plain = plain_name_of(&name);
         let is_hidden = name.split('/').any(|part| part.starts_with('.') || part == "__MACOSX");
-        if entry.is_dir() || is_hidden || !is_table(&plain) {
+        if entry.is_dir() || is_hidden || !(is_table(&plain) || is_text(&plain)) {
             continue;
         }
         task.say(&format!("unpacking {plain}"));
@@ -78,8 +78,10 @@ fn unpack(archive: &Path, folder: &Path, task: &Task<'_>) -> Result<Vec<PathBuf>
         n_bytes += copy_limited(&mut entry, &table, limit - n_bytes, task)?;
         tables.push(table);
     }
+    // Beside tables, texts stay where they are: the folder goes when this ends.
+    let tables = wanted_of(tables, |path: &PathBuf| path.to_string_lossy().into_owned());
     if tables.is_empty() {
-        let hint = Some("put csv, tsv, json, jsonl or parquet files into it");
+        let hint = Some("put csv, tsv, json, jsonl, parquet or txt files into it");
         return Err(SourceError::Archive { reason: "there is no table in it".to_owned(), hint });
     }
     Ok(tables)

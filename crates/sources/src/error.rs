@@ -164,7 +164,7 @@ impl SourceError {
             }
             Self::Refused { hint, .. } | Self::NoTable { hint, .. } => hint.clone(),
             Self::NotATable { .. } => {
-                "use a csv, tsv, json, jsonl or parquet file, or a zip archive of some; an address ends so before any question mark"
+                "use a csv, tsv, json, jsonl, parquet, txt or md file, or a zip archive of some; an address ends so before any question mark"
                     .to_owned()
             }
             Self::Choice { known, .. } => format!("there are: {}", known.join(", ")),

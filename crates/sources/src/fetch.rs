@@ -15,10 +15,12 @@ use crate::http::{Client, HttpFile};
 use crate::hub::HubDataset;
 use crate::join::join_tables;
 use crate::kaggle::KaggleDataset;
-use crate::names::{ending, free_path, is_importable, plain_name_of, shown, stem};
+use crate::names::{ending, free_path, is_importable, is_text, plain_name_of, shown, stem};
 use crate::task::Task;
 use crate::{address, local};
 
+/// What many text files become.
+const TEXTS_STEM: &str = "texts";
 const LOCK: &str = ".tunesmith-fetch.lock";
 
 /// Where tables come from.
@@ -104,6 +106,8 @@ impl Source {
         }
         if let Self::Hub(hub) = self {
             tables = joined(tables, folder, &hub.table_stem(), task)?;
+        } else if are_one_collection(&tables) {
+            tables = joined(tables, folder, TEXTS_STEM, task)?;
         }
         record.close()?;
         drop(lock);
@@ -187,6 +191,13 @@ impl Source {
         fs::rename(&file, &renamed).map_err(SourceError::io(&file, "move"))?;
         Ok(renamed)
     }
+}
+
+/// Whether the files are texts that belong together; those that are named as parts for training and validation stay apart.
+fn are_one_collection(files: &[PathBuf]) -> bool {
+    let name = |file: &PathBuf| file.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let has_part = |name: String| ["train", "valid", "test"].iter().any(|part| name.contains(part));
+    files.iter().all(|file| is_text(&name(file))) && !files.iter().any(|file| has_part(name(file)))
 }
 
 /// No table begins like this.

@@ -1,16 +1,18 @@
 //! Several tables as one.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, json};
 use tunesmith_data::{Cell, read_table};
 
 use crate::error::{Result, SourceError};
+use crate::names::is_text;
 use crate::task::Task;
 
-/// Writes the rows of several tables one after the other as JSON lines.
+/// Writes the rows of several tables one after the other as JSON lines; a text file is one row, `text` beside its name as
+/// `file`.
 ///
 /// # Errors
 /// A table that cannot be read, a file that cannot be written, cancelled.
@@ -19,6 +21,16 @@ pub(crate) fn join_tables(parts: &[PathBuf], target: &Path, task: &Task<'_>) -> 
     let mut out = BufWriter::new(out);
     for part in parts {
         task.check()?;
+        let name = part.file_name().unwrap_or_default().to_string_lossy();
+        if is_text(&name) {
+            let text = fs::read_to_string(part).map_err(SourceError::io(part, "read"))?;
+            let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
+            if !text.trim().is_empty() {
+                writeln!(out, "{}", json!({"text": text, "file": name}))
+                    .map_err(SourceError::io(target, "write"))?;
+            }
+            continue;
+        }
         let table = read_table(part, None)?;
         for row in &table.rows {
             let object: Map<String, Value> = table

@@ -7,6 +7,8 @@ use crate::error::{Result, SourceError};
 
 /// Endings of files that are tables.
 pub const TABLE_ENDINGS: [&str; 7] = ["csv", "tsv", "json", "jsonl", "ndjson", "parquet", "pq"];
+/// Endings of files that are texts: tables of passages.
+pub(crate) const TEXT_ENDINGS: [&str; 2] = ["txt", "md"];
 /// What the studio writes beside the tables of a data set; its ending would make it one.
 pub const DATASET_RECORD: &str = "dataset.json";
 
@@ -49,9 +51,24 @@ pub fn is_table(name: &str) -> bool {
     TABLE_ENDINGS.contains(&ending(name).as_str()) && name != DATASET_RECORD
 }
 
-/// Whether a file of that name is a table or an archive of some.
+/// Whether a file of that name is a plain text.
+pub(crate) fn is_text(name: &str) -> bool {
+    TEXT_ENDINGS.contains(&ending(name).as_str())
+}
+
+/// Whether a file of that name is a table, a text or an archive of some.
 pub fn is_importable(name: &str) -> bool {
-    is_table(name) || ending(name) == "zip"
+    is_table(name) || is_text(name) || ending(name) == "zip"
+}
+
+/// Of files that come together those that are imported: the tables and archives, and where there are none the texts; beside
+/// tables a text only says what they are.
+pub(crate) fn wanted_of<T>(mut files: Vec<T>, name_of: impl Fn(&T) -> String) -> Vec<T> {
+    files.retain(|file| is_importable(&name_of(file)));
+    if files.iter().any(|file| !is_text(&name_of(file))) {
+        files.retain(|file| !is_text(&name_of(file)));
+    }
+    files
 }
 
 /// `folder/name`, or `folder/stem_1.ending`, … if that exists.
@@ -68,7 +85,8 @@ pub fn free_path(folder: &Path, name: &str) -> PathBuf {
         .unwrap_or(direct)
 }
 
-/// Names of the tables of a folder, sorted; those of hidden files and of folders in it are not among them.
+/// Names of the tables of a folder, or where there are none of its texts, sorted; those of hidden files and of folders in it
+/// are not among them.
 ///
 /// # Errors
 /// The folder cannot be listed.
@@ -78,10 +96,10 @@ pub fn tables_of(folder: &Path) -> Result<Vec<String>> {
         .flatten()
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| is_table(name) && !name.starts_with('.'))
+        .filter(|name| (is_table(name) || is_text(name)) && !name.starts_with('.'))
         .collect();
     names.sort();
-    Ok(names)
+    Ok(wanted_of(names, String::clone))
 }
 
 /// An address without what may be secret in it: the query of a signed one, a name and password.
@@ -129,6 +147,9 @@ mod tests {
         let long = plain_name_of(&format!("{}.csv", "ü".repeat(300)));
         assert!(is_plain_name(&long) && long.ends_with("ü.csv"), "{long}");
         assert!(is_table("rows.JSONL") && !is_table("rows.zip") && !is_table("dataset.json"));
+        let wanted = |names: &str| wanted_of(names.split(' ').collect(), |name| (*name).to_owned()).join(" ");
+        assert_eq!(wanted("a.csv README.md x.bin b.zip"), "a.csv b.zip");
+        assert_eq!(wanted("a.txt README.md x.bin"), "a.txt README.md");
     }
 
     #[test]

@@ -89,6 +89,7 @@ export function parameters(n: number | null | undefined): string {
 
 const PROBLEM_TYPES: Record<string, string> = {
   text_causal_language_modeling: "Language modeling",
+  text_continued_pretraining: "Continued pre-training",
   text_causal_classification_modeling: "Classification",
   text_causal_regression_modeling: "Regression",
   text_sequence_to_sequence_modeling: "Sequence to sequence",

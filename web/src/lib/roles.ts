@@ -2,13 +2,15 @@
 import type { DataSettings } from "../api/types";
 
 export const LANGUAGE = "text_causal_language_modeling";
+export const PRETRAINING = "text_continued_pretraining";
 export const CLASSIFICATION = "text_causal_classification_modeling";
 export const REGRESSION = "text_causal_regression_modeling";
 export const SEQUENCES = "text_sequence_to_sequence_modeling";
 export const PREFERENCES = "text_dpo_modeling";
 
 export const PROBLEM_TYPES: { id: string; title: string; text: string }[] = [
-  { id: LANGUAGE, title: "To write answers or texts", text: "Language modeling: chats, instructions, or plain texts." },
+  { id: LANGUAGE, title: "To write answers", text: "Language modeling: chats or instructions." },
+  { id: PRETRAINING, title: "To know texts", text: "Continued pre-training: plain texts, such as documents, articles or code, of which all is learned." },
   { id: CLASSIFICATION, title: "To sort texts into classes", text: "Classification: one column with the number of the class, or several columns of 0 and 1." },
   { id: REGRESSION, title: "To predict numbers from texts", text: "Regression: one column of numbers, or several." },
   { id: SEQUENCES, title: "To turn texts into others", text: "Sequence to sequence: translations or summaries, with a model that has an encoder (T5)." },
@@ -18,6 +20,9 @@ export const PROBLEM_TYPES: { id: string; title: string; text: string }[] = [
 /** Whether classes or numbers are learned, and no texts. */
 export const hasLabels = (problemType: string): boolean => problemType === CLASSIFICATION || problemType === REGRESSION;
 
+/** Whether something is asked before it is answered, and not only read. */
+export const hasPrompts = (problemType: string): boolean => problemType !== PRETRAINING;
+
 /** Whether rows may be conversations in one of the known layouts, and not columns alone. */
 export const hasLayouts = (problemType: string): boolean => problemType === LANGUAGE || problemType === SEQUENCES;
 
@@ -26,6 +31,7 @@ export type ColumnRole = "answer_column" | "rejected_answer_column" | "rejected_
 /** The parts that one column each can play, besides prompts and labels. */
 export function rolesOf(settings: DataSettings): [field: ColumnRole, title: string][] {
   if (hasLabels(settings.problem_type)) return [];
+  if (settings.problem_type === PRETRAINING) return [["answer_column", "Text"]];
   const isPreference = settings.problem_type === PREFERENCES;
   const roles: [ColumnRole, string][] = [["answer_column", isPreference ? "Chosen answer" : "Answer"]];
   if (isPreference) roles.push(["rejected_answer_column", "Rejected answer"], ["rejected_prompt_column", "Prompt of the rejected answer, if it is another"]);
@@ -51,6 +57,10 @@ export function forProblemType(settings: DataSettings, problemType: string, colu
   }
   next.answer_column ??= settings.label_columns[0] ?? null;
   next.label_columns = [];
+  if (problemType === PRETRAINING) {
+    const text = columns.find((name) => name.toLowerCase() === "text") ?? next.answer_column;
+    return { ...next, layout: "columns", answer_column: text, prompt_columns: [], rejected_answer_column: null, rejected_prompt_column: null, system_column: null, parent_id_column: null, id_column: null };
+  }
   if (problemType === PREFERENCES) {
     next.layout = "columns";
     next.rejected_prompt_column ??= named("rejected_prompt") ?? named("rejected_question") ?? named("rejected_instruction") ?? named("rejected_input");

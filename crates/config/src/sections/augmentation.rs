@@ -1,6 +1,6 @@
 //! `augmentation`: random changes of the training data.
 
-use super::CLASSIFICATION_AND_REGRESSION;
+use super::WITHOUT_CONVERSATIONS;
 use crate::declare::fields;
 use crate::field::facets;
 
@@ -17,12 +17,12 @@ fields! {
         /// then that of the first round left, or the sample's own where that round has none.
         skip_parent_probability: f64 = 0.0
             => facets().within(0.0, 1.0).slider(0.0, 1.0, 0.05).open_grid(PROBABILITIES)
-                .not_for(CLASSIFICATION_AND_REGRESSION);
+                .not_for(WITHOUT_CONVERSATIONS);
         /// Probability with which a round of another conversation takes the place of a sample's first one, or is put in
         /// front of its only one, in each epoch anew. The system text stays the sample's own.
         random_parent_probability: f64 = 0.0
             => facets().within(0.0, 1.0).slider(0.0, 1.0, 0.05).open_grid(PROBABILITIES)
-                .not_for(CLASSIFICATION_AND_REGRESSION);
+                .not_for(WITHOUT_CONVERSATIONS);
         /// Strength α of uniform noise added to embeddings while training (NEFTune): at most α / √(length · width)
         /// per number. 0 switches it off.
         neftune_noise_alpha: f64 = 0.0

@@ -1,8 +1,8 @@
 //! `dataset`: tables, columns and how their cells become text.
 
 use super::{
-    CLASSIFICATION, CLASSIFICATION_AND_REGRESSION, DPO, NOT_CLASSIFICATION, NOT_DPO, REGRESSION,
-    WITHOUT_MARKERS,
+    CLASSIFICATION, CLASSIFICATION_AND_REGRESSION, DPO, NOT_CLASSIFICATION, NOT_DPO, PRETRAINING, REGRESSION,
+    WITHOUT_CONVERSATIONS, WITHOUT_MARKERS,
 };
 use crate::choices::{DataPart, ProblemType, TableLayout, TextFormat, ValidationStrategy};
 use crate::declare::fields;
@@ -10,6 +10,7 @@ use crate::field::{facets, is, is_not};
 use crate::field_value::{Columns, OptionalText};
 
 const ONLY_LANGUAGE: &[ProblemType] = &[
+    ProblemType::ContinuedPretraining,
     ProblemType::CausalClassificationModeling,
     ProblemType::CausalRegressionModeling,
     ProblemType::SequenceToSequenceModeling,
@@ -22,14 +23,16 @@ fields! {
         /// Replaces the names other assistants give themselves (Open Assistant, ChatGPT, LAION, OpenAI and their
         /// common spellings) in prompts and answers, so that the model introduces itself with `chatbot_name` and
         /// `chatbot_author`. Upper and lower case are told apart.
-        personalize: bool = false => facets().not_for(CLASSIFICATION_AND_REGRESSION);
+        personalize: bool = false => facets().not_for(WITHOUT_CONVERSATIONS);
         /// Name the model gives itself when `personalize` is on.
         chatbot_name: String = "h2oGPT".to_owned()
-            => facets().when(&[is("personalize", "true")]).not_for(CLASSIFICATION_AND_REGRESSION);
+            => facets().when(&[is("personalize", "true")]).not_for(WITHOUT_CONVERSATIONS);
         /// Author the model names when `personalize` is on.
         chatbot_author: String = "H2O.ai".to_owned()
-            => facets().when(&[is("personalize", "true")]).not_for(CLASSIFICATION_AND_REGRESSION);
-        /// Path of the training table: csv, tsv, json, jsonl, or parquet (pq); upper case endings are fine, too.
+            => facets().when(&[is("personalize", "true")]).not_for(WITHOUT_CONVERSATIONS);
+        /// Path of the training table: csv, tsv, json, jsonl, or parquet (pq); upper case endings are fine, too. A folder,
+        /// or a pattern such as `parts/*.parquet`, reads many files as one table. Text files (txt, md) are tables with a
+        /// column `text`.
         train_dataframe: String = "/path/to/train.csv".to_owned();
         /// Where validation rows come from: `automatic` splits a share off the training table, `custom` reads
         /// `validation_dataframe`.
@@ -51,24 +54,27 @@ fields! {
         /// Column with a system text; `None` for no system texts. Only the text of the first round of a
         /// conversation is used. A validation table may lack the column.
         system_column: OptionalText = OptionalText::from("system")
-            => facets().suggest(&["system"]).not_for(CLASSIFICATION_AND_REGRESSION)
-                .default_for(&[(CLASSIFICATION_AND_REGRESSION, "None")]);
+            => facets().suggest(&["system"]).not_for(WITHOUT_CONVERSATIONS)
+                .default_for(&[(WITHOUT_CONVERSATIONS, "None")]);
         /// Columns of the prompt, in order. Several are joined with `prompt_column_separator`. An empty list
-        /// means no prompt, as in continued pre-training.
+        /// means no prompt.
         prompt_column: Vec<String> = vec!["instruction".to_owned(), "input".to_owned()]
-            => facets().suggest(&["instruction", "prompt", "question", "input", "user"]);
+            => facets().suggest(&["instruction", "prompt", "question", "input", "user"])
+                .not_for(PRETRAINING).default_for(&[(PRETRAINING, "")]);
         /// Text between the parts of a prompt made of several columns. Escapes such as `\n` are decoded.
-        prompt_column_separator: String = r"\n\n".to_owned();
+        prompt_column_separator: String = r"\n\n".to_owned() => facets().not_for(PRETRAINING);
         /// Column of the answer the model learns to give; for preferences, of the better answer, or with the loss
         /// KTOLoss of the answer that is judged. Classification: the
         /// column with the class, counted from 0, or several columns of 0 and 1, one for each label. Regression: one
-        /// or more columns of numbers.
+        /// or more columns of numbers. Continued pre-training: the column of the texts; where table files are text files,
+        /// it is `text`.
         answer_column: Columns = Columns::from("output")
             => facets().suggest(&["answer", "output", "response", "assistant", "chosen"])
                 .default_for(&[
                     (CLASSIFICATION, "label"),
                     (REGRESSION, "label"),
                     (DPO, "chosen_response"),
+                    (PRETRAINING, "text"),
                 ]);
         /// Column of the answer that the model learns to prefer less. The loss KTOLoss, which has single answers, does
         /// not read it.
@@ -88,39 +94,46 @@ fields! {
         /// Column that names the row before this one in a conversation; `None` when every row stands alone. A
         /// missing parent starts a conversation. A table without this column has no conversations.
         parent_id_column: OptionalText = OptionalText::from("parent_id")
-            => facets().suggest(&["parent", "parent_id"]).not_for(CLASSIFICATION_AND_REGRESSION)
-                .default_for(&[(CLASSIFICATION_AND_REGRESSION, "None")]);
+            => facets().suggest(&["parent", "parent_id"]).not_for(WITHOUT_CONVERSATIONS)
+                .default_for(&[(WITHOUT_CONVERSATIONS, "None")]);
         /// Column with the row's own id, which `parent_id_column` refers to. Ids must be unique.
         id_column: OptionalText = OptionalText::from("id")
             => facets().suggest(&["id", "ID", "index"]).when(&[is_not("parent_id_column", "None")]);
         /// Marker text before a system text. Escapes such as `\n` are decoded.
         text_system_start: String = "<|system|>".to_owned()
-            => facets().when(&[is_not("system_column", "None")]).not_for(CLASSIFICATION_AND_REGRESSION)
+            => facets().when(&[is_not("system_column", "None")]).not_for(WITHOUT_CONVERSATIONS)
                 .default_for(&[(WITHOUT_MARKERS, "")]);
         /// Marker text before a prompt. Escapes such as `\n` are decoded.
-        text_prompt_start: String = "<|prompt|>".to_owned() => facets().default_for(&[(WITHOUT_MARKERS, "")]);
+        text_prompt_start: String = "<|prompt|>".to_owned()
+            => facets().not_for(PRETRAINING).default_for(&[(WITHOUT_MARKERS, "")]);
         /// Marker text between prompt and answer. Escapes such as `\n` are decoded.
         text_answer_separator: String = "<|answer|>".to_owned()
-            => facets().default_for(&[(WITHOUT_MARKERS, "")]);
+            => facets().not_for(PRETRAINING).default_for(&[(WITHOUT_MARKERS, "")]);
         /// Puts the end-of-text token after a system text.
         add_eos_token_to_system: bool = true
-            => facets().when(&[is_not("system_column", "None")]).not_for(CLASSIFICATION_AND_REGRESSION)
-                .default_for(&[(CLASSIFICATION_AND_REGRESSION, "false")]);
+            => facets().when(&[is_not("system_column", "None")]).not_for(WITHOUT_CONVERSATIONS)
+                .default_for(&[(WITHOUT_CONVERSATIONS, "false")]);
         /// Puts the end-of-text token after a prompt, before the answer marker.
         add_eos_token_to_prompt: bool = true
-            => facets().default_for(&[(CLASSIFICATION_AND_REGRESSION, "false")]);
-        /// Puts the end-of-text token after an answer, which teaches the model when to stop.
+            => facets().not_for(PRETRAINING).default_for(&[(WITHOUT_CONVERSATIONS, "false")]);
+        /// Puts the end-of-text token after an answer, which teaches the model when to stop. Continued pre-training: after
+        /// each text, which tells it from the next one.
         add_eos_token_to_answer: bool = true => facets().not_for(CLASSIFICATION_AND_REGRESSION)
             .default_for(&[(CLASSIFICATION_AND_REGRESSION, "false")]);
         /// Off: every row is a sample, with all its ancestors in front. On: only rows that nobody answers are
         /// samples, so that each conversation is seen once, in full length.
         limit_chained_samples: bool = false
             => facets().when(&[is_not("parent_id_column", "None")])
-                .not_for(&[ProblemType::SequenceToSequenceModeling, ProblemType::DpoModeling])
+                .not_for(&[
+                    ProblemType::ContinuedPretraining,
+                    ProblemType::SequenceToSequenceModeling,
+                    ProblemType::DpoModeling,
+                ])
                 .default_for(&[(DPO, "true")]);
         /// Leaves prompts, system texts and markers out of the loss, so that only answers are learned. Off, every
-        /// token is learned, as continued pre-training wants.
-        mask_prompt_labels: bool = true => facets().not_for(&[
+        /// token is learned.
+        mask_prompt_labels: bool = true => facets().default_for(&[(PRETRAINING, "false")]).not_for(&[
+            ProblemType::ContinuedPretraining,
             ProblemType::CausalClassificationModeling,
             ProblemType::CausalRegressionModeling,
             ProblemType::SequenceToSequenceModeling,
@@ -136,7 +149,7 @@ fields! {
         /// role and content. `tree`: nested replies, or one message a row with message_id, parent_id, role and
         /// text. `auto` takes the column settings when the table has all prompt columns and the answer column, and
         /// otherwise decides by the columns there are; the choice is reported.
-        layout: TableLayout = TableLayout::Auto => facets().not_for(CLASSIFICATION_AND_REGRESSION);
+        layout: TableLayout = TableLayout::Auto => facets().not_for(WITHOUT_CONVERSATIONS);
         /// How a conversation becomes text: `markers` puts the marker texts above around each part,
         /// `chat_template` uses the template that comes with the tokenizer.
         text_format: TextFormat = TextFormat::Markers => facets().not_for(ONLY_LANGUAGE);

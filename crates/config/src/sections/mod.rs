@@ -26,24 +26,38 @@ const CLASSIFICATION: &[ProblemType] = &[ProblemType::CausalClassificationModeli
 const REGRESSION: &[ProblemType] = &[ProblemType::CausalRegressionModeling];
 const CLASSIFICATION_AND_REGRESSION: &[ProblemType] =
     &[ProblemType::CausalClassificationModeling, ProblemType::CausalRegressionModeling];
+/// Those whose rows hold something to predict instead of conversations.
+const WITHOUT_CONVERSATIONS: &[ProblemType] = &[
+    ProblemType::CausalClassificationModeling,
+    ProblemType::CausalRegressionModeling,
+    ProblemType::ContinuedPretraining,
+];
+const PRETRAINING: &[ProblemType] = &[ProblemType::ContinuedPretraining];
 const DPO: &[ProblemType] = &[ProblemType::DpoModeling];
 const SEQUENCE_TO_SEQUENCE: &[ProblemType] = &[ProblemType::SequenceToSequenceModeling];
 /// Those whose texts are assembled without markers unless a file says otherwise.
 const WITHOUT_MARKERS: &[ProblemType] = &[
+    ProblemType::ContinuedPretraining,
     ProblemType::CausalClassificationModeling,
     ProblemType::CausalRegressionModeling,
     ProblemType::SequenceToSequenceModeling,
 ];
 const NOT_CLASSIFICATION: &[ProblemType] = &[
     ProblemType::CausalLanguageModeling,
+    ProblemType::ContinuedPretraining,
     ProblemType::CausalRegressionModeling,
     ProblemType::SequenceToSequenceModeling,
     ProblemType::DpoModeling,
 ];
-const NOT_CLASSIFICATION_OR_REGRESSION: &[ProblemType] =
-    &[ProblemType::CausalLanguageModeling, ProblemType::SequenceToSequenceModeling, ProblemType::DpoModeling];
+const NOT_CLASSIFICATION_OR_REGRESSION: &[ProblemType] = &[
+    ProblemType::CausalLanguageModeling,
+    ProblemType::ContinuedPretraining,
+    ProblemType::SequenceToSequenceModeling,
+    ProblemType::DpoModeling,
+];
 const NOT_DPO: &[ProblemType] = &[
     ProblemType::CausalLanguageModeling,
+    ProblemType::ContinuedPretraining,
     ProblemType::CausalClassificationModeling,
     ProblemType::CausalRegressionModeling,
     ProblemType::SequenceToSequenceModeling,
@@ -61,7 +75,8 @@ fields! {
         /// Folder the run writes to.
         output_directory: String = "output/text_causal_language_modeling_config".to_owned()
             => facets().hidden();
-        /// What is learned. Causal language modeling covers chat, instructions and continued pre-training.
+        /// What is learned. Causal language modeling learns answers, in chats and to instructions; continued pre-training
+        /// learns plain texts.
         problem_type: ProblemType = ProblemType::CausalLanguageModeling;
     }
     sections {

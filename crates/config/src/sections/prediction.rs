@@ -1,6 +1,6 @@
 //! `prediction`: validation metric and text generation.
 
-use super::{CLASSIFICATION, CLASSIFICATION_AND_REGRESSION, REGRESSION};
+use super::{CLASSIFICATION, CLASSIFICATION_AND_REGRESSION, PRETRAINING, REGRESSION};
 use crate::choices::{JudgeFailures, Metric, ProblemType};
 use crate::declare::fields;
 use crate::field::{facets, is};
@@ -9,6 +9,7 @@ use crate::field::{facets, is};
 const TEXT_METRICS: &[&str] = &["Perplexity", "BLEU", "ROUGE-L", "ExactMatch", "FinalNumber", "GPT"];
 const METRICS: &[(ProblemType, &[&str])] = &[
     (ProblemType::CausalLanguageModeling, TEXT_METRICS),
+    (ProblemType::ContinuedPretraining, &["Perplexity"]),
     (ProblemType::SequenceToSequenceModeling, TEXT_METRICS),
     (ProblemType::DpoModeling, TEXT_METRICS),
     (ProblemType::CausalClassificationModeling, &["AUC", "Accuracy", "LogLoss", "F1-macro", "F1-micro"]),
@@ -24,7 +25,11 @@ fields! {
         /// the server that OPENAI_API_KEY or OPENAI_API_BASE name; where neither is set, Perplexity takes its place, with
         /// a warning.
         metric: Metric = Metric::Gpt
-            => facets().choices_for(METRICS).default_for(&[(CLASSIFICATION, "AUC"), (REGRESSION, "MSE")]);
+            => facets().choices_for(METRICS).default_for(&[
+                (CLASSIFICATION, "AUC"),
+                (REGRESSION, "MSE"),
+                (PRETRAINING, "Perplexity"),
+            ]);
         /// Model that grades answers when the metric is GPT.
         metric_gpt_model: String = "gpt-3.5-turbo-0301".to_owned()
             => facets().when(&[is("metric", "GPT")]).not_for(CLASSIFICATION_AND_REGRESSION).suggest(&[

@@ -1,6 +1,6 @@
 //! `training`: loss, optimizer, schedule, adapters, checkpoints.
 
-use super::{CLASSIFICATION, CLASSIFICATION_AND_REGRESSION, DPO, NOT_DPO, REGRESSION};
+use super::{CLASSIFICATION, CLASSIFICATION_AND_REGRESSION, DPO, NOT_DPO, PRETRAINING, REGRESSION};
 use crate::choices::{
     AttentionImplementation, LoraInit, LossFunction, Optimizer, Packing, ProblemType, SaveCheckpoint,
     Schedule,
@@ -11,6 +11,7 @@ use crate::field::{facets, is, is_filled, is_not};
 /// The losses of each problem type. A model of encoder and decoder has its own.
 const LOSSES: &[(ProblemType, &[&str])] = &[
     (ProblemType::CausalLanguageModeling, &["TokenAveragedCrossEntropy", "SampleAveragedCrossEntropy"]),
+    (ProblemType::ContinuedPretraining, &["TokenAveragedCrossEntropy"]),
     (ProblemType::SequenceToSequenceModeling, &["TokenAveragedCrossEntropy", "SampleAveragedCrossEntropy"]),
     (ProblemType::CausalClassificationModeling, &["BinaryCrossEntropyLoss", "CrossEntropyLoss"]),
     (ProblemType::CausalRegressionModeling, &["MSELoss", "MAELoss"]),
@@ -156,7 +157,8 @@ fields! {
         /// `batch_size` rows of `max_length` tokens, each filled with as many whole samples as fit. `wrapped`:
         /// everything end to end, cut every `max_length` tokens; attention runs across samples, as continued
         /// pre-training wants.
-        packing: Packing = Packing::Samples => facets().not_for(CLASSIFICATION_AND_REGRESSION);
+        packing: Packing = Packing::Samples
+            => facets().not_for(CLASSIFICATION_AND_REGRESSION).default_for(&[(PRETRAINING, "wrapped")]);
         /// Visits the samples in a new random order each epoch; off, in table order.
         shuffle: bool = true;
         /// Seconds between two checkpoints from which an interrupted run can be resumed. 0: only at evaluations

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::column_names::check_header;
 use super::settings::DataSettings;
-use super::tables::{Problem, ProblemLevel, open_table, problem_of};
+use super::tables::{Problem, ProblemLevel, beginning, open_table, problem_of};
 use super::targets::{check_targets, n_classes};
 use crate::error::ApiResult;
 
@@ -222,7 +222,7 @@ pub(crate) fn readable(rounds: &Rounds, settings: &DataSettings) -> Conversation
             turns.push(turn("user", &round.prompt));
             turns.push(turn("assistant", &round.answer));
         } else {
-            turns.push(turn("text", &round.answer));
+            turns.push(turn("text", &beginning(round.answer.clone())));
         }
     }
     if let Target::Preference { rejected_prompt, rejected_answer } = rounds.target() {

@@ -8,6 +8,8 @@ use super::tables::{Column, ColumnKind, ImportTable};
 /// Names beyond those that the configuration suggests.
 const PROMPTS: [&str; 4] = ["query", "inputs", "source", "context"];
 const ANSWERS: [&str; 5] = ["completion", "target", "reply", "label", "text"];
+/// The column of plain texts.
+const TEXT: &str = "text";
 /// Columns whose numbers are classes, or are to be predicted.
 const LABELS: [&str; 6] = ["label", "labels", "class", "target", "score", "sentiment"];
 /// Columns of texts that are judged, besides prompts.
@@ -70,7 +72,8 @@ fn kind_of_name(tables: &[ImportTable]) -> Option<ProblemType> {
     ProblemType::ALL.iter().filter(is_named).max_by_key(|kind| kind.as_str().len()).copied()
 }
 
-/// What is learned, by the columns there are. A table with an answer in words is one of language modeling.
+/// What is learned, by the columns there are. A table with an answer in words is one of language modeling, one of texts alone
+/// one of continued pre-training.
 fn kind_of_columns(table: &ImportTable, settings: &DataSettings) -> ProblemType {
     if settings.layout != "columns" {
         return ProblemType::CausalLanguageModeling;
@@ -92,6 +95,7 @@ fn kind_of_columns(table: &ImportTable, settings: &DataSettings) -> ProblemType 
             true => ProblemType::CausalClassificationModeling,
             false => ProblemType::CausalRegressionModeling,
         },
+        _ if settings.prompt_columns.is_empty() && is_words(TEXT) => ProblemType::ContinuedPretraining,
         _ => ProblemType::CausalLanguageModeling,
     }
 }
@@ -184,6 +188,14 @@ fn as_kind(kind: ProblemType, table: &ImportTable, settings: &mut DataSettings) 
             let is_answer = |name: &String| settings.answer_column.as_ref() == Some(name);
             settings.prompt_columns.retain(|name| !is_rejected(name) && !is_answer(name));
         }
+        ProblemType::ContinuedPretraining => {
+            "columns".clone_into(&mut settings.layout);
+            settings.answer_column = find(TEXT).or_else(|| settings.answer_column.clone());
+            settings.prompt_columns.clear();
+            settings.system_column = None;
+            settings.parent_id_column = None;
+            settings.id_column = None;
+        }
         ProblemType::CausalLanguageModeling | ProblemType::SequenceToSequenceModeling => {}
     }
 }
@@ -250,7 +262,7 @@ fn columns(table: &ImportTable, settings: &mut DataSettings) {
         });
     }
     // A table of plain texts has no prompt: every token is learned.
-    if settings.prompt_columns.is_empty() && settings.answer_column.as_deref() != Some("text") {
+    if settings.prompt_columns.is_empty() && settings.answer_column.as_deref() != Some(TEXT) {
         settings.prompt_columns = texts(settings).into_iter().take(1).collect();
     }
 }
@@ -305,7 +317,7 @@ mod tests {
     fn columns_tell_what_is_learned() {
         use ColumnKind::{List, Number, Text};
         type Case<'a> = (&'a [(&'a str, ColumnKind)], [&'a str; 3], &'a str, &'a [&'a str], &'a [&'a str]);
-        let cases: [Case<'_>; 9] = [
+        let cases: [Case<'_>; 11] = [
             (&[("text", Text), ("label", Number)], ["0", "2", "1"], "classification", &["text"], &["label"]),
             (
                 &[("Sentiment", Number), ("review", Text)],
@@ -332,6 +344,8 @@ mod tests {
                 &[],
             ),
             (&[("messages", List), ("label", Number)], ["1", "0", "1"], "language", &[], &[]),
+            (&[("text", Text)], ["a", "b", "c"], "pretraining", &[], &[]),
+            (&[("text", Text), ("file", Text), ("part", Number)], ["a", "b", "c"], "pretraining", &[], &[]),
             (
                 &[("instruction", Text), ("label_a", Number), ("label_b", Number)],
                 ["1", "0", "1"],

@@ -36,7 +36,7 @@ pub struct DataSettings {
     #[serde(default)]
     #[schema(required)]
     pub prompt_columns: Vec<String>,
-    /// Column of the answer; of the better one where answers are preferred.
+    /// Column of the answer; of the better one where answers are preferred, of the text where texts are learned.
     #[serde(default)]
     #[schema(required)]
     pub answer_column: Option<String>,
@@ -77,7 +77,8 @@ fn default_layout() -> String {
 impl DataSettings {
     /// Whether rows are questions and answers, and not texts.
     pub fn has_prompts(&self) -> bool {
-        !self.prompt_columns.is_empty() || self.layout != "columns"
+        let has_texts = self.kind() == Some(ProblemType::ContinuedPretraining);
+        !has_texts && (!self.prompt_columns.is_empty() || self.layout != "columns")
     }
 
     /// The problem type, if it is one.
@@ -123,8 +124,9 @@ impl DataSettings {
         // Defaults of other fields depend on it.
         let kind = config.problem_type;
         config = ExperimentConfig::for_problem_type(kind);
-        // Classes, numbers and rejected answers stand in columns of their own.
-        let has_columns = self.has_labels() || kind == ProblemType::DpoModeling;
+        // Classes, numbers, rejected answers and plain texts stand in columns of their own.
+        let has_texts = kind == ProblemType::ContinuedPretraining;
+        let has_columns = self.has_labels() || has_texts || kind == ProblemType::DpoModeling;
         config.set("dataset.layout", if has_columns { "columns" } else { &self.layout })?;
         config.set("dataset.validation_size", &self.validation_size.to_string())?;
         let table = |name: &str| -> ApiResult<String> {
@@ -144,6 +146,12 @@ impl DataSettings {
         if let Some(validation) = self.validation_table.as_deref().filter(|name| !name.is_empty()) {
             dataset.validation_strategy = ValidationStrategy::Custom;
             dataset.validation_dataframe = OptionalText::from(table(validation)?);
+        }
+        if has_texts {
+            if let Some(text) = self.answer_column.as_ref().filter(|name| !name.is_empty()) {
+                dataset.answer_column = text.as_str().into();
+            }
+            return Ok(config);
         }
         dataset.prompt_column.clone_from(&self.prompt_columns);
         if self.has_labels() {

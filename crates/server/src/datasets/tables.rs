@@ -220,10 +220,14 @@ pub(crate) fn shown(cell: &Cell) -> Option<String> {
     if cell.is_missing() {
         return None;
     }
-    let text = cell.text();
+    Some(beginning(cell.text()))
+}
+
+/// The beginning of a text, which may be a whole book.
+pub(crate) fn beginning(text: String) -> String {
     match text.char_indices().nth(MAX_SHOWN_CHARS) {
-        Some((end, _)) => Some(format!("{}…", text.get(..end).unwrap_or_default())),
-        None => Some(text),
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
     }
 }
 

@@ -9,7 +9,7 @@ use self::object::ObjectFile;
 use self::opened::{MAX_LISTED, Opened};
 use crate::download::Item;
 use crate::error::{Result, SourceError};
-use crate::names::{is_importable, plain_name_of};
+use crate::names::{is_importable, plain_name_of, wanted_of};
 use crate::services::Service;
 
 /// Objects in a bucket, or container, as Azure says.
@@ -85,7 +85,7 @@ impl Bucket {
             let reason = format!("there are more than {MAX_LISTED} objects in it; name a single one");
             return Err(SourceError::address(&self.shown(), reason));
         }
-        let tables = listing.objects.iter().filter(|object| is_importable(&plain_name_of(&object.key)));
+        let tables = wanted_of(listing.objects.iter().collect(), |object| plain_name_of(&object.key));
         let mut items = Vec::new();
         for object in tables {
             // The listing's version may be spelled differently from that of the object itself.

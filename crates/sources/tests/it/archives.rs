@@ -32,6 +32,20 @@ fn all_tables_come_out_and_nothing_else() {
 }
 
 #[test]
+fn texts_that_belong_together_become_one_table() {
+    let (_folder, source) =
+        local(&archive(&[("b.txt", b"second"), ("a/1.md", b"\xef\xbb\xbffirst\r\nline"), ("c.txt", b" \n")]));
+    let tables = Place::new().tables(&source);
+    let expected =
+        "{\"text\":\"second\",\"file\":\"b.txt\"}\n{\"text\":\"first\\nline\",\"file\":\"1.md\"}\n";
+    assert_eq!(tables, [("texts.jsonl".to_owned(), expected.to_owned())]);
+    // Parts for training and validation stay what they are.
+    let (_folder, source) = local(&archive(&[("wiki.train.txt", b"one"), ("wiki.valid.txt", b"two")]));
+    let names: Vec<String> = Place::new().tables(&source).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["wiki.train.txt", "wiki.valid.txt"]);
+}
+
+#[test]
 fn hostile_archives_are_refused_and_leave_nothing() {
     let rows = ROWS.as_bytes();
     let zeros = vec![b'0'; 80 << 20];
@@ -43,7 +57,7 @@ fn hostile_archives_are_refused_and_leave_nothing() {
         (archive(&[("train.csv", rows), ("..\\out.csv", rows)]), "outside itself"),
         (archive(&[("train.csv", rows), ("bomb.csv", &zeros)]), "far larger"),
         (archive(&many), "10001 files"),
-        (archive(&[("README.md", b"words")]), "no table in it"),
+        (archive(&[("picture.png", b"words")]), "no table in it"),
         (b"PK, but no archive".to_vec(), "cannot be used"),
     ] {
         let (folder, source) = local(&bytes);

@@ -177,15 +177,15 @@ fn refusals_say_what_where_and_what_to_do() {
 #[test]
 fn tables_of_this_machine_are_copied() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["train.csv", "test.csv", "notes.txt", ".hidden.csv"] {
+    for name in ["train.csv", "test.csv", "notes.doc", ".hidden.csv"] {
         fs::write(folder.path().join(name), ROWS).unwrap();
     }
     let source = Source::parse(folder.path().to_str().unwrap()).unwrap();
     let place = Place::new();
     let names: Vec<String> = place.tables(&source).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["test.csv", "train.csv"]);
-    let one = Source::Local(folder.path().join("notes.txt"));
-    assert!(Place::new().complaint(&one).contains("notes.txt is neither"));
+    let one = Source::Local(folder.path().join("notes.doc"));
+    assert!(Place::new().complaint(&one).contains("notes.doc is neither"));
     let none = Source::Local(folder.path().join("nothing.csv"));
     assert!(Place::new().complaint(&none).contains("nothing.csv: cannot read"));
     let mut place = Place::new();

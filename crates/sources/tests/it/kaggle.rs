@@ -45,7 +45,7 @@ fn files() -> Stub {
     let all = archive(&[
         ("train.csv", ROWS.as_bytes()),
         ("more/test.csv", ROWS.as_bytes()),
-        ("notes.txt", b"words"),
+        ("notes.doc", b"words"),
     ]);
     // Kaggle packs larger files under their own name.
     let large = archive(&[("large.jsonl", many_rows().as_bytes())]);
@@ -93,7 +93,7 @@ fn one_file_arrives_packed_or_not() {
     let tables = Place::new().tables(&of("large.jsonl"));
     assert_eq!(tables.len(), 1);
     assert_eq!(tables[0].1, many_rows());
-    assert!(Place::new().complaint(&of("notes.txt")).contains("notes.txt is neither"));
+    assert!(Place::new().complaint(&of("notes.doc")).contains("notes.doc is neither"));
 }
 
 #[test]
