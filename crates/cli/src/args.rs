@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::commands::{
     chat::ChatArgs, chat_worker::ChatWorkerArgs, completions::CompletionsArgs, config::ConfigCommand,
     data::DataCommand, demo::DemoArgs, doctor::DoctorArgs, export::ExportArgs, forecast::ForecastArgs,
-    model::ModelCommand, smoke::SmokeArgs, studio::StudioArgs, train::TrainArgs,
+    model::ModelCommand, predict::PredictArgs, smoke::SmokeArgs, studio::StudioArgs, train::TrainArgs,
 };
 use crate::reference::ReferenceArgs;
 
@@ -32,6 +32,7 @@ pub(crate) enum Command {
     Studio(StudioArgs),
     Train(TrainArgs),
     Chat(ChatArgs),
+    Predict(PredictArgs),
     Forecast(ForecastArgs),
     Export(ExportArgs),
     Doctor(DoctorArgs),
@@ -97,6 +98,7 @@ fn after_long_help() -> String {
         tunesmith data preview rows.jsonl -Y cfg.yaml     see what the model will be trained on\n  \
         tunesmith train -Y cfg.yaml --output runs/first   train\n  \
         tunesmith chat runs/first                         talk to the result\n  \
+        tunesmith predict runs/first --data new.csv --output answers.csv\n  \
         tunesmith export runs/first --output merged --format merged\n\n\
         Environment variables:\n"
         .to_owned();

@@ -165,7 +165,7 @@ fn refuse_scores(run_dir: &Path, problem_type: ProblemType) -> Result<(), Failur
     let what =
         format!("the run {} is of {problem_type}: it answers with scores, not with text", run_dir.display());
     Err(Failure::new(Exit::Usage, what)
-        .hint("what it says of the validation rows is in validation_predictions.csv"))
+        .hint("ask it about rows of a table with `tunesmith predict`; what it says of the validation rows is in validation_predictions.csv"))
 }
 
 /// The conversations of the first rows of a run's training table; none when the table is not there any more.

@@ -17,17 +17,19 @@ pub(crate) struct ColumnRounds {
     pub(crate) notes: Vec<String>,
 }
 
-/// Which table it is; a validation table may lack columns that a training table must have.
+/// Which table it is; a validation table may lack columns that a training table must have, and questions have no answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Train,
     Validation,
+    Questions,
 }
 
-/// Whether the table has every configured prompt column and the answer column.
-pub(crate) fn has_configured_columns(table: &Table, dataset: &Dataset) -> bool {
-    let mut names = dataset.prompt_column.iter().chain(dataset.answer_column.all());
-    names.all(|name| table.column_idx(name).is_some())
+/// Whether the table has every configured prompt column and, unless it holds questions, the answer column.
+pub(crate) fn has_configured_columns(table: &Table, dataset: &Dataset, purpose: Purpose) -> bool {
+    let has = |name: &String| table.column_idx(name).is_some();
+    let has_answers = purpose == Purpose::Questions || dataset.answer_column.all().iter().all(has);
+    dataset.prompt_column.iter().all(has) && has_answers
 }
 
 /// Rounds by the column settings.
@@ -45,10 +47,16 @@ pub(crate) fn configured_rounds(
         .iter()
         .map(|name| required(table, name, "dataset.prompt_column"))
         .collect::<Result<_>>()?;
-    let Targets { targets, answers, mut notes } = targets(table, config)?;
+    let Targets { targets, answers, mut notes } = match purpose {
+        Purpose::Questions => Targets::unknown(table.n_rows(), config.problem_type),
+        Purpose::Train | Purpose::Validation => targets(table, config)?,
+    };
     let system = system_column(table, dataset, purpose, &mut notes)?;
     let separator = unescape(&dataset.prompt_column_separator);
-    let n_empty = answers.iter().filter(|answer| answer.is_empty()).count();
+    let n_empty = match purpose {
+        Purpose::Questions => 0,
+        Purpose::Train | Purpose::Validation => answers.iter().filter(|answer| answer.is_empty()).count(),
+    };
     let rounds = answers
         .into_iter()
         .zip(targets)
@@ -84,9 +92,12 @@ fn texts(table: &Table, config: &ExperimentConfig) -> Result<ColumnRounds> {
 }
 
 /// Rounds of `instruction`, `input` and `output`; an empty input leaves no trace in the prompt.
-pub(crate) fn alpaca_rounds(table: &Table, dataset: &Dataset) -> Result<ColumnRounds> {
+pub(crate) fn alpaca_rounds(table: &Table, dataset: &Dataset, purpose: Purpose) -> Result<ColumnRounds> {
     let instruction = required(table, "instruction", "dataset.layout: alpaca")?;
-    let output = required(table, "output", "dataset.layout: alpaca")?;
+    let output = match purpose {
+        Purpose::Questions => None,
+        Purpose::Train | Purpose::Validation => Some(required(table, "output", "dataset.layout: alpaca")?),
+    };
     let input = table.column_idx("input");
     let system = table.column_idx("system");
     let separator = unescape(&dataset.prompt_column_separator);
@@ -101,14 +112,14 @@ pub(crate) fn alpaca_rounds(table: &Table, dataset: &Dataset) -> Result<ColumnRo
             Round {
                 system: text(system).unwrap_or_default(),
                 prompt,
-                answer: table.cell(row, output).text(),
+                answer: text(output).unwrap_or_default(),
                 row,
                 ..Round::default()
             }
         })
         .collect();
-    let used: Vec<usize> = [instruction, output].into_iter().chain(input).chain(system).collect();
-    let n_empty = rounds.iter().filter(|round| round.answer.is_empty()).count();
+    let used: Vec<usize> = [instruction].into_iter().chain(output).chain(input).chain(system).collect();
+    let n_empty = rounds.iter().filter(|round| output.is_some() && round.answer.is_empty()).count();
     let notes = cell_notes(table, &used, n_empty);
     Ok(ColumnRounds { rounds, parents: None, notes })
 }

@@ -17,6 +17,19 @@ pub(crate) struct Targets {
     pub(crate) notes: Vec<String>,
 }
 
+impl Targets {
+    /// Of rows whose answers nobody knows.
+    pub(crate) fn unknown(n_rows: usize, problem_type: ProblemType) -> Self {
+        let target = match problem_type {
+            ProblemType::CausalClassificationModeling | ProblemType::CausalRegressionModeling => {
+                Target::Values(Vec::new())
+            }
+            _ => Target::Answer,
+        };
+        Self { targets: vec![target; n_rows], answers: vec![String::new(); n_rows], notes: Vec::new() }
+    }
+}
+
 /// Reads the answer columns as the problem type means them.
 ///
 /// # Errors

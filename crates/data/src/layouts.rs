@@ -6,7 +6,7 @@ use crate::chains::{chain, ends, groups, roots};
 use crate::columns::{Purpose, alpaca_rounds, configured_rounds, has_configured_columns, required};
 use crate::conversation::{Conversation, Round, Target};
 use crate::error::{DataError, Result};
-use crate::messages::{Oddities, messages_of, rounds_of};
+use crate::messages::{Message, Oddities, Role, messages_of, rounds_of};
 use crate::personalize::personalize;
 use crate::split::{Split, sample_conversations, sample_rows, split_groups, split_rows};
 use crate::table::{Cell, Table};
@@ -31,16 +31,16 @@ enum Rows {
 /// Reads the table by the configured layout, or by the one its columns suggest.
 pub(crate) fn lay_out(table: &Table, config: &ExperimentConfig, purpose: Purpose) -> Result<LaidOut> {
     let dataset = &config.dataset;
-    let (layout, how) = layout_of(table, config);
+    let (layout, how) = layout_of(table, config, purpose);
     let mut notes =
         vec![format!("{}: {} rows, layout {layout} ({how})", table.path.display(), table.n_rows())];
     notes.extend(table.notes.iter().cloned());
     let mut rows = match layout {
-        TableLayout::Messages | TableLayout::Sharegpt => message_lists(table, layout, &mut notes)?,
+        TableLayout::Messages | TableLayout::Sharegpt => message_lists(table, layout, purpose, &mut notes)?,
         TableLayout::Tree => trees(table, dataset, &mut notes)?,
         TableLayout::Alpaca | TableLayout::Columns | TableLayout::Auto => {
             let read = if layout == TableLayout::Alpaca {
-                alpaca_rounds(table, dataset)?
+                alpaca_rounds(table, dataset, purpose)?
             } else {
                 configured_rounds(table, config, purpose)?
             };
@@ -52,14 +52,21 @@ pub(crate) fn lay_out(table: &Table, config: &ExperimentConfig, purpose: Purpose
         rows.personalize(dataset);
     }
     if rows.len() == 0 {
-        let reason = "no row has an answer, so there is nothing to learn".to_owned();
-        return Err(DataError::Empty { path: table.path.clone(), reason });
+        let reason = match purpose {
+            Purpose::Questions => "no row asks anything",
+            Purpose::Train | Purpose::Validation => "no row has an answer, so there is nothing to learn",
+        };
+        return Err(DataError::Empty { path: table.path.clone(), reason: reason.to_owned() });
     }
     Ok(LaidOut { rows, notes })
 }
 
 /// The layout in use and why.
-pub(crate) fn layout_of(table: &Table, config: &ExperimentConfig) -> (TableLayout, &'static str) {
+pub(crate) fn layout_of(
+    table: &Table,
+    config: &ExperimentConfig,
+    purpose: Purpose,
+) -> (TableLayout, &'static str) {
     let has_answers_only = matches!(
         config.problem_type,
         ProblemType::CausalLanguageModeling | ProblemType::SequenceToSequenceModeling
@@ -67,14 +74,14 @@ pub(crate) fn layout_of(table: &Table, config: &ExperimentConfig) -> (TableLayou
     match config.dataset.layout {
         // Only columns can say what a class is, or which answer is the better one.
         _ if !has_answers_only => (TableLayout::Columns, "as the problem type needs it"),
-        TableLayout::Auto => (detect(table, &config.dataset), "found by its columns"),
+        TableLayout::Auto => (detect(table, &config.dataset, purpose), "found by its columns"),
         chosen => (chosen, "as configured"),
     }
 }
 
 /// The layout whose columns the table has; the column settings come first.
-fn detect(table: &Table, dataset: &Dataset) -> TableLayout {
-    if has_configured_columns(table, dataset) {
+fn detect(table: &Table, dataset: &Dataset, purpose: Purpose) -> TableLayout {
+    if has_configured_columns(table, dataset, purpose) {
         return TableLayout::Columns;
     }
     if let Some((layout, _)) = list_column(table, TableLayout::Auto) {
@@ -83,7 +90,8 @@ fn detect(table: &Table, dataset: &Dataset) -> TableLayout {
     if nested_column(table).is_some() || MessageColumns::find(table).is_some() {
         return TableLayout::Tree;
     }
-    if table.column_idx("instruction").is_some() && table.column_idx("output").is_some() {
+    let has_outputs = purpose == Purpose::Questions || table.column_idx("output").is_some();
+    if table.column_idx("instruction").is_some() && has_outputs {
         return TableLayout::Alpaca;
     }
     // Its errors name the missing column and the ones there are.
@@ -109,7 +117,12 @@ fn list_column(table: &Table, layout: TableLayout) -> Option<(TableLayout, usize
     })
 }
 
-fn message_lists(table: &Table, layout: TableLayout, notes: &mut Vec<String>) -> Result<Rows> {
+fn message_lists(
+    table: &Table,
+    layout: TableLayout,
+    purpose: Purpose,
+    notes: &mut Vec<String>,
+) -> Result<Rows> {
     let column = match list_column(table, layout) {
         Some((_, column)) => column,
         None if layout == TableLayout::Sharegpt => {
@@ -120,7 +133,11 @@ fn message_lists(table: &Table, layout: TableLayout, notes: &mut Vec<String>) ->
     let mut oddities = Oddities::default();
     let mut conversations = Vec::with_capacity(table.n_rows());
     for row in 0..table.n_rows() {
-        let messages = messages_of(table.cell(row, column)).map_err(|reason| table.row_error(row, reason))?;
+        let mut messages =
+            messages_of(table.cell(row, column)).map_err(|reason| table.row_error(row, reason))?;
+        if purpose == Purpose::Questions && messages.last().is_some_and(|last| last.role == Role::User) {
+            messages.push(Message { role: Role::Assistant, text: String::new() });
+        }
         conversations.extend(Conversation::new(rounds_of(&messages, row, &mut oddities)));
     }
     notes.extend(oddities.notes());

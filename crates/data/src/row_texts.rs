@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tunesmith_config::{ExperimentConfig, TableLayout, ValidationStrategy};
 
+use crate::columns::Purpose;
 use crate::error::{DataError, Result};
 use crate::layouts::layout_of;
 use crate::table::read_table;
@@ -32,7 +33,7 @@ impl RowTexts {
         };
         let table = read_table(Path::new(path), (dataset.max_rows > 0).then_some(dataset.max_rows))?;
         let refused = |reason: String| DataError::Setting { field: "prediction.metric_gpt_template", reason };
-        if layout_of(&table, config).0 == TableLayout::Tree {
+        if layout_of(&table, config, Purpose::Validation).0 == TableLayout::Tree {
             let what = names.join(", ");
             return Err(refused(format!(
                 "asks for {what}, and samples out of trees have no row with columns"

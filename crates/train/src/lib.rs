@@ -34,6 +34,7 @@ mod milestones;
 mod number_formats;
 mod optimizer;
 mod plan;
+mod predict;
 mod predictions;
 mod preference;
 mod profile;
@@ -46,6 +47,7 @@ mod run_log;
 mod saved_run;
 mod schedule;
 mod score_metrics;
+mod sequences;
 mod setup;
 mod starting_weights;
 mod state;
@@ -79,6 +81,7 @@ pub use judge::{Judge, judged_by};
 pub use keys::{KeyUse, derive_key};
 pub use optimizer::{Optimizer, ParameterGroup, rule_of};
 pub use plan::RunPlan;
+pub use predict::{Predicted, predict};
 pub use preference::{
     JudgedAnswer, KtoSettings, KtoStep, Pair, PreferenceLoss, PreferencePair, PreferenceStep, Reduction,
     kto_loss,

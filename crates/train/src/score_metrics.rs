@@ -30,19 +30,42 @@ pub(crate) fn measure(
     targets: &[&[f32]],
 ) -> Result<Measured, TrainError> {
     let flat: Vec<f64> = scores.iter().flatten().copied().map(f64::from).collect();
+    let metrics = match config.problem_type {
+        ProblemType::CausalRegressionModeling => regression(config, &flat, targets)?,
+        _ => classification(config, &flat, targets)?,
+    };
+    let (columns, cells) = described(config, scores);
+    Ok(Measured { metrics, columns, cells })
+}
+
+/// What a table says of the scores: names of columns, and for each sample a cell for each column. Classes and labels come
+/// with their probabilities.
+pub(crate) fn described(config: &ExperimentConfig, scores: &[Vec<f32>]) -> (Vec<String>, Vec<Vec<String>>) {
+    let labels = config.dataset.answer_column.all();
     if config.problem_type == ProblemType::CausalRegressionModeling {
-        regression(config, scores, &flat, targets)
-    } else {
-        classification(config, scores, &flat, targets)
+        let numbers = |scores: &Vec<f32>| scores.iter().map(|score| rounded(*score)).collect();
+        return (names("prediction", labels), scores.iter().map(numbers).collect());
     }
+    let is_softmax = is_softmax(config);
+    let classes: Vec<String> = (0..config.dataset.num_classes).map(|class| class.to_string()).collect();
+    let (predictions, probabilities) = match labels {
+        _ if is_softmax => (vec!["prediction".to_owned()], names("probability", &classes)),
+        labels => (names("prediction", labels), names("probability", labels)),
+    };
+    let columns = predictions.into_iter().chain(probabilities).collect();
+    (columns, scores.iter().map(|scores| class_cells(scores, is_softmax)).collect())
+}
+
+/// Whether the scores are those of classes that exclude each other.
+fn is_softmax(config: &ExperimentConfig) -> bool {
+    config.training.loss_function == LossFunction::CrossEntropyLoss
 }
 
 fn regression(
     config: &ExperimentConfig,
-    scores: &[Vec<f32>],
     flat: &[f64],
     targets: &[&[f32]],
-) -> Result<Measured, TrainError> {
+) -> Result<BTreeMap<String, f64>, TrainError> {
     let flat_targets: Vec<f64> = targets.iter().copied().flatten().copied().map(f64::from).collect();
     let values = Values::new(config.dataset.answer_column.all().len(), flat, &flat_targets)?;
     let metrics = [
@@ -54,22 +77,15 @@ fn regression(
         let aggregate = regression.score(&values).ok()?.aggregate;
         Some((metric.as_str().to_owned(), aggregate))
     });
-    Ok(Measured {
-        metrics: figures.collect(),
-        columns: names("prediction", config.dataset.answer_column.all()),
-        cells: scores.iter().map(|scores| scores.iter().map(|score| rounded(*score)).collect()).collect(),
-    })
+    Ok(figures.collect())
 }
 
 fn classification(
     config: &ExperimentConfig,
-    scores: &[Vec<f32>],
     flat: &[f64],
     targets: &[&[f32]],
-) -> Result<Measured, TrainError> {
-    let labels = config.dataset.answer_column.all();
-    let is_softmax = config.training.loss_function == LossFunction::CrossEntropyLoss;
-    let (task, link) = match (is_softmax, labels.len()) {
+) -> Result<BTreeMap<String, f64>, TrainError> {
+    let (task, link) = match (is_softmax(config), config.dataset.answer_column.all().len()) {
         (true, _) => (ClassTask::MultiClass { n_classes: config.dataset.num_classes }, Link::Softmax),
         (false, 0 | 1) => (ClassTask::Binary, Link::Sigmoid),
         (false, n_labels) => (ClassTask::MultiLabel { n_labels }, Link::Sigmoid),
@@ -94,17 +110,7 @@ fn classification(
             Err(error) => return Err(error.into()),
         }
     }
-    let classes: Vec<String> = (0..config.dataset.num_classes).map(|class| class.to_string()).collect();
-    let (predictions, probabilities) = match task {
-        ClassTask::MultiLabel { .. } => (names("prediction", labels), names("probability", labels)),
-        ClassTask::MultiClass { .. } => (vec!["prediction".to_owned()], names("probability", &classes)),
-        ClassTask::Binary => (vec!["prediction".to_owned()], vec!["probability".to_owned()]),
-    };
-    Ok(Measured {
-        metrics: figures,
-        columns: predictions.into_iter().chain(probabilities).collect(),
-        cells: scores.iter().map(|scores| class_cells(scores, is_softmax)).collect(),
-    })
+    Ok(figures)
 }
 
 /// What is predicted of a sample, and with which probabilities.

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tunesmith_config::{ExperimentConfig, Metric};
 use tunesmith_data::{Assembler, Conversation, Target, TokenSample};
-use tunesmith_models::{CausalLm, LossPass, ScoreLoss, TokenBatch};
-use tunesmith_ops::Segments;
+use tunesmith_models::{CausalLm, LossPass, ScoreLoss};
 
 use crate::answers::answer_all;
 use crate::collective::Collective;
@@ -18,6 +17,7 @@ use crate::judge::Judge;
 use crate::learning::Learning;
 use crate::predictions::{PredictionRow, PredictionTable, number_text, prompt_text};
 use crate::reference::References;
+use crate::sequences::Sequences;
 use crate::stop::StopFlag;
 use crate::{score_metrics, text_metrics};
 
@@ -91,7 +91,7 @@ impl Validation<'_> {
                 self.assembler,
                 &asked,
                 self.seed,
-                self.batch_size(),
+                batch_size(self.config),
                 self.stop,
                 &mut |n_done| progress(n_samples + n_done, n_total),
             )?;
@@ -118,16 +118,9 @@ impl Validation<'_> {
         used.map(|conversation| (conversation.row, conversation)).collect()
     }
 
-    fn batch_size(&self) -> usize {
-        match self.config.prediction.batch_size_inference {
-            0 => self.config.training.batch_size,
-            batch_size => batch_size,
-        }
-    }
-
     fn options(&self) -> EvaluateOptions {
         EvaluateOptions {
-            max_batch_tokens: self.batch_size().saturating_mul(self.config.tokenizer.max_length),
+            max_batch_tokens: max_batch_tokens(self.config),
             loss_function: self.config.training.loss_function,
             pass: LossPass::Evaluation,
         }
@@ -163,13 +156,10 @@ impl Validation<'_> {
                 return Ok(None);
             }
             let (batch, later) = rest.split_at(n_fitting(rest, self.options().max_batch_tokens));
-            let lengths: Vec<usize> = batch.iter().map(|sample| sample.ids.len()).collect();
-            let segments = Segments::new(&lengths);
-            let ids: Vec<u32> = batch.iter().flat_map(|sample| sample.ids.iter().copied()).collect();
-            let positions: Vec<u32> = lengths.iter().flat_map(|length| 0..*length as u32).collect();
-            let tokens = TokenBatch { ids: &ids, positions: &positions, segments: &segments };
+            let sequences = Sequences::of(batch);
             let targets: Vec<f32> = batch.iter().flat_map(|sample| sample.values.iter().copied()).collect();
-            let found = model.score_losses(&tokens, &targets, &vec![1.0; batch.len()], score_loss)?;
+            let found =
+                model.score_losses(&sequences.batch(), &targets, &vec![1.0; batch.len()], score_loss)?;
             let n_outputs = found.scores.len() / batch.len().max(1);
             scores.extend(found.scores.chunks(n_outputs.max(1)).map(<[f32]>::to_vec));
             losses.extend(found.per_sequence.into_iter().map(f64::from));
@@ -252,6 +242,19 @@ impl Validation<'_> {
             predictions,
         })
     }
+}
+
+/// Answers that are generated together.
+pub(crate) fn batch_size(config: &ExperimentConfig) -> usize {
+    match config.prediction.batch_size_inference {
+        0 => config.training.batch_size,
+        batch_size => batch_size,
+    }
+}
+
+/// Tokens that are read together.
+pub(crate) fn max_batch_tokens(config: &ExperimentConfig) -> usize {
+    batch_size(config).saturating_mul(config.tokenizer.max_length)
 }
 
 impl Verdict {

@@ -1210,7 +1210,7 @@ export interface components {
         };
         /** @description Roles of tables and columns. */
         DataSettings: {
-            /** @description Column of the answer; of the better one where answers are preferred. */
+            /** @description Column of the answer; of the better one where answers are preferred, of the text where texts are learned. */
             answer_column: string | null;
             /** @description Column of the row's own id. */
             id_column: string | null;

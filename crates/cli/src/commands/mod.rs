@@ -13,6 +13,7 @@ pub(crate) mod forecast;
 pub(crate) mod model;
 mod model_inspect;
 mod model_pull;
+pub(crate) mod predict;
 pub(crate) mod smoke;
 pub(crate) mod studio;
 pub(crate) mod table_worker;
@@ -34,6 +35,7 @@ pub(crate) fn run(command: Command, terminal: &Terminal) -> Result<(), Failure> 
         Command::Forecast(args) => forecast::run(&args, terminal),
         Command::ChatWorker(args) => chat_worker::run(&args, terminal),
         Command::TableWorker => table_worker::run(),
+        Command::Predict(args) => predict::run(&args, terminal),
         Command::Export(args) => export::run(&args, terminal),
         Command::Model(command) => model::run(&command, terminal),
         Command::Data(command) => data::run(&command, terminal),

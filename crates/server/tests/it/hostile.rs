@@ -65,7 +65,7 @@ async fn an_archive_gives_its_tables_and_nothing_else() {
         import["tables"].as_array().unwrap().iter().map(|table| table["path"].as_str().unwrap()).collect();
     assert_eq!(names, ["test.csv", "train.csv", "train_1.csv"]);
     assert_eq!(import["guess"]["validation_table"], "test.csv");
-    let job = studio.import_job("no.zip", archive(&[("readme.md", b"x")])).await;
+    let job = studio.import_job("no.zip", archive(&[("picture.png", b"x")])).await;
     assert!(job["error"]["message"].as_str().unwrap().contains("no table"), "{job}");
     let job = studio.import_job("no.zip", "this is no archive").await;
     assert_eq!(job["state"], "failed");

@@ -85,7 +85,7 @@ fn refusals_say_which_credentials_and_never_show_them() {
     let key = (&*id, &*secret);
     assert!(complaint("s3://private/a/nothing.csv", key).contains("nothing at s3://private/a/nothing.csv"));
     assert!(complaint("s3://nowhere/a/rows.csv", key).contains("s3://nowhere/a/rows.csv"));
-    assert!(complaint("s3://private/two/notes.txt", key).contains("notes.txt is neither"));
+    assert!(complaint("s3://private/two/notes.pdf", key).contains("notes.pdf is neither"));
     assert!(complaint("s3://Bad Bucket/x.csv", key).contains("no name of a bucket"));
 }
 

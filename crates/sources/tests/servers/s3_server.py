@@ -53,7 +53,7 @@ def main():
         s3.upload_file(f"{folder}/rows.csv", bucket, "root.csv", ExtraArgs=access)
         s3.upload_file(f"{folder}/rows.csv", bucket, "two/one more ü.csv", ExtraArgs=access)
         s3.upload_file(f"{folder}/rows.csv", bucket, "two/second.csv", ExtraArgs=access)
-        s3.put_object(Bucket=bucket, Key="two/notes.txt", Body=b"no table")
+        s3.put_object(Bucket=bucket, Key="two/notes.pdf", Body=b"no table")
     for idx in range(10):
         s3.put_object(Bucket="private", Key=f"many/{idx}.csv", Body=f"question,answer\nwhat,{idx}\n".encode())
     # From here on, only requests of those who may.

@@ -15,6 +15,7 @@ mod exporting;
 mod judge;
 #[path = "../../../ops/tests/support/on_device.rs"]
 mod on_device;
+mod predicting;
 mod preferences;
 mod problem_types;
 mod profiling;

@@ -27,16 +27,16 @@ fn table() -> String {
     text
 }
 
-struct Types(Bench);
+pub(crate) struct Types(pub(crate) Bench);
 
 impl Types {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let bench = Bench::new();
         std::fs::write(bench.path("types.csv"), table()).unwrap();
         Self(bench)
     }
 
-    fn config(&self, problem_type: ProblemType, changes: &[(&str, &str)]) -> ExperimentConfig {
+    pub(crate) fn config(&self, problem_type: ProblemType, changes: &[(&str, &str)]) -> ExperimentConfig {
         let other = self.0.config(&[]);
         let mut config = ExperimentConfig {
             architecture: other.architecture,
@@ -75,7 +75,7 @@ impl Types {
         config
     }
 
-    fn run(&self, name: &str, config: ExperimentConfig) -> Result<RunSummary, TrainError> {
+    pub(crate) fn run(&self, name: &str, config: ExperimentConfig) -> Result<RunSummary, TrainError> {
         run(&self.0.request(name, config), &mut NoObserver, &StopFlag::new())
     }
 
