@@ -82,6 +82,7 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
         "OPENAI_API_KEY",
         "and OPENAI_API_BASE: the model that grades answers where the metric is GPT; docs/metrics.md has the others",
     ),
+    ("MIN_DISK_SPACE_FOR_EXPERIMENTS", "free disk space that a run asks for before it begins [default: 2GB]"),
     ("TUNESMITH_PROMPTS", "folder with templates of your own for that model [default: prompts]"),
     ("MLFLOW_TRACKING_URI", "where logging.logger: MLflow sends numbers; docs/trackers.md has the others"),
     ("NO_COLOR", "set to anything: no colour"),

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_read_well() {
+    fn gv_11_2_sizes_read_well() {
         assert_eq!(human_bytes(0), "0 bytes");
         assert_eq!(human_bytes(999), "999 bytes");
         assert_eq!(human_bytes(1_500), "1.5 kB");

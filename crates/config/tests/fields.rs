@@ -8,7 +8,7 @@ use tunesmith_config::{
 };
 
 #[test]
-fn declarations_are_complete_and_consistent() {
+fn gv_11_2_declarations_are_complete_and_consistent() {
     let mut paths: Vec<String> = schema().iter().map(|spec| spec.path()).collect();
     let n_fields = paths.len();
     paths.sort();
@@ -155,14 +155,14 @@ fn classes_columns_and_loss_fit_each_other() {
 }
 
 #[test]
-fn labels_are_capitalised_words() {
+fn gv_11_2_labels_are_capitalised_words() {
     let label = |name: &str| find_field(name).unwrap().label();
     assert_eq!(label("llm_backbone"), "LLM Backbone");
     assert_eq!(label("lora_r"), "Lora R");
 }
 
 #[test]
-fn dependencies_hold_as_upstream_defines() {
+fn gv_2_2_dependencies_hold() {
     let cases: &[(Option<&'static str>, bool, &[&str], bool)] = &[
         (Some("true"), true, &["true"], true),
         (Some("true"), true, &["false"], false),
@@ -303,7 +303,7 @@ fn defaults_say_nothing() {
 type Expected<'a> = (&'a [(&'a str, &'a str)], Level, &'a str, &'a str);
 
 #[test]
-fn what_does_not_go_together_is_found() {
+fn gv_2_5_what_does_not_go_together_is_found() {
     let cases: &[Expected] = &[
         (
             &[("pretrained", "false"), ("backbone_dtype", "int4")],

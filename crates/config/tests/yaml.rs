@@ -23,7 +23,7 @@ fn error(text: &str) -> String {
 }
 
 #[test]
-fn an_old_file_loads_and_is_saved_again() {
+fn gv_11_2_an_old_file_loads_and_is_saved_again() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/legacy.yaml");
     let (config, warnings) = ExperimentConfig::load(&path).unwrap();
     assert_eq!(config.experiment_name, "test");
@@ -268,7 +268,7 @@ fn no_field_carries_a_secret() {
 }
 
 #[test]
-fn every_default_survives_the_round_trip() {
+fn gv_11_2_every_default_survives_the_round_trip() {
     for problem_type in ProblemType::ALL {
         let config = ExperimentConfig {
             experiment_name: "a".to_owned(),

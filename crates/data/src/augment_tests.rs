@@ -100,7 +100,7 @@ fn changes_are_functions_of_seed_epoch_and_index() {
 }
 
 #[test]
-fn tokens_are_masked_with_their_probability_and_not_learned() {
+fn gv_11_2_tokens_are_masked_with_their_probability_and_not_learned() {
     let sample = TokenSample { ids: vec![5; 2000], trained: vec![true; 2000], ..TokenSample::default() };
     let before = vec![sample; 3];
     let masking = augmenter(&[("augmentation.token_mask_probability", "0.25")], 9);

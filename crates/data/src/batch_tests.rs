@@ -35,7 +35,7 @@ fn batches(samples: &SampleSet, options: &BatchOptions) -> Vec<MicroBatch> {
 }
 
 #[test]
-fn samples_lie_end_to_end() {
+fn gv_3_12_samples_lie_end_to_end() {
     let samples = SampleSet {
         samples: vec![sample(7, &[1, 2, 3], &[0, 1, 1]), sample(9, &[4, 5], &[1, 1]), sample(8, &[6], &[1])],
     };
@@ -136,7 +136,7 @@ fn the_last_micro_batch_is_dropped_unless_it_is_the_only_one() {
 
 /// Published numbers: two samples, three classes, both averages.
 #[test]
-fn weights_make_the_published_losses() {
+fn gv_11_3_weights_make_the_losses() {
     let logits: [[f64; 3]; 8] = [
         [0.1, 0.2, 0.3],
         [1.0, 0.0, -1.0],

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_or_only_ends_are_samples() {
+    fn gv_3_8_every_row_or_only_ends_are_samples() {
         let parents = [None, Some(0), Some(1), Some(2)];
         assert_eq!(chains(&parents, false), [vec![0], vec![0, 1], vec![0, 1, 2], vec![0, 1, 2, 3]]);
         assert_eq!(chains(&parents, true), [vec![0, 1, 2, 3]]);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_mixed_types_find_each_other() {
+    fn gv_3_8_ids_of_mixed_types_find_each_other() {
         let (ids, parents) = mixed();
         let links = link(ids.iter(), parents.iter());
         let expected = [vec![9, 8, 7, 6, 5, 4, 3, 2, 1, 0], vec![10], vec![11], vec![12]];
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_parent_is_no_parent() {
+    fn gv_3_8_an_unknown_parent_is_no_parent() {
         let (ids, parents) = mixed();
         for row_idx in 0..parents.len() {
             let with = |cell: Cell| {
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn parents_are_walked_from_the_oldest_and_cycles_refused() {
+    fn gv_3_8_parents_are_walked_from_the_oldest_and_cycles_refused() {
         // Ids 1 to 4 at positions 0 to 3; parents 2 → 1, 3 → 2, 4 → 3.
         assert_eq!(chain(&[None, Some(0), Some(1), Some(2)], 3), Some(vec![0, 1, 2, 3]));
         assert_eq!(chain(&[Some(1), Some(0)], 0), None);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_share_an_ancestor_are_one_group() {
+    fn gv_3_6_rows_that_share_an_ancestor_are_one_group() {
         // Chains [0], [1, 2], [1, 3], [4, 5, 6].
         let parents = [None, None, Some(1), Some(1), None, Some(4), Some(5)];
         assert_eq!(groups(&parents), [vec![0], vec![1, 2, 3], vec![4, 5, 6]]);
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn four_hundred_thousand_rows_are_chained_and_grouped() {
+    fn gv_3_8_four_hundred_thousand_rows_are_chained_and_grouped() {
         // Conversations of eight rows; the time this takes is for whoever reads the test report.
         const N_ROWS: i64 = 400_000;
         let ids: Vec<Cell> = (0..N_ROWS).map(|i| text(&format!("m{i}"))).collect();

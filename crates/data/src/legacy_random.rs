@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn permutations_are_numpys() {
+    fn gv_11_3_permutations_are_numpys() {
         // numpy.random.RandomState(seed).permutation(n), NumPy 2.4.6.
         assert_eq!(permutation(10, 1337), [6, 3, 0, 4, 5, 2, 1, 9, 8, 7]);
         assert_eq!(permutation(7, 1337), [6, 2, 1, 3, 0, 4, 5]);

@@ -31,7 +31,7 @@ fn trained_texts(sample: &TokenSample, tokenizer: &Tokenizer) -> Vec<String> {
 
 /// The worked example: prompts 1 2 and 5, answers 3 4 and 6 7.
 #[test]
-fn two_rounds_and_their_masks() {
+fn gv_3_10_two_rounds_and_their_masks() {
     let rounds = conversation(&[("", "1 2", "3 4"), ("", "5", "6 7")]);
     let check = |changes: &[(&str, &str)], ids: &[u32], expected: &str, prompt: &[u32], n_cut: usize| {
         let assembler = Assembler::new(&bare_config(changes), &number_tokenizer()).unwrap();
@@ -92,7 +92,7 @@ fn a_source_and_the_answer_to_it() {
 
 /// The worked example with a last answer to be preferred less.
 #[test]
-fn preferences_are_two_texts_whose_last_answers_are_learned() {
+fn gv_11_2_preferences_are_two_texts_whose_last_answers_are_learned() {
     let mut rounds = conversation(&[("", "1 2", "3 4"), ("", "5", "6 7")]);
     let prefer = |rejected_prompt: Option<&str>, rejected_answer: &str| Target::Preference {
         rejected_prompt: rejected_prompt.map(str::to_owned),
@@ -129,6 +129,19 @@ fn values_are_predicted_from_the_prompt_alone() {
     assert_eq!((notes.n_prompt_cut, notes.lacks_end), (1, false));
 }
 
+/// Two rounds a → b with an end token (9) after every part: four tokens are learned. An answer loses its end before the whole
+/// loses its beginning.
+#[test]
+fn gv_11_2_an_answer_is_cut_before_the_whole() {
+    let chain = conversation(&[("", "1 9", "2 9"), ("", "1 9", "2 9")]);
+    let whole = Assembler::new(&bare_config(&[("tokenizer.max_length", "64")]), &number_tokenizer()).unwrap();
+    assert_eq!(labels(&whole.sample(&chain).unwrap()), "- - 2 9 - - 2 9");
+    let chain = conversation(&[("", "1 9", "2 9"), ("", "1 9", "1 2 9")]);
+    let short = Assembler::new(&bare_config(&[("tokenizer.max_length", "2")]), &number_tokenizer()).unwrap();
+    let sample = short.sample(&chain).unwrap();
+    assert_eq!((sample.ids.as_slice(), labels(&sample).as_str()), ([1, 2].as_slice(), "1 2"));
+}
+
 #[test]
 fn parts_are_cut_before_the_whole() {
     let assembler =
@@ -157,7 +170,7 @@ fn labels_can_be_lost_to_the_cut() {
 }
 
 #[test]
-fn every_part_carries_its_marker_and_end_token() {
+fn gv_11_2_every_part_carries_its_marker_and_end_token() {
     let tokenizer = golden_tokenizer("bpe-smollm");
     let changes = [
         ("dataset.text_system_start", "System:"),

@@ -110,13 +110,13 @@ mod tests {
     }
 
     #[test]
-    fn chains_and_single_rows_pass() {
+    fn gv_3_5_chains_and_single_rows_pass() {
         assert_eq!(check([Some(2), None, Some(4), Some(1)]), Ok(vec![Some(1), None, Some(3), Some(0)]));
         assert_eq!(check([None; 4]), Ok(vec![None; 4]));
     }
 
     #[test]
-    fn what_is_no_conversation_is_refused() {
+    fn gv_3_5_what_is_no_conversation_is_refused() {
         let own = check([Some(1), Some(2), Some(3), Some(4)]).unwrap_err();
         assert!(own.contains("Parent id column: parent_id is the same as id column for some rows"), "{own}");
         let none = check([Some(2), Some(3), Some(4), Some(1)]).unwrap_err();

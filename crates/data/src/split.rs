@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_split_as_scikit_learn_splits_them() {
+    fn gv_3_6_rows_are_split_as_scikit_learn_splits_them() {
         let split = split_rows(10, 0.2);
         assert_eq!(split.validation, [6, 3]);
         assert_eq!(split.train, [0, 4, 5, 2, 1, 9, 8, 7]);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_split_as_scikit_learn_splits_them() {
+    fn gv_3_6_groups_are_split_as_scikit_learn_splits_them() {
         // Group labels 0, 0, 1, 2, 2, 2, 3, 4, 4, 5.
         let sizes = [2, 1, 3, 1, 2, 1];
         assert_eq!(split_groups(&sizes, 0.4).validation, [2, 3, 4, 5, 6]);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_kept_together_and_nothing_is_lost() {
+    fn gv_11_2_groups_are_kept_together_and_nothing_is_lost() {
         // 100 rows in 13 groups of mixed sizes.
         let sizes = [1, 15, 3, 8, 20, 2, 9, 11, 4, 6, 13, 7, 1];
         let split = split_groups(&sizes, 0.2);
@@ -109,14 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_sampled_as_pandas_samples_them() {
+    fn gv_3_7_rows_are_sampled_as_pandas_samples_them() {
         assert_eq!(sample_rows(30, 0.4), [20, 14, 6, 19, 5, 24, 16, 28, 8, 0, 26, 11]);
         assert_eq!(sample_rows(30, 0.01).len(), 10, "at least ten");
         assert_eq!(sample_rows(4, 0.5).len(), 4, "but not more than there are");
     }
 
     #[test]
-    fn whole_conversations_are_sampled() {
+    fn gv_11_3_whole_conversations_are_sampled() {
         // Ten conversations a to j of two rows; the draw of three is h, i, a.
         let roots: Vec<usize> = (0..10).flat_map(|conversation| [conversation * 2; 2]).collect();
         assert_eq!(sample_conversations(&roots, 0.3), [0, 1, 14, 15, 16, 17]);

@@ -118,7 +118,7 @@ fn the_split_does_not_depend_on_the_seed() {
 }
 
 #[test]
-fn custom_validation_keeps_both_tables() {
+fn gv_11_2_custom_validation_keeps_both_tables() {
     let fixture =
         Fixture::new("csv", &pairs(5)).validation("jsonl", "{\"prompt\": \"q\", \"answer\": \"b\"}\n");
     let splits = fixture.load();
@@ -176,7 +176,7 @@ fn chained_rows_become_conversations() {
 }
 
 #[test]
-fn connected_rows_stay_on_one_side() {
+fn gv_11_2_connected_rows_stay_on_one_side() {
     // Groups by row: 0 | 1, 2, 3 (a fork) | 4, 5, 6 | 7 | 8, 9.
     let parents = [None, None, Some(2), Some(2), None, Some(5), Some(6), None, None, Some(9)];
     let mut fixture = Fixture::new("csv", &chained(&parents));
@@ -299,7 +299,7 @@ fn a_split_that_leaves_nothing_to_train_is_refused() {
 }
 
 #[test]
-fn names_are_personalised_in_prompts_and_answers_only() {
+fn gv_11_2_names_are_personalised_in_prompts_and_answers_only() {
     let text = "prompt,answer,system\nHi Open Assistant,I am by LAION,You are Open Assistant\n";
     let mut fixture = Fixture::new("csv", text);
     fixture.config.dataset.personalize = true;

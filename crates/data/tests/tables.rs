@@ -38,7 +38,7 @@ fn assert_as_pandas(file: &str, expected: &str) {
 }
 
 #[test]
-fn csv_cells_have_pandas_types_and_texts() {
+fn gv_3_2_csv_cells_have_pandas_types_and_texts() {
     for file in ["types.csv", "missing.csv", "quoted.csv", "names.csv"] {
         assert_as_pandas(file, file);
     }
@@ -67,7 +67,7 @@ fn nested_parquet_columns_become_json() {
 }
 
 #[test]
-fn endings_in_any_case_are_known_and_others_refused() {
+fn gv_11_2_endings_in_any_case_are_known_and_others_refused() {
     let rows = b"prompt,answer,id\na,b,1\nc,d,2\ne,f,3\n";
     for name in ["t.csv", "t.CSV", "t.Csv"] {
         let table = read(name, rows).unwrap();
@@ -86,7 +86,7 @@ fn endings_in_any_case_are_known_and_others_refused() {
 }
 
 #[test]
-fn only_the_first_rows_are_kept_on_request() {
+fn gv_11_2_only_the_first_rows_are_kept_on_request() {
     let csv: String =
         std::iter::once("a".to_owned()).chain((0..100).map(|i| i.to_string())).collect::<Vec<_>>().join("\n");
     let folder = tempfile::tempdir().unwrap();
@@ -98,7 +98,7 @@ fn only_the_first_rows_are_kept_on_request() {
 }
 
 #[test]
-fn windows_line_ends_are_recognised() {
+fn gv_3_2_windows_line_ends_are_recognised() {
     let table = read("t.csv", b"a,b\r\n1,x\r\n\r\n2,\"y\r\nz\"\r\n").unwrap();
     assert_eq!(table.columns, ["a", "b"]);
     assert_eq!(texts(&table), [["1", "x"], ["2", "y\r\nz"]]);
@@ -199,7 +199,7 @@ fn damaged_json_is_named_with_its_line() {
 }
 
 #[test]
-fn damaged_parquet_is_an_error() {
+fn gv_11_2_damaged_parquet_is_an_error() {
     assert!(message("t.pq", &[0, 1, 2, 3]).contains("not a readable parquet file"));
     assert!(message("t.parquet", b"").contains("not a readable parquet file"));
 }

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_cut_at_each_stop_and_stripped() {
+    fn gv_6_text_is_cut_at_each_stop_and_stripped() {
         let stops = stops(&["<stop>", "<stop2>", "<stop3>"]);
         assert_eq!(clean_text("This is a test <stop3> <stop> This is a test", &stops), "This is a test");
         assert_eq!(clean_text("<stop2> <stop> This is a test", &stops), "");
@@ -179,7 +179,7 @@ mod tests {
     /// The catalogue's vectors: rows of consecutive numbers from 0..5; a row is over when its generated part contains
     /// a stop sequence, that is, when some prefix of that part ends with it.
     #[test]
-    fn tokens_stop_where_a_whole_sequence_was_generated() {
+    fn gv_6_tokens_stop_where_a_whole_sequence_was_generated() {
         let is_over = |row: u32, n_prompt: usize, n_columns: usize, stop: &StopTexts| {
             let row: Vec<u32> = (row..row + n_columns as u32).collect();
             let generated = &row[n_prompt..];

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_is_uniform_up_to_the_bound_of_the_paper() {
+    fn gv_3_11_noise_is_uniform_up_to_its_bound() {
         // α = 5, L = 100, C = 64: at most 0.0625.
         let values = noise(5.0, &[3], &[100], 64);
         let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_those_of_pytorch() {
+    fn gv_11_3_score_losses_are_those_of_pytorch() {
         let bce = mean_loss(
             ScoreLoss::BinaryCrossEntropy,
             &[(&[0.5, -1.0], &[1.0, 0.0]), (&[2.0, 0.3], &[0.0, 1.0])],

@@ -134,8 +134,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_become_plain_ids() {
+    fn gv_7_6_names_become_plain_ids() {
         assert_eq!(slug("My Data (v2).csv"), "my-data-v2-csv");
+        // A name for the hub, there.
+        assert_eq!(slug("my exp.1"), "my-exp-1");
+        assert_eq!(slug("--a__b--"), "a-b");
+        let okapi = "ubiquitous-okapi-learning-rate-0-0003";
+        assert_eq!(slug("ubiquitous-okapi_learning_rate_0.0003"), okapi);
         assert_eq!(slug("../../etc/passwd"), "etc-passwd");
         assert_eq!(slug("データ"), "unnamed");
         assert!(slug(&"x".repeat(500)).len() <= 60);
@@ -145,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_of_the_same_name_get_numbers() {
+    fn gv_11_2_folders_of_the_same_name_get_numbers() {
         let parent = tempfile::tempdir().unwrap();
         let ids: Vec<String> = (0..3).map(|_| new_folder(parent.path(), "a b").unwrap().0).collect();
         assert_eq!(ids, ["a-b", "a-b-2", "a-b-3"]);

@@ -66,6 +66,22 @@ pub enum TrainError {
         source: io::Error,
     },
 
+    /// There is less room than the run will take.
+    #[error(
+        "{}: {:.2} GiB are free, and the run needs {:.2} GiB",
+        path.display(),
+        gibibytes(*free_bytes),
+        gibibytes(*least_bytes)
+    )]
+    DiskSpace {
+        /// The run folder.
+        path: PathBuf,
+        /// What can be written there.
+        free_bytes: u64,
+        /// What has to be free.
+        least_bytes: u64,
+    },
+
     /// A file of the run folder does not hold what it should.
     #[error("{}: {reason}", path.display())]
     RunFile {
@@ -177,6 +193,10 @@ pub enum TrainError {
     },
 }
 
+fn gibibytes(n_bytes: u64) -> f64 {
+    n_bytes as f64 / (1_u64 << 30) as f64
+}
+
 impl TrainError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
@@ -201,6 +221,10 @@ impl TrainError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("free some disk space, then resume the run".to_owned())
             }
+            Self::DiskSpace { .. } => Some(
+                "free some space or give the run another folder; MIN_DISK_SPACE_FOR_EXPERIMENTS=500MB asks for less"
+                    .to_owned(),
+            ),
             Self::RunExists { .. } => Some("resume it with --resume, or give the new run another folder".to_owned()),
             Self::RunBusy { .. } => Some("wait for the other process, or stop it first".to_owned()),
             Self::Changed { .. } => {

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn published_figures() {
+    fn gv_11_3_losses_and_perplexity() {
         let samples = [sample(0, &[-100, -100, 2, 1]), sample(1, &[-100, 0, 1, 2])];
         let per_token = [0.0, 2.40760596, 0.95802009, 0.0, 1.55144471, 1.81518880, 1.74131130, 0.0_f64]
             .map(|loss| loss as f32);

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn published_renderings() {
+    fn gv_7_5_chat_templates() {
         let rounds = ["user", "assistant", "user"];
         let with_eos = "<|prompt|>[user 0]</s><|answer|>[assistant 1]</s><|prompt|>[user 2]</s><|answer|>";
         assert_eq!(render(&dataset("None", true), MARKERS, &rounds).unwrap(), with_eos);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_orders_raise() {
+    fn gv_7_5_wrong_orders_raise() {
         let without_system: [&[&str]; 5] = [
             &["system", "user"],
             &["user", "assistant", "system"],

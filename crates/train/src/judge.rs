@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_judge_that_is_not_there_is_replaced() {
+    fn gv_11_2_a_judge_that_is_not_there_is_replaced() {
         let config = ExperimentConfig::default();
         assert_eq!(judged_by(&config, false), judge(Metric::Perplexity));
         assert_eq!((judge(Metric::Gpt).name, judge(Metric::Gpt).sort_column), ("GPT", "GPT"));

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn published_steps() {
+    fn gv_11_3_optimizer_steps() {
         let cases = [
             (OptimizerChoice::AdamW, [0.899000002, 0.863540418, 0.8247377]),
             (OptimizerChoice::Adam, [0.900000002, 0.863364138, 0.823084722]),

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn last_windows_are_shorter_and_not_lost() {
+    fn gv_4_2_last_windows_are_shorter_and_not_lost() {
         let plan = RunPlan::new(vec![10, 10], 4, 1.0);
         let lengths: Vec<usize> = walk(&plan).iter().map(|(_, window, _)| window.len()).collect();
         assert_eq!(lengths, [4, 4, 2, 4, 4, 2]);
@@ -107,8 +107,22 @@ mod tests {
         assert_eq!(plan.n_steps(), 5);
     }
 
+    /// There the number is assumed to be floor(epochs / evaluation_epochs), which loses one in floating point for 0.1. Here
+    /// evaluations are those of the plan, with one at the end.
     #[test]
-    fn evaluation_cadence_floors_and_the_end_is_evaluated() {
+    fn gv_11_3_evaluations_are_counted_by_the_plan() {
+        let n_evaluations = |n_epochs: usize, evaluation_epochs| {
+            let plan = RunPlan::new(vec![100; n_epochs], 1, evaluation_epochs);
+            walk(&plan).into_iter().filter(|(_, _, due)| *due).count()
+        };
+        assert_eq!(n_evaluations(1, 1.0), 1);
+        assert_eq!(n_evaluations(2, 0.5), 4);
+        assert_eq!(n_evaluations(1, 0.3), 3 + 1);
+        assert_eq!(n_evaluations(1, 0.1), 10);
+    }
+
+    #[test]
+    fn gv_4_2_evaluation_cadence_floors_and_the_end_is_evaluated() {
         let evaluated = |n_micro_batches, evaluation_epochs| -> Vec<usize> {
             let plan = RunPlan::new(vec![n_micro_batches], 1, evaluation_epochs);
             walk(&plan).into_iter().filter(|(_, _, due)| *due).map(|(_, window, _)| window.end).collect()

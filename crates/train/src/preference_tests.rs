@@ -23,7 +23,7 @@ fn pairs(chosen: &[f64], rejected: &[f64], ref_chosen: &[f64], ref_rejected: &[f
 
 /// H2O LLM Studio's numbers for z = (2, 0).
 #[test]
-fn losses_are_those_of_h2o_llm_studio() {
+fn gv_5_3_preference_losses() {
     let batch = pairs(&[-10.0, -12.0], &[-14.0, -11.0], &[-11.0, -12.5], &[-13.0, -11.5]);
     let expected = [
         (PreferenceLoss::Dpo, 0.603_081_216_5),
@@ -149,7 +149,7 @@ fn derivatives_are_finite_differences() {
 
 /// The numbers of H2O LLM Studio's own test: equal answers are rewarded alike.
 #[test]
-fn equal_answers_have_no_margin() {
+fn gv_11_2_equal_answers_have_no_margin() {
     for loss in LOSSES {
         let step = loss.of(0.1, &pairs(&[-1.5], &[-1.5], &[-1.0], &[-1.0]));
         assert_eq!((step.margin(), step.accuracy()), (0.0, 0.0));

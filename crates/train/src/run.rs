@@ -11,6 +11,7 @@ use crate::activations::ActivationPlan;
 use crate::checkpoint::{self, FoundCheckpoint};
 use crate::clock::run_time;
 use crate::collective::SingleProcess;
+use crate::disk_space::{self, checkpoint_bytes};
 use crate::error::TrainError;
 use crate::events::{
     EventBody, Export, ExportKind, NoteLevel, Observer, RunEnd, RunFailed, RunStarted, Timing,
@@ -53,6 +54,8 @@ pub struct RunRequest {
     /// Who grades answers where the metric is GPT; `None` lets Perplexity take its place, with a warning. Nobody else is
     /// reached over the network by a run.
     pub judge: Option<JudgeEndpoint>,
+    /// What has to be free on the disk of the run folder before anything is done.
+    pub least_free_disk_bytes: u64,
     /// Account for the time of the training steps in `profile.json`. Changes nothing that is computed.
     pub profile: bool,
 }
@@ -99,6 +102,7 @@ fn work(
     stop: &StopFlag,
 ) -> Result<RunSummary, TrainError> {
     let config = &request.config;
+    disk_space::check(folder.root(), request.least_free_disk_bytes)?;
     let stored = RunRecord::read(&folder.record())?;
     let found = checkpoint::newest(&folder.checkpoints())?;
     if found.is_none() {
@@ -132,6 +136,9 @@ fn work(
         record,
         device,
     } = prepared;
+    if config.training.save_checkpoint != SaveCheckpoint::Disable {
+        disk_space::check(folder.root(), checkpoint_bytes(model.parameters().n_trainable()))?;
+    }
     let assembler = Assembler::new(config, &tokenizer)?;
     let asked = Reference { config, folder, record: &record, model: &model, stop };
     let train_references = asked.about_epochs(&train, journal)?;

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn published_curves() {
+    fn gv_4_4_schedules() {
         let cosine_warm = [0., 0.5, 1., 0.96194, 0.853553, 0.691342, 0.5, 0.308658, 0.146447, 0.03806, 0.];
         check(Schedule::Cosine, 2.0, 10, 0.0, &cosine_warm, 1e-6);
         let cosine_floor =

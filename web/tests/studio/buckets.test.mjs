@@ -61,7 +61,7 @@ test("a table comes from a private bucket, with keys that were stored before", n
     await page.goto(`${studio.url}/datasets/import`);
     await form();
     await list.getByText("second.csv").waitFor();
-    assert.ok(await list.getByRole("button", { name: "notes.txt" }).isDisabled());
+    assert.ok(await list.getByRole("button", { name: "notes.pdf" }).isDisabled());
     await list.getByText("Folder above").click();
     await list.getByText("a/", { exact: true }).click();
     await list.getByText("rows.csv").click();

@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 use tunesmith_formats::write_file;
-use tunesmith_train::{RunRequest, run as train};
+use tunesmith_train::{LEAST_FREE_DISK_BYTES, RunRequest, run as train};
 
 use crate::commands::train::leave;
 use crate::demo::{self, DemoFiles, Score};
@@ -73,6 +73,7 @@ pub(crate) fn run(args: &DemoArgs, terminal: &Terminal) -> Result<(), Failure> {
         model_path: model.path.clone(),
         cache_dir: None,
         judge: None,
+        least_free_disk_bytes: LEAST_FREE_DISK_BYTES,
         profile: false,
     };
     let summary = train(&request, &mut TrainProgress::new(terminal), &stop)?;

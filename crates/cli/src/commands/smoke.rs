@@ -139,6 +139,7 @@ fn take_steps(folder: &Path, model: &Path, device: &str, n_steps: u64) -> Result
         model_path: model.to_owned(),
         cache_dir: None,
         judge: None,
+        least_free_disk_bytes: 0,
         profile: false,
     };
     train(&request, &mut NoObserver, &StopFlag::new())?;

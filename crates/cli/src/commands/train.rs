@@ -9,8 +9,8 @@ use tunesmith_formats::model_source::ModelSource;
 use tunesmith_ops::{ChosenDevice, choose_device, open_chosen};
 use tunesmith_trackers::Destination;
 use tunesmith_train::{
-    JudgeEndpoint, Observer, Profile, RunFolder, RunRequest, RunStatus, RunSummary, Status, StopFlag,
-    run as train,
+    JudgeEndpoint, LEAST_FREE_DISK_BYTES, Observer, Profile, RunFolder, RunRequest, RunStatus, RunSummary,
+    Status, StopFlag, parse_disk_size, run as train,
 };
 
 use crate::experiment::{self, Overrides};
@@ -96,6 +96,7 @@ pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> 
         model_path: model.path,
         cache_dir: Some(model_store::cache_dir()?.join("tokens")),
         judge,
+        least_free_disk_bytes: least_free_disk_bytes(terminal),
         profile: args.profile,
     };
     let is_finished = request.resume && is_finished(&request.run_dir);
@@ -144,6 +145,17 @@ fn judge(config: &ExperimentConfig) -> Result<Option<JudgeEndpoint>, Failure> {
         return Ok(None);
     }
     Ok(JudgeEndpoint::from_variables(|name| std::env::var(name).ok())?)
+}
+
+/// What has to be free on the disk, as MIN_DISK_SPACE_FOR_EXPERIMENTS says.
+fn least_free_disk_bytes(terminal: &Terminal) -> u64 {
+    let Ok(text) = std::env::var("MIN_DISK_SPACE_FOR_EXPERIMENTS") else { return LEAST_FREE_DISK_BYTES };
+    parse_disk_size(&text).unwrap_or_else(|| {
+        terminal.warning(format_args!(
+            "MIN_DISK_SPACE_FOR_EXPERIMENTS={text} is no size such as 2GB or 500MB; 2GB is used"
+        ));
+        LEAST_FREE_DISK_BYTES
+    })
 }
 
 /// What to train and where.

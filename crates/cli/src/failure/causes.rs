@@ -70,7 +70,10 @@ impl From<TrainError> for Failure {
             | TrainError::RunFile { .. } => Exit::Model,
             TrainError::NonFinite { .. } | TrainError::ExportDiffers { .. } => Exit::Run,
             TrainError::Io { action, .. } if !is_writing(action) => Exit::Model,
-            TrainError::Io { .. } | TrainError::RunExists { .. } | TrainError::RunBusy { .. } => Exit::Output,
+            TrainError::Io { .. }
+            | TrainError::DiskSpace { .. }
+            | TrainError::RunExists { .. }
+            | TrainError::RunBusy { .. } => Exit::Output,
             _ => Exit::Usage,
         };
         Self::from_error(exit, &error, error.hint())

@@ -1,5 +1,6 @@
 //! The documentation is true: generated pages are current, examples load, links lead somewhere.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -71,4 +72,31 @@ fn the_readme_names_the_commands_that_exist() {
             "make {target}"
         );
     }
+}
+
+/// Every known answer has its test, and every such test its line.
+#[test]
+fn the_page_of_known_answers_names_the_tests_there_are() {
+    let page = fs::read_to_string(repository().join("docs/conformance.md")).unwrap();
+    let named: BTreeSet<String> =
+        page.split('`').filter(|part| part.contains("::gv_")).map(str::to_owned).collect();
+    let mut found = BTreeSet::new();
+    let mut folders = vec![repository().join("crates")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let name = path.strip_prefix(repository()).unwrap().display().to_string();
+                let text = fs::read_to_string(&path).unwrap();
+                let tests = text.lines().filter_map(|line| {
+                    let test = line.trim_start().trim_start_matches("async ").strip_prefix("fn gv_")?;
+                    test.split_once("()").map(|(test, _)| format!("{name}::gv_{test}"))
+                });
+                found.extend(tests);
+            }
+        }
+    }
+    assert_eq!(named, found);
 }

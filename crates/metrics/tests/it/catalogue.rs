@@ -16,7 +16,7 @@ fn some(values: &[f64]) -> Vec<Option<f64>> {
 }
 
 #[test]
-fn section_5_4_bleu() {
+fn gv_5_4_bleu() {
     for (predicted, target, expected, n_digits) in [
         ("Hello world", "Hello world", 100.0, 8),
         ("Hello universe", "Hello world", 50.0, 8),
@@ -35,14 +35,14 @@ fn section_5_4_bleu() {
 }
 
 #[test]
-fn section_5_4_bleu_of_no_or_unpaired_texts_is_an_error() {
+fn gv_5_4_bleu_of_no_or_unpaired_texts_is_an_error() {
     assert_eq!(TextMetric::Bleu.score(&[]), Err(MetricError::Empty { metric: "BLEU" }));
     let error = TextPrediction::pairs(&["a", "b"], &["a"]).unwrap_err();
     assert_eq!(error, MetricError::LengthMismatch { what: "predictions", expected: 1, found: 2 });
 }
 
 #[test]
-fn section_11_3_perplexity() {
+fn gv_11_3_perplexity() {
     let a = (2.407_605_96 + 0.958_020_09) / 2.0;
     let b = (1.551_444_71 + 1.815_188_80 + 1.741_311_30) / 3.0;
     let found = perplexity(&some(&[a, b])).unwrap();
@@ -52,7 +52,7 @@ fn section_11_3_perplexity() {
 }
 
 #[test]
-fn section_5_7_accuracy() {
+fn gv_5_7_accuracy() {
     let labels =
         |task, predicted: &[usize], targets: &[usize]| Labels::new(task, predicted, targets).unwrap();
     let binary = labels(ClassTask::Binary, &[1, 0, 1, 0], &[1, 1, 0, 0]);
@@ -67,7 +67,7 @@ const FOUR_BY_TWO: [f64; 8] = [0.1, 0.9, 0.8, 0.2, 0.3, 0.7, 0.9, 0.1];
 const FOUR_BY_THREE: [f64; 12] = [0.1, 0.8, 0.1, 0.7, 0.2, 0.1, 0.1, 0.1, 0.8, 0.3, 0.3, 0.4];
 
 #[test]
-fn section_5_7_auc() {
+fn gv_5_7_auc() {
     let auc = |outputs: ClassOutputs| ClassMetric::Auc.score(&outputs).unwrap().aggregate;
     let classes = |task, logits: &[f64], targets: &[usize]| {
         auc(ClassOutputs::from_logits(task, Link::Softmax, logits, targets).unwrap())
@@ -84,7 +84,7 @@ fn section_5_7_auc() {
 }
 
 #[test]
-fn section_5_7_log_loss() {
+fn gv_5_7_log_loss() {
     let loss = |outputs: ClassOutputs| ClassMetric::LogLoss.score(&outputs).unwrap();
     let logits = |task, logits: &[f64], targets: &[usize]| {
         loss(ClassOutputs::from_logits(task, Link::Softmax, logits, targets).unwrap()).aggregate
@@ -108,7 +108,7 @@ fn section_5_7_log_loss() {
 }
 
 #[test]
-fn section_5_7_regression() {
+fn gv_5_7_regression() {
     let of = |metric: RegressionMetric, width, predicted: &[f64], targets: &[f64]| {
         metric.score(&Values::new(width, predicted, targets).unwrap()).unwrap().per_sample
     };
@@ -122,7 +122,7 @@ fn section_5_7_regression() {
 }
 
 #[test]
-fn section_5_6_labels_are_read_from_joined_text() {
+fn gv_5_6_labels_are_read_from_joined_text() {
     assert_eq!(parse_labels(0, "1, 0,2").unwrap(), [1, 0, 2]);
     for text in ["", "1,", "1.5", "-1", "a"] {
         assert!(matches!(parse_labels(7, text), Err(MetricError::NotANumber { sample: 7, .. })), "{text:?}");

@@ -310,7 +310,7 @@ fn a_batch_without_labels_has_zero_loss_and_gradients() {
 }
 
 #[test]
-fn noise_on_embeddings_belongs_to_the_sequence_and_to_training() {
+fn gv_11_2_noise_on_embeddings_belongs_to_the_sequence_and_to_training() {
     for name in ["llama-mha", "gpt2"] {
         let model = load(name);
         // Enough sequences for several slices.

@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn names_decide_before_contents() {
+    fn gv_11_2_names_decide_before_contents() {
         use ColumnKind::{List, Number, Text};
         type Case<'a> = (&'a [(&'a str, ColumnKind)], &'a str, &'a [&'a str], Option<&'a str>);
         let cases: [Case<'_>; 6] = [
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_problem_type_in_a_name_decides() {
+    fn gv_3_3_the_longest_problem_type_in_a_name_decides() {
         let columns = [("text", ColumnKind::Text), ("points", ColumnKind::Number)];
         let guessed = guess(&[table("My text-causal-regression-modeling rows.csv", 10, &columns)]).unwrap();
         assert_eq!(guessed.problem_type, "text_causal_regression_modeling");

@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_size_is_in_one_bin() {
+    fn gv_11_2_every_size_is_in_one_bin() {
         for sizes in [vec![], vec![0], vec![5, 5, 5], (0..1000).collect::<Vec<u64>>(), vec![1, 100_000]] {
             let histogram = Histogram::of(sizes.clone());
             assert_eq!(histogram.bins.iter().map(|bin| bin.count).sum::<u64>(), sizes.len() as u64);

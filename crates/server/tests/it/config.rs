@@ -76,7 +76,7 @@ async fn settings_take_only_what_they_can_be() {
 }
 
 #[tokio::test]
-async fn secrets_come_back_to_nobody_and_are_not_readable_on_the_disk() {
+async fn gv_11_2_secrets_come_back_to_nobody_and_are_not_readable_on_the_disk() {
     const VALUE: &str = "hf_0123456789secret";
     let studio = Studio::new();
     assert_eq!(studio.get("/secrets").await.ok()[0]["is_set"], false);

@@ -49,7 +49,7 @@ async fn an_archive_that_is_far_too_large_unpacked_is_stopped() {
 }
 
 #[tokio::test]
-async fn an_archive_gives_its_tables_and_nothing_else() {
+async fn gv_3_3_an_archive_gives_its_tables_and_nothing_else() {
     let studio = Studio::new();
     let rows = questions();
     let bytes = archive(&[

@@ -68,7 +68,7 @@ async fn listeners_hear_what_happens_and_what_they_missed() {
 }
 
 #[tokio::test]
-async fn a_job_ends_when_it_is_told_to() {
+async fn gv_11_2_a_job_ends_when_it_is_told_to() {
     let studio = Studio::new();
     let job = studio.state.jobs.start(JobKind::Import, "endless", |context| {
         loop {

@@ -27,7 +27,7 @@ fn worst_difference(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[test]
-fn score_heads_are_exported_with_models_and_adapters() {
+fn gv_11_2_score_heads_are_exported_with_models_and_adapters() {
     let bench = Bench::new();
     let source = ModelSource::open(&bench.model()).unwrap();
     let device = open_device("cpu").unwrap();

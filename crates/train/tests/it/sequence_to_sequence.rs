@@ -63,6 +63,7 @@ impl Bench {
             cache_dir: Some(self.path("cache")),
             profile: false,
             judge: None,
+            least_free_disk_bytes: 0,
         }
     }
 

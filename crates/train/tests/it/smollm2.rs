@@ -114,6 +114,7 @@ fn a_real_model_follows_the_reference() {
         model_path: model,
         cache_dir: None,
         judge: None,
+        least_free_disk_bytes: 0,
         profile: false,
     };
     let stop = StopFlag::new();

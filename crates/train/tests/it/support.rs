@@ -94,6 +94,7 @@ impl Bench {
             model_path: self.model(),
             cache_dir: None,
             judge: None,
+            least_free_disk_bytes: 0,
             profile: false,
         }
     }

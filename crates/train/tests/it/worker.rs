@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         model_path: PathBuf::from(model),
         cache_dir: None,
         judge: None,
+        least_free_disk_bytes: 0,
         profile: false,
     };
     match run(&request, &mut Pause(Duration::from_millis(pause)), &StopFlag::new()) {
