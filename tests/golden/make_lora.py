@@ -20,7 +20,7 @@ from common import HERE
 
 def linear_names(model):
     """The last part of the name of every linear layer but the head, in order of appearance."""
-    names = [n for n, m in model.named_modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and "head" not in n]
+    names = [n for n, m in model.named_modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and "head" not in n and n != "embed_out"]
     return list(dict.fromkeys(n.split(".")[-1] for n in names))
 
 
@@ -44,6 +44,7 @@ ADAPTERS = (
     (4, "qwen2", "lora", {}), (5, "qwen3", "lora", {}), (6, "smollm3", "lora", {}), (7, "olmo2", "lora", {}),
     (8, "phi3", "lora", {}), (4, "llama-bias", "dora", {"use_dora": True, "use_rslora": True}),
     (5, "gpt2", "dora", {"use_dora": True}), (9, "gemma3", "lora", {}),
+    (10, "gpt-neox", "lora", {}),
 )
 
 

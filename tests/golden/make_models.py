@@ -9,6 +9,7 @@ import sys
 
 import torch
 from transformers import (AutoConfig, AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig, GPT2Config, GPT2LMHeadModel,
+                          GPTNeoXConfig, GPTNeoXForCausalLM,
                           LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Olmo2Config,
                           Olmo2ForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
                           Qwen3ForCausalLM, SmolLM3Config, SmolLM3ForCausalLM)
@@ -65,6 +66,13 @@ def models():
                                                         query_pre_attn_scalar=24, sliding_window=8, pad_token_id=0,
                                                         layer_types=["sliding_attention", "full_attention"],
                                                         rope_parameters=GEMMA_ROPE)
+    yield "gpt-neox", GPTNeoXForCausalLM, GPTNeoXConfig(**BASE, rope_parameters={"rope_type": "default", "rope_theta": 10000.0,
+                                                                               "partial_rotary_factor": 0.25})
+    yield "gpt-neox-serial", GPTNeoXForCausalLM, GPTNeoXConfig(**{**BASE, "tie_word_embeddings": True, "hidden_size": 64},
+                                                               use_parallel_residual=False, attention_bias=False,
+                                                               hidden_act="gelu_pytorch_tanh",
+                                                               rope_parameters={"rope_type": "linear", "rope_theta": 20000.0,
+                                                                                "factor": 2.0, "partial_rotary_factor": 0.5})
 
 
 def randomise(model, seed):
@@ -86,7 +94,10 @@ def old_config(folder):
         rope = rope["full_attention"]
     if rope:
         cfg["rope_theta"] = rope.pop("rope_theta")
-        if "partial_rotary_factor" in rope:
+        if cfg["model_type"] == "gpt_neox":
+            cfg["rotary_emb_base"] = cfg.pop("rope_theta")
+            cfg["rotary_pct"] = rope.pop("partial_rotary_factor")
+        elif "partial_rotary_factor" in rope:
             cfg["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
         if rope["rope_type"] == "longrope":
             rope = {"type": "longrope", "short_factor": rope["short_factor"], "long_factor": rope["long_factor"]}

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 mod architecture;
 mod gpt2;
+mod gpt_neox;
 mod layers;
 mod relatives;
 mod t5;
@@ -86,6 +87,8 @@ pub struct ModelConfig {
     pub mlp_bias: bool,
     /// Non-linearity of the feed-forward part.
     pub activation: Activation,
+    /// Attention and the feed-forward part of a block have the same input, and what both give is added to it at once.
+    pub has_parallel_blocks: bool,
     /// Beginning-of-sequence token.
     pub bos_id: Option<u32>,
     /// Tokens that end a text.
@@ -131,6 +134,7 @@ impl ModelConfig {
         }
         let mut config = match architecture {
             Architecture::Gpt2 => gpt2::read(&keys)?,
+            Architecture::GptNeoX => gpt_neox::read(path, &keys)?,
             Architecture::T5 => t5::read(&keys)?,
             _ => relatives::read(path, &keys, architecture)?,
         };
@@ -159,9 +163,13 @@ impl ModelConfig {
             let mut parameters = scaling.as_object().cloned().unwrap_or_default();
             parameters.entry("rope_type").or_insert(json!("default"));
             parameters.insert("rope_theta".into(), json!(widen(self.rope_theta)));
-            if self.rotary_dim != self.head_dim {
+            let is_neox = self.architecture == Architecture::GptNeoX;
+            if is_neox {
+                set("rotary_emb_base", json!(widen(self.rope_theta)));
+            }
+            if self.rotary_dim != self.head_dim || is_neox {
                 let share = json!(self.rotary_dim as f64 / self.head_dim as f64);
-                set("partial_rotary_factor", share.clone());
+                set(if is_neox { "rotary_pct" } else { "partial_rotary_factor" }, share.clone());
                 parameters.insert("partial_rotary_factor".into(), share);
             }
             if let RopeScaling::LongRope { original_max_positions, .. } = self.rope_scaling {

@@ -257,7 +257,7 @@ impl ModelSource {
         for (file_idx, file) in files.iter().enumerate() {
             let is_weight = |name: &str| !is_buffer(config.architecture, name) && !copies.contains(&name);
             for info in file.tensors().filter(|info| is_weight(&info.name)) {
-                let name = match is_bare && !info.name.starts_with("lm_head.") {
+                let name = match is_bare && info.name != config.architecture.head_name() {
                     true => format!("{prefix}{}", info.name),
                     false => info.name.clone(),
                 };
@@ -350,6 +350,9 @@ fn is_buffer(architecture: Architecture, name: &str) -> bool {
         Architecture::Gpt2 => name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"),
         // Once declared, never used.
         Architecture::T5 => name.ends_with(".EncDecAttention.relative_attention_bias.weight"),
+        Architecture::GptNeoX => [".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"]
+            .iter()
+            .any(|buffer| name.ends_with(buffer)),
         _ => name.ends_with(".rotary_emb.inv_freq"),
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct RopeDefaults {
     pub(crate) max_positions: usize,
     /// Whether a part of each head may be rotated.
     pub(crate) is_partial: bool,
+    /// How much of each head is rotated.
+    pub(crate) rotated_share: f64,
     /// θ of blocks with a window, in families where it is one of its own.
     pub(crate) window_theta: Option<f64>,
 }
@@ -85,7 +87,7 @@ impl Rope {
         let mut rope = Self {
             theta: config.positive("rope_theta")?.unwrap_or(defaults.theta),
             scaling: RopeScaling::None,
-            rotated_share: share_of_head(config, defaults)?.unwrap_or(1.0),
+            rotated_share: share_of_head(config, defaults)?.unwrap_or(defaults.rotated_share),
             window_theta: match defaults.window_theta {
                 Some(theta) => Some(config.positive("rope_local_base_freq")?.unwrap_or(theta)),
                 None => None,
@@ -368,8 +370,13 @@ mod tests {
     fn read(text: &str) -> Result<(f64, RopeScaling)> {
         let value: Value = serde_json::from_str(text).unwrap();
         let path = Path::new("config.json");
-        let defaults =
-            RopeDefaults { theta: 10_000.0, max_positions: 2048, is_partial: false, window_theta: None };
+        let defaults = RopeDefaults {
+            theta: 10_000.0,
+            max_positions: 2048,
+            is_partial: false,
+            rotated_share: 1.0,
+            window_theta: None,
+        };
         let rope = Rope::read(&Keys::new(path, "", &value)?, path, &defaults)?;
         Ok((rope.theta, rope.scaling))
     }

@@ -127,7 +127,8 @@ impl CausalLm {
     /// hidden state never, as it takes no part.
     pub fn set_trainable(&mut self, is_trainable: impl Fn(&str) -> bool) {
         let is_classifier = self.is_sequence_classifier();
-        self.parameters.set_trainable(|name| is_trainable(name) && !(is_classifier && name == loading::HEAD));
+        let head = self.config().architecture.head_name();
+        self.parameters.set_trainable(|name| is_trainable(name) && !(is_classifier && name == head));
     }
 
     /// Full paths of the modules that LoRA adapts when no target is named: every linear layer (GPT-2: Conv1D) whose
@@ -199,7 +200,7 @@ impl CausalLm {
         merge::merged_tensors(self.family.as_ref(), &self.parameters, move |name| {
             match ScoreHeadKind::of_weight(name) {
                 Some(_) => is_classifier,
-                None => !(is_classifier && name == loading::HEAD),
+                None => !(is_classifier && name == self.config().architecture.head_name()),
             }
         })
     }

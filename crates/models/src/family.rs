@@ -8,6 +8,7 @@ use tunesmith_formats::model_config::{Activation, Architecture, ModelConfig};
 use tunesmith_ops::{Orientation, Weight};
 
 use crate::error::Result;
+use crate::gpt_neox::GptNeoX;
 use crate::gpt2::Gpt2;
 use crate::linear::Linear;
 use crate::llama::Llama;
@@ -101,6 +102,7 @@ pub(crate) fn build(config: &ModelConfig) -> Result<(Box<dyn Family>, Vec<Parame
             None => unreachable!("the reader of T5's configuration gives its encoder and decoder"),
         },
         Architecture::Gpt2 => Box::new(Gpt2::new(config, &mut declarations)),
+        Architecture::GptNeoX => Box::new(GptNeoX::new(config, &mut declarations)?),
         _ => Box::new(Llama::new(config, &mut declarations)?),
     };
     Ok((family, declarations.specs))

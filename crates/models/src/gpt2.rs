@@ -8,9 +8,10 @@
 
 use burn::tensor::Tensor;
 use tunesmith_formats::model_config::ModelConfig;
-use tunesmith_ops::{Activation, AttentionOptions, Orientation, Weight, activation, embedding, layer_norm};
+use tunesmith_ops::{Activation, AttentionOptions, Orientation, Weight, activation, embedding};
 
 use crate::family::{self, Declarations, Family};
+use crate::layer_norm::LayerNorm;
 use crate::linear::Linear;
 use crate::pass::Pass;
 
@@ -18,9 +19,8 @@ pub(crate) struct Gpt2 {
     token_embedding: usize,
     position_embedding: usize,
     blocks: Vec<Block>,
-    norm: Norm,
+    norm: LayerNorm,
     head: usize,
-    norm_eps: f32,
     n_heads: usize,
     head_dim: usize,
     attention: AttentionOptions,
@@ -28,18 +28,12 @@ pub(crate) struct Gpt2 {
 }
 
 struct Block {
-    attention_norm: Norm,
+    attention_norm: LayerNorm,
     c_attn: Linear,
     attn_c_proj: Linear,
-    mlp_norm: Norm,
+    mlp_norm: LayerNorm,
     c_fc: Linear,
     mlp_c_proj: Linear,
-}
-
-#[derive(Clone, Copy)]
-struct Norm {
-    weight: usize,
-    bias: usize,
 }
 
 impl Gpt2 {
@@ -54,16 +48,16 @@ impl Gpt2 {
                     declare.linear(format!("{at}.{name}"), n_in, n_out, true, Orientation::InOut)
                 };
                 Block {
-                    attention_norm: norm(declare, &format!("{at}.ln_1"), c),
+                    attention_norm: LayerNorm::new(declare, &format!("{at}.ln_1"), c, config.norm_eps),
                     c_attn: conv(declare, "attn.c_attn", c, 3 * c),
                     attn_c_proj: conv(declare, "attn.c_proj", c, c),
-                    mlp_norm: norm(declare, &format!("{at}.ln_2"), c),
+                    mlp_norm: LayerNorm::new(declare, &format!("{at}.ln_2"), c, config.norm_eps),
                     c_fc: conv(declare, "mlp.c_fc", c, f),
                     mlp_c_proj: conv(declare, "mlp.c_proj", f, c),
                 }
             })
             .collect();
-        let norm = norm(declare, "transformer.ln_f", c);
+        let norm = LayerNorm::new(declare, "transformer.ln_f", c, config.norm_eps);
         let head = if config.tie_word_embeddings {
             token_embedding
         } else {
@@ -76,16 +70,11 @@ impl Gpt2 {
             blocks,
             norm,
             head,
-            norm_eps: config.norm_eps,
             n_heads: config.n_heads,
             head_dim: config.head_dim,
             attention: AttentionOptions::new(1.0 / (config.head_dim as f32).sqrt(), None),
             activation: family::activation(config.activation),
         }
-    }
-
-    fn layer_norm(&self, x: Tensor<2>, norm: Norm, pass: &mut Pass<'_>) -> Tensor<2> {
-        layer_norm(x, pass.vector(norm.weight), pass.vector(norm.bias), self.norm_eps)
     }
 }
 
@@ -103,7 +92,7 @@ impl Family for Gpt2 {
         let block = &self.blocks[block_idx];
         let [n_tokens, width] = x.dims();
 
-        let h = self.layer_norm(x.clone(), block.attention_norm, pass);
+        let h = block.attention_norm.forward(x.clone(), pass);
         let qkv = block.c_attn.forward(h, pass);
         let heads = |part: usize| {
             qkv.clone().slice([0..n_tokens, part * width..(part + 1) * width]).reshape([
@@ -115,13 +104,13 @@ impl Family for Gpt2 {
         let attended = pass.attention(block_idx, heads(0), heads(1), heads(2), self.attention);
         let x = x + block.attn_c_proj.forward(attended.reshape([n_tokens, width]), pass);
 
-        let h = self.layer_norm(x.clone(), block.mlp_norm, pass);
+        let h = block.mlp_norm.forward(x.clone(), pass);
         let h = activation(block.c_fc.forward(h, pass), self.activation);
         x + block.mlp_c_proj.forward(h, pass)
     }
 
     fn final_norm(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
-        self.layer_norm(x, self.norm, pass)
+        self.norm.forward(x, pass)
     }
 
     fn head(&self, pass: &mut Pass<'_>) -> Weight {
@@ -137,12 +126,5 @@ impl Family for Gpt2 {
             .iter_mut()
             .flat_map(|b| [&mut b.c_attn, &mut b.attn_c_proj, &mut b.c_fc, &mut b.mlp_c_proj])
             .collect()
-    }
-}
-
-fn norm(declare: &mut Declarations, path: &str, width: usize) -> Norm {
-    Norm {
-        weight: declare.tensor(format!("{path}.weight"), &[width]),
-        bias: declare.tensor(format!("{path}.bias"), &[width]),
     }
 }

@@ -78,7 +78,8 @@ pub(crate) fn load_parameters(
     }
 
     // A tied head may be stored as well; the embedding is what counts, as in transformers.
-    let is_passed_over = |name: &str| name == HEAD && store.index_of(HEAD).is_none();
+    let head = source.config().architecture.head_name();
+    let is_passed_over = |name: &str| name == head && store.index_of(head).is_none();
     let names: Vec<String> = shapes
         .into_keys()
         .filter(|name| store.index_of(name).is_none() && !is_passed_over(name))
@@ -149,6 +150,3 @@ pub(crate) fn end_ids(source: &ModelSource) -> Result<Vec<u32>> {
     ids.dedup();
     Ok(ids)
 }
-
-/// The name of an output matrix that is not the embedding.
-pub(crate) const HEAD: &str = "lm_head.weight";

@@ -12,7 +12,6 @@ use tunesmith_ops::{embedding, linear};
 use crate::causal_lm::CausalLm;
 use crate::counter::{mix, unit};
 use crate::error::{ModelError, Result};
-use crate::loading::HEAD;
 use crate::parameters::{Parameter, ParameterStore, to_device};
 use crate::pass::Pass;
 
@@ -199,7 +198,8 @@ impl CausalLm {
         if kind.is_on_logits() {
             self.require_language_head()?;
         } else {
-            self.parameters_mut().freeze(HEAD);
+            let head = self.config().architecture.head_name();
+            self.parameters_mut().freeze(head);
         }
         let value = to_device(values, self.device(), DType::F32);
         let parameter = Parameter::new(kind.weight_name().to_owned(), shape.to_vec(), value, true);

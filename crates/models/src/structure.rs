@@ -70,6 +70,7 @@ impl Structure {
             | Architecture::Qwen2
             | Architecture::SmolLm3
             | Architecture::Gpt2
+            | Architecture::GptNeoX
             | Architecture::T5 => llama,
             Architecture::Qwen3 => Self { qk_norm: Some(QkNorm::EachHead), ..llama },
             Architecture::Olmo2 => Self { norms: AFTER, qk_norm: Some(QkNorm::AllHeads), ..llama },

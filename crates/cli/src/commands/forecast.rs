@@ -277,7 +277,7 @@ struct Multiplied {
 impl Multiplied {
     fn of(source: &ModelSource, config: &ExperimentConfig) -> Self {
         let trainability = Trainability::of(&config.training);
-        let is_head = |name: &str| name.contains("lm_head");
+        let is_head = |name: &str| name == source.config().architecture.head_name();
         let is_embedding =
             |name: &str| name.contains("embed") || name.contains("wte") || name.contains("wpe");
         let has_head = source.tensors().iter().any(|tensor| is_head(&tensor.name));

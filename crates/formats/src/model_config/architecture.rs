@@ -29,13 +29,15 @@ pub enum Architecture {
     Gemma3,
     /// `GPT2LMHeadModel`.
     Gpt2,
+    /// `GPTNeoXForCausalLM`: GPT-NeoX and Pythia.
+    GptNeoX,
     /// `T5ForConditionalGeneration`: T5 1.0 and 1.1, Flan-T5; an encoder and a decoder.
     T5,
 }
 
 impl Architecture {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Llama,
         Self::Mistral,
         Self::Qwen2,
@@ -45,6 +47,7 @@ impl Architecture {
         Self::Phi3,
         Self::Gemma3,
         Self::Gpt2,
+        Self::GptNeoX,
         Self::T5,
     ];
 
@@ -69,6 +72,7 @@ impl Architecture {
             Self::Phi3 => ("Phi3ForCausalLM", "phi3"),
             Self::Gemma3 => ("Gemma3ForCausalLM", "gemma3_text"),
             Self::Gpt2 => ("GPT2LMHeadModel", "gpt2"),
+            Self::GptNeoX => ("GPTNeoXForCausalLM", "gpt_neox"),
             Self::T5 => ("T5ForConditionalGeneration", "t5"),
         }
     }
@@ -77,8 +81,17 @@ impl Architecture {
     pub(crate) fn base_prefix(self) -> &'static str {
         match self {
             Self::Gpt2 => "transformer.",
+            Self::GptNeoX => "gpt_neox.",
             Self::T5 => "",
             _ => "model.",
+        }
+    }
+
+    /// The name of an output matrix that is not the embedding.
+    pub fn head_name(self) -> &'static str {
+        match self {
+            Self::GptNeoX => "embed_out.weight",
+            _ => "lm_head.weight",
         }
     }
 

@@ -47,6 +47,7 @@ pub(super) fn read(keys: &Keys) -> Result<ModelConfig> {
         attention_output_bias: true,
         mlp_bias: true,
         activation: activation(keys, "activation_function", Activation::GeluTanh)?,
+        has_parallel_blocks: false,
         bos_id: keys.token_id("bos_token_id")?,
         eos_ids: keys.token_ids("eos_token_id")?,
         pad_id: keys.token_id("pad_token_id")?,

@@ -58,7 +58,7 @@ impl Defaults {
                 activation: Activation::GeluTanh,
                 ..llama
             },
-            Architecture::Llama | Architecture::Gpt2 | Architecture::T5 => llama,
+            Architecture::Llama | Architecture::Gpt2 | Architecture::GptNeoX | Architecture::T5 => llama,
         }
     }
 }
@@ -77,6 +77,7 @@ pub(super) fn read(path: &Path, keys: &Keys, architecture: Architecture) -> Resu
             theta: defaults.theta,
             max_positions,
             is_partial: architecture == Architecture::Phi3,
+            rotated_share: 1.0,
             window_theta: (architecture == Architecture::Gemma3).then_some(10_000.0),
         },
     )?;
@@ -117,6 +118,7 @@ pub(super) fn read(path: &Path, keys: &Keys, architecture: Architecture) -> Resu
             if is_gemma { "hidden_activation" } else { "hidden_act" },
             defaults.activation,
         )?,
+        has_parallel_blocks: false,
         bos_id: keys.token_id("bos_token_id")?,
         eos_ids: keys.token_ids("eos_token_id")?,
         pad_id: keys.token_id("pad_token_id")?,

@@ -69,6 +69,7 @@ pub(super) fn read(keys: &Keys) -> Result<ModelConfig> {
         attention_output_bias: false,
         mlp_bias: false,
         activation,
+        has_parallel_blocks: false,
         bos_id: keys.token_id("bos_token_id")?,
         eos_ids: if keys.has("eos_token_id") { keys.token_ids("eos_token_id")? } else { vec![1] },
         pad_id,

@@ -14,8 +14,10 @@ use tunesmith_formats::{
 
 use crate::golden_path;
 
-const MODELS: [&str; 14] = [
+const MODELS: [&str; 16] = [
     "gemma3",
+    "gpt-neox",
+    "gpt-neox-serial",
     "llama-mha",
     "llama-bias",
     "llama-linear-rope",

@@ -199,6 +199,16 @@ fn gemma3_with_norms_around_and_two_kinds_of_positions() {
 }
 
 #[test]
+fn gpt_neox_with_parallel_blocks_and_a_part_of_each_head_rotated() {
+    check("gpt-neox");
+}
+
+#[test]
+fn gpt_neox_with_one_part_of_a_block_after_the_other() {
+    check("gpt-neox-serial");
+}
+
+#[test]
 fn phi3_with_fused_matrices_and_a_window() {
     check("phi3");
 }

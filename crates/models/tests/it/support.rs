@@ -12,7 +12,7 @@ use tunesmith_models::{CausalLm, TokenBatch, read_back};
 use tunesmith_ops::{KvCache, Segments, open_device};
 
 /// A golden model of each family and variation.
-pub(crate) const FAMILIES: [&str; 14] = [
+pub(crate) const FAMILIES: [&str; 16] = [
     "llama-mha",
     "llama3-rope",
     "llama-linear-rope",
@@ -26,11 +26,13 @@ pub(crate) const FAMILIES: [&str; 14] = [
     "phi3",
     "phi3-longrope",
     "gemma3",
+    "gpt-neox",
+    "gpt-neox-serial",
     "gpt2",
 ];
 
 /// A golden adapter of each family.
-pub(crate) const ADAPTERS: [&str; 9] = [
+pub(crate) const ADAPTERS: [&str; 10] = [
     "llama-mha-lora",
     "llama3-rope-lora",
     "gpt2-lora",
@@ -40,6 +42,7 @@ pub(crate) const ADAPTERS: [&str; 9] = [
     "olmo2-lora",
     "phi3-lora",
     "gemma3-lora",
+    "gpt-neox-lora",
 ];
 /// The golden models of encoder and decoder.
 pub(crate) const ENCODER_DECODERS: [&str; 2] = ["t5", "t5-gated"];
