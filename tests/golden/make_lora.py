@@ -20,7 +20,7 @@ from common import HERE
 
 def linear_names(model):
     """The last part of the name of every linear layer but the head, in order of appearance."""
-    names = [n for n, m in model.named_modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and "head" not in n and n != "embed_out"]
+    names = [n for n, m in model.named_modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and "head" not in n]
     return list(dict.fromkeys(n.split(".")[-1] for n in names))
 
 

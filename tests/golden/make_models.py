@@ -110,6 +110,11 @@ def old_config(folder):
     return AutoConfig.from_pretrained(path)
 
 
+def stored_name(cfg):
+    """The name in files of a parameter; transformers 5 calls the head of GPT-NeoX otherwise in memory."""
+    return lambda name: name.replace("lm_head.", "embed_out.") if cfg.model_type == "gpt_neox" else name
+
+
 def generate(model, seed):
     """Greedy continuations of three prompts, plain and with a repetition penalty of 1.3.
 
@@ -158,7 +163,7 @@ def main():
                                                             attn_implementation="eager").eval() for c in (None, old))
         ids = torch.tensor([seqs[2]["ids"]])
         assert torch.equal(model(ids).logits, same(ids).logits)
-        data, tensors = common.measure(model, seqs, lr=1e-2, weight_decay=0.01)
+        data, tensors = common.measure(model, seqs, lr=1e-2, weight_decay=0.01, key=stored_name(cfg))
         if name in ("llama3-rope", "mistral-window", "gpt2"):
             data["generations"] = generate(model, seed)
         common.write(folder, {"versions": common.versions(), "sequences": seqs, **data}, tensors)
