@@ -44,7 +44,7 @@ ADAPTERS = (
     (4, "qwen2", "lora", {}), (5, "qwen3", "lora", {}), (6, "smollm3", "lora", {}), (7, "olmo2", "lora", {}),
     (8, "phi3", "lora", {}), (4, "llama-bias", "dora", {"use_dora": True, "use_rslora": True}),
     (5, "gpt2", "dora", {"use_dora": True}), (9, "gemma3", "lora", {}),
-    (10, "gpt-neox", "lora", {}),
+    (10, "gpt-neox", "lora", {}), (11, "gemma2", "lora", {}),
 )
 
 

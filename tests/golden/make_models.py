@@ -8,7 +8,7 @@ import shutil
 import sys
 
 import torch
-from transformers import (AutoConfig, AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig, GPT2Config, GPT2LMHeadModel,
+from transformers import (AutoConfig, AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig, GPT2Config, GPT2LMHeadModel,
                           GPTNeoXConfig, GPTNeoXForCausalLM,
                           LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Olmo2Config,
                           Olmo2ForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
@@ -73,6 +73,9 @@ def models():
                                                                hidden_act="gelu_pytorch_tanh",
                                                                rope_parameters={"rope_type": "linear", "rope_theta": 20000.0,
                                                                                 "factor": 2.0, "partial_rotary_factor": 0.5})
+    yield "gemma2", Gemma2ForCausalLM, Gemma2Config(**{**grouped, "tie_word_embeddings": True}, head_dim=16,
+                                                    query_pre_attn_scalar=24, sliding_window=8, pad_token_id=0,
+                                                    attn_logit_softcapping=1.5, final_logit_softcapping=3.0)
 
 
 def randomise(model, seed):

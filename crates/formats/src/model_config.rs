@@ -75,6 +75,10 @@ pub struct ModelConfig {
     pub window_rope_theta: Option<f32>,
     /// Factor on the products of queries and keys, usually 1/√D.
     pub attention_scale: f32,
+    /// Bound c of attention's scores z, as c·tanh(z/c).
+    pub attention_cap: Option<f32>,
+    /// The same of the scores of the next token.
+    pub logit_cap: Option<f32>,
     /// What each block's attention sees, and how it tells positions apart.
     pub layers: Vec<LayerAttention>,
     /// The output head is the embedding matrix.

@@ -19,7 +19,7 @@ use tunesmith_kernels::{Compute, Level};
 fn main() {
     let level = Level::best();
     println!("{} on {} threads", level.name(), rayon::current_num_threads());
-    let small = Heads { n_heads: 9, n_kv_heads: 3, width: 64, scale: 0.125, window: usize::MAX };
+    let small = Heads { n_heads: 9, n_kv_heads: 3, width: 64, scale: 0.125, cap: None, window: usize::MAX };
     let larger = Heads { n_heads: 32, n_kv_heads: 8, ..small };
     println!(
         "{:12} {:14} {:6} {:>20} {:>20}",

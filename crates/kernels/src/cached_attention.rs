@@ -3,7 +3,7 @@
 //! The formula is that of [`crate::attention`]; the T new queries are the last T of the sequence's positions.
 
 use crate::Level;
-use crate::attention::Heads;
+use crate::attention::{Heads, cap_scores};
 use crate::disjoint::Disjoint;
 use crate::lanes::{dot, map_and_sum, maximum};
 use crate::math::exp;
@@ -82,6 +82,9 @@ fn attend(
 ) {
     let n_keys = scores.len() / heads.group();
     score(level, heads, keys, q, scores);
+    if let Some(cap) = heads.cap {
+        cap_scores(level, cap, scores);
+    }
     for scores in scores.chunks_exact_mut(n_keys) {
         softmax(level, scores);
     }
@@ -133,7 +136,7 @@ mod tests {
     use crate::testing::{random, same_for_any_number_of_threads, worst_difference};
 
     fn heads(window: usize) -> Heads {
-        Heads { n_heads: 6, n_kv_heads: 2, width: 20, scale: 0.3, window }
+        Heads { n_heads: 6, n_kv_heads: 2, width: 20, scale: 0.3, cap: None, window }
     }
 
     /// y by the kernel of whole segments.

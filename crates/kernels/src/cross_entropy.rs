@@ -2,14 +2,14 @@
 //!
 //! losses[m] = logsumexp over v of z[m, v] − z[m, targets[m]] with logits z = hidden headᵀ; hidden [M, C], head [V, C].
 //! For the sum Σ weights[m]·losses[m]: dz[m, v] = weights[m] · (softmax(z[m])[v] − [v = targets[m]]), dhidden = dz head,
-//! dhead = dzᵀ hidden. Logits exist for one block of rows at a time, and the gradients are taken while they do: nothing
+//! dhead = dzᵀ hidden. With a cap c, c·tanh(z/c) takes the place of each logit, and dz is multiplied by 1 − tanh²(z/c). Logits exist for one block of rows at a time, and the gradients are taken while they do: nothing
 //! is kept for a backward pass, and no logit is computed twice.
 
 use crate::Level;
 use crate::buffer::unfilled;
 use crate::lanes::{map_and_sum, maximum};
 use crate::linear::Weights;
-use crate::math::exp;
+use crate::math::{exp, tanh};
 use crate::parallel::run;
 use crate::product::{Compute, Matrix, MatrixMut, Output, Term, Threads, product};
 use crate::simd::simd_kernel;
@@ -32,6 +32,8 @@ pub struct Problem<'a> {
     pub targets: &'a [u32],
     /// The factor of each row's loss [M].
     pub weights: &'a [f32],
+    /// Bound that logits approach and never pass; `None` leaves them as they are.
+    pub cap: Option<f32>,
 }
 
 /// The gradients of the weighted sum to fill; those that are `None` are not computed.
@@ -54,7 +56,7 @@ pub fn cross_entropy(
     losses: &mut [f32],
     mut gradients: Gradients,
 ) {
-    let Problem { hidden, head, width, targets, weights } = problem;
+    let Problem { hidden, head, width, targets, weights, cap } = problem;
     let n_rows = targets.len();
     let vocabulary = head.len().checked_div(width).unwrap_or(0);
     let lengths = (hidden.len(), weights.len(), losses.len());
@@ -87,7 +89,11 @@ pub fn cross_entropy(
         let labels = targets[rows.clone()].iter().zip(&weights[rows.clone()]);
         let tasks = logits.chunks_exact_mut(vocabulary).zip(labels).zip(&mut losses[rows.clone()]).collect();
         run(tasks, |((logits, (target, weight)), loss)| {
-            *loss = softmax_row(level, logits, *target as usize, with_gradient.then_some(*weight));
+            let weight = with_gradient.then_some(*weight);
+            *loss = match cap {
+                None => softmax_row(level, logits, *target as usize, weight),
+                Some(cap) => capped_softmax_row(level, cap, logits, *target as usize, weight),
+            };
         });
         let d_logits = Matrix::new(logits, n, vocabulary);
         if let Some(d_hidden) = &mut gradients.hidden {
@@ -120,6 +126,37 @@ simd_kernel! {
     }
 }
 
+simd_kernel! {
+    /// The same of logits that are capped first.
+    fn capped_softmax_row<S>(cap: f32, logits: &mut [f32], target: usize, weight: Option<f32>) -> f32 {
+        let inverse = 1.0 / cap;
+        for z in logits.iter_mut() {
+            *z = cap * tanh::<S>(*z * inverse);
+        }
+        let largest = maximum(logits);
+        let wanted = logits[target];
+        let mut sum = 0.0_f64;
+        for chunk in logits.chunks(1024) {
+            let mut part = 0.0_f32;
+            for z in chunk {
+                part += exp::<S>(*z - largest);
+            }
+            sum += f64::from(part);
+        }
+        let sum = sum as f32;
+        if let Some(weight) = weight {
+            let factor = weight / sum;
+            for z in logits.iter_mut() {
+                let tanh = *z * inverse;
+                *z = factor * exp::<S>(*z - largest) * S::mul_add(-tanh, tanh, 1.0);
+            }
+            let tanh = wanted * inverse;
+            logits[target] -= weight * (1.0 - tanh * tanh);
+        }
+        sum.ln() + (largest - wanted)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +166,7 @@ mod tests {
         n: usize,
         width: usize,
         vocabulary: usize,
+        cap: Option<f32>,
     }
 
     impl Case {
@@ -149,6 +187,7 @@ mod tests {
                 width: self.width,
                 targets: &targets,
                 weights: &weights,
+                cap: self.cap,
             };
             cross_entropy(
                 level,
@@ -163,18 +202,21 @@ mod tests {
         fn naive(&self) -> [Vec<f32>; 3] {
             let (hidden, head, targets, weights) = self.data();
             let width = self.width;
+            let cap = self.cap.map(f64::from);
+            let capped = |z: f64| cap.map_or(z, |cap| cap * (z / cap).tanh());
+            let slope = |capped: f64| cap.map_or(1.0, |cap| 1.0 - (capped / cap).powi(2));
             let (mut losses, mut dh, mut dw) =
                 (vec![], vec![0.0_f64; hidden.len()], vec![0.0_f64; head.len()]);
             for n in 0..self.n {
                 let h = |c: usize| f64::from(hidden[n * width + c]);
                 let w = |v: usize, c: usize| f64::from(head[v * width + c]);
                 let z: Vec<f64> =
-                    (0..self.vocabulary).map(|v| (0..width).map(|c| h(c) * w(v, c)).sum()).collect();
+                    (0..self.vocabulary).map(|v| capped((0..width).map(|c| h(c) * w(v, c)).sum())).collect();
                 let total: f64 = z.iter().map(|z| z.exp()).sum();
                 losses.push((total.ln() - z[targets[n] as usize]) as f32);
                 for v in 0..self.vocabulary {
                     let is_target = f64::from(u8::from(v == targets[n] as usize));
-                    let dz = f64::from(weights[n]) * (z[v].exp() / total - is_target);
+                    let dz = slope(z[v]) * f64::from(weights[n]) * (z[v].exp() / total - is_target);
                     for c in 0..width {
                         dh[n * width + c] += dz * w(v, c);
                         dw[v * width + c] += dz * h(c);
@@ -189,8 +231,11 @@ mod tests {
     #[test]
     fn every_level_matches_the_formula() {
         let mut worst = 0.0_f32;
-        for (n, width, vocabulary) in [(0, 4, 5), (1, 1, 1), (3, 7, 50), (40, 16, 333), (600, 5, 20)] {
-            let case = Case { n, width, vocabulary };
+        let shapes = [(0, 4, 5), (1, 1, 1), (3, 7, 50), (40, 16, 333), (600, 5, 20)];
+        let caps = [None, Some(1.5), Some(30.0)];
+        for ((n, width, vocabulary), cap) in shapes.into_iter().flat_map(|shape| caps.map(|cap| (shape, cap)))
+        {
+            let case = Case { n, width, vocabulary, cap };
             let want = case.naive();
             for level in Level::available() {
                 for (got, want) in case.compute(level).iter().zip(&want) {
@@ -211,6 +256,7 @@ mod tests {
                 width: 1,
                 targets: &[1],
                 weights: &[1.0],
+                cap: None,
             };
             let (mut losses, mut dh) = ([0.0], [0.0]);
             cross_entropy(
@@ -227,7 +273,7 @@ mod tests {
 
     #[test]
     fn threads_do_not_change_a_bit() {
-        let case = Case { n: 600, width: 24, vocabulary: 700 };
+        let case = Case { n: 600, width: 24, vocabulary: 700, cap: None };
         same_for_any_number_of_threads(|| case.compute(Level::best()).to_vec());
     }
 }

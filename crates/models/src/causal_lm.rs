@@ -8,7 +8,7 @@ use tunesmith_formats::model_config::ModelConfig;
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::AdapterConfig;
 use tunesmith_formats::safetensors_io::NamedTensor;
-use tunesmith_ops::{Compute, Format, KvCache, Segments, linear};
+use tunesmith_ops::{Compute, Format, KvCache, Segments, capped, linear};
 
 use crate::error::{ModelError, Result};
 use crate::family::Family;
@@ -265,7 +265,7 @@ impl CausalLm {
         let nothing = tunesmith_ops::Segments::new(&[]);
         let tokens = TokenBatch { ids: &[], positions: &[], segments: &nothing };
         let mut pass = Pass::plain(&self.parameters, tokens, None);
-        linear(hidden, self.family.head(&mut pass), None)
+        capped(linear(hidden, self.family.head(&mut pass), None), self.family.logit_cap())
     }
 
     /// Cross-entropy of the labels (at t the id that should come after token t, or -100), without a graph or dropout.

@@ -44,6 +44,11 @@ pub(crate) trait Family: Send + Sync {
     /// The output matrix, [V,C].
     fn head(&self, pass: &mut Pass<'_>) -> Weight;
 
+    /// Bound c of the scores z of the next token, as c·tanh(z/c).
+    fn logit_cap(&self) -> Option<f32> {
+        None
+    }
+
     /// The linear layers inside the blocks, in order.
     fn linears(&self) -> Vec<&Linear>;
 

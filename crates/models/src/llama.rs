@@ -1,4 +1,4 @@
-//! Llama and its relatives: Mistral, H2O Danube, Qwen, SmolLM, OLMo 2, Phi 3, Gemma 3. [`Structure`] says what they vary.
+//! Llama and its relatives: Mistral, H2O Danube, Qwen, SmolLM, OLMo 2, Phi 3, Gemma 2 and 3. [`Structure`] says what they vary.
 //!
 //! Per block, with RMS norms, rotary positions, grouped-query attention (within a window where the configuration has
 //! one) and a gated MLP:
@@ -8,7 +8,8 @@
 //!
 //! A relative may have norms after attention and MLP instead of before them, norms on queries and keys before their
 //! rotation, blocks that rotate nothing or by other frequencies, one matrix in place of several that share their input,
-//! norms whose weights are stored without the 1 they are near, and scaled embeddings.
+//! norms whose weights are stored without the 1 they are near, scaled embeddings, and caps on the scores of attention and of
+//! the next token.
 
 use burn::tensor::Tensor;
 use tunesmith_formats::model_config::{LayerAttention, ModelConfig, Positions};
@@ -35,6 +36,8 @@ pub(crate) struct Llama {
     n_kv_heads: usize,
     head_dim: usize,
     attention_scale: f32,
+    attention_cap: Option<f32>,
+    logit_cap: Option<f32>,
     activation: Activation,
     qk_norm: Option<QkNorm>,
     has_norms_around_one: bool,
@@ -86,6 +89,8 @@ impl Llama {
             n_kv_heads: config.n_kv_heads,
             head_dim: config.head_dim,
             attention_scale: config.attention_scale,
+            attention_cap: config.attention_cap,
+            logit_cap: config.logit_cap,
             activation: family::activation(config.activation),
             qk_norm: structure.qk_norm,
             has_norms_around_one: structure.has_norms_around_one,
@@ -132,7 +137,10 @@ impl Llama {
             let table = rotary_of_block.table(positions);
             (q, k) = (rotary(q, positions, &table), rotary(k, positions, &table));
         }
-        let options = AttentionOptions::new(self.attention_scale, block.layer.window);
+        let options = AttentionOptions {
+            cap: self.attention_cap,
+            ..AttentionOptions::new(self.attention_scale, block.layer.window)
+        };
         let attended = pass.attention(block_idx, q, k, v, options);
         block.o.forward(attended.reshape([n_tokens, self.n_heads * self.head_dim]), pass)
     }
@@ -251,6 +259,10 @@ impl Family for Llama {
 
     fn head(&self, pass: &mut Pass<'_>) -> Weight {
         pass.weight(self.head)
+    }
+
+    fn logit_cap(&self) -> Option<f32> {
+        self.logit_cap
     }
 
     fn linears(&self) -> Vec<&Linear> {

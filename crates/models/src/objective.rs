@@ -4,7 +4,7 @@
 //! objective is what differs. It sees one slice: the output of the last block, and the pass with the slice's tokens.
 
 use burn::tensor::Tensor;
-use tunesmith_ops::cross_entropy_from_hidden;
+use tunesmith_ops::capped_cross_entropy_from_hidden;
 
 use crate::causal_lm::CausalLm;
 use crate::error::Result;
@@ -37,7 +37,8 @@ impl Objective for NextToken<'_> {
     fn evaluate(&self, model: &CausalLm, x: Tensor<2>, pass: &mut Pass<'_>) -> Result<(Tensor<1>, Vec<f32>)> {
         let hidden = model.family().final_norm(x, pass);
         let head = model.family().head(pass);
-        let losses = cross_entropy_from_hidden(hidden, head, self.labels, self.weights);
+        let cap = model.family().logit_cap();
+        let losses = capped_cross_entropy_from_hidden(hidden, head, self.labels, self.weights, cap);
         Ok((losses.weighted_sum, losses.per_token))
     }
 }

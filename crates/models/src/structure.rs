@@ -75,6 +75,9 @@ impl Structure {
             Architecture::Qwen3 => Self { qk_norm: Some(QkNorm::EachHead), ..llama },
             Architecture::Olmo2 => Self { norms: AFTER, qk_norm: Some(QkNorm::AllHeads), ..llama },
             Architecture::Phi3 => Self { is_fused: true, ..llama },
+            Architecture::Gemma2 => {
+                Self { norms: AROUND, has_norms_around_one: true, scales_embeddings: true, ..llama }
+            }
             Architecture::Gemma3 => Self {
                 norms: AROUND,
                 qk_norm: Some(QkNorm::EachHead),

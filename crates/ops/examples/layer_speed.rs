@@ -62,7 +62,7 @@ const WAYS: [Way; 2] = [
 ];
 
 const OPTIONS: AttentionOptions =
-    AttentionOptions { scale: 0.125, window: None, compute: tunesmith_ops::Compute::F32 };
+    AttentionOptions { scale: 0.125, cap: None, window: None, compute: tunesmith_ops::Compute::F32 };
 
 fn main() {
     let n_repeats = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(3);

@@ -19,6 +19,8 @@ use crate::{Device, Segments};
 pub struct AttentionOptions {
     /// Factor on the scores, usually 1/√D.
     pub scale: f32,
+    /// Bound c that scores z approach and never pass, as c·tanh(z/c); `None` leaves them as they are.
+    pub cap: Option<f32>,
     /// Tokens a token sees, itself included, so at least 1; `None` is all before it.
     pub window: Option<usize>,
     /// Number format that the factors of all products are rounded to.
@@ -28,7 +30,7 @@ pub struct AttentionOptions {
 impl AttentionOptions {
     /// Options with float32 products.
     pub fn new(scale: f32, window: Option<usize>) -> Self {
-        Self { scale, window, compute: Compute::F32 }
+        Self { scale, cap: None, window, compute: Compute::F32 }
     }
 }
 
@@ -134,6 +136,7 @@ pub(crate) fn heads(q: &Tensor<3>, k: &Tensor<3>, options: AttentionOptions) -> 
         n_kv_heads: k.dims()[1],
         width,
         scale: options.scale,
+        cap: options.cap,
         window: options.window.unwrap_or(usize::MAX),
     }
 }
@@ -170,7 +173,7 @@ pub(crate) fn attend(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, options: Attentio
     let q = q.reshape([n_new, n_kv_heads, n_groups, head_width]).permute([1, 2, 0, 3]);
     let q = q.reshape([n_kv_heads, n_groups * n_new, head_width]);
     let (q, k, v) = [q, k, v].map(|x| rounded(x, options.compute)).into();
-    let scores = q.matmul(k.permute([1, 2, 0])) * options.scale;
+    let scores = capped(q.matmul(k.permute([1, 2, 0])) * options.scale, options.cap);
     let scores = scores.reshape([n_kv_heads, n_groups, n_new, n_keys]);
     let hidden = hidden_keys(n_new, n_keys, options.window, &device).unsqueeze::<4>();
     let hidden = hidden.expand([n_kv_heads, n_groups, n_new, n_keys]);
@@ -179,6 +182,14 @@ pub(crate) fn attend(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, options: Attentio
     let y = probabilities.reshape([n_kv_heads, n_groups * n_new, n_keys]).matmul(v.permute([1, 0, 2]));
     let y = y.reshape([n_kv_heads, n_groups, n_new, head_width]).permute([2, 0, 1, 3]);
     y.reshape([n_new, n_heads, head_width])
+}
+
+/// cap·tanh(z/cap), or z without a cap.
+pub fn capped<const D: usize>(z: Tensor<D>, cap: Option<f32>) -> Tensor<D> {
+    match cap {
+        Some(cap) => (z / cap).tanh() * cap,
+        None => z,
+    }
 }
 
 /// Stops unless q, k, v, the segments and the options fit together.

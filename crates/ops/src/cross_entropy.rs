@@ -3,6 +3,7 @@
 //! For each position n with a label y ≥ 0: ce[n] = logsumexp over v of hidden[n]·head[v] − hidden[n]·head[y], and the
 //! result is Σ weights[n] · ce[n]. Shapes: hidden [N, C], head [V, C]. The vocabulary is walked in chunks and only
 //! labelled positions are computed, so no [N, V] matrix exists, not even for the gradient:
+//! With a cap c, c·tanh(z/c) takes the place of each product z = hidden·head, and its derivative is multiplied by 1 − tanh²(z/c).
 //! dhidden[n] = weights[n] · (softmax(hidden[n] headᵀ) − onehot(y)) head,  dhead = Σ over n of the same ⊗ hidden[n].
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use burn::tensor::Tensor;
 use tunesmith_kernels::buffer::unfilled;
 use tunesmith_kernels::{Level, cross_entropy as kernel, embedding, linear::Weights};
 
+use crate::attention::capped;
 use crate::check::{read, require, require_equal, upload, upload_rows};
 use crate::cpu::{self, CpuOp, Pass, Shapes, Values, n_elements};
 use crate::profile::{self, Work};
@@ -37,18 +39,35 @@ pub fn cross_entropy_from_hidden(
     labels: &[i64],
     weights: &[f32],
 ) -> CrossEntropy {
+    capped_cross_entropy_from_hidden(hidden, head, labels, weights, None)
+}
+
+/// The same of logits with a cap, if there is one.
+pub fn capped_cross_entropy_from_hidden(
+    hidden: Tensor<2>,
+    head: impl Into<Weight>,
+    labels: &[i64],
+    weights: &[f32],
+    cap: Option<f32>,
+) -> CrossEntropy {
     let head = head.into();
     check(&hidden, &head, labels, weights);
     if cpu::on_cpu(&hidden) && head.on_cpu() {
-        on_cpu(hidden, head, labels, weights)
+        on_cpu(hidden, head, labels, weights, cap)
     } else {
-        cross_entropy_from_hidden_composed(hidden, head, labels, weights)
+        capped_cross_entropy_from_hidden_composed(hidden, head, labels, weights, cap)
     }
 }
 
 /// The value and the gradients in one pass, before the operation enters the graph: its own gradient is a single number
 /// that only scales them.
-fn on_cpu(hidden: Tensor<2>, head: Weight, labels: &[i64], weights: &[f32]) -> CrossEntropy {
+fn on_cpu(
+    hidden: Tensor<2>,
+    head: Weight,
+    labels: &[i64],
+    weights: &[f32],
+    cap: Option<f32>,
+) -> CrossEntropy {
     let wanted = [hidden.is_tracked(), head.is_tracked()];
     let rows: Vec<u32> = (0..labels.len()).filter(|&row| 0 <= labels[row]).map(|row| row as u32).collect();
     let targets: Vec<u32> = rows.iter().map(|&row| labels[row as usize] as u32).collect();
@@ -77,6 +96,7 @@ fn on_cpu(hidden: Tensor<2>, head: Weight, labels: &[i64], weights: &[f32]) -> C
                 width,
                 targets: &targets,
                 weights: &row_weights,
+                cap,
             },
             &mut losses,
             kernel::Gradients { hidden: d_hidden.as_deref_mut(), head: d_head.as_deref_mut() },
@@ -161,6 +181,17 @@ pub fn cross_entropy_from_hidden_composed(
     labels: &[i64],
     weights: &[f32],
 ) -> CrossEntropy {
+    capped_cross_entropy_from_hidden_composed(hidden, head, labels, weights, None)
+}
+
+/// The same of logits with a cap, if there is one.
+pub fn capped_cross_entropy_from_hidden_composed(
+    hidden: Tensor<2>,
+    head: impl Into<Weight>,
+    labels: &[i64],
+    weights: &[f32],
+    cap: Option<f32>,
+) -> CrossEntropy {
     let head = head.into();
     let compute = head.compute();
     let head = head.into_tensor(&hidden.device().inner());
@@ -183,7 +214,12 @@ pub fn cross_entropy_from_hidden_composed(
     let chunks: Vec<_> =
         (0..vocabulary).step_by(CHUNK).map(|start| start..vocabulary.min(start + CHUNK)).collect();
     let head_rows = |chunk: &std::ops::Range<usize>| factor(kept.clone().slice([chunk.clone(), 0..width]));
-    let logits = |chunk: &std::ops::Range<usize>| h.clone().matmul(head_rows(chunk).transpose());
+    let logits = |chunk: &std::ops::Range<usize>| capped(h.clone().matmul(head_rows(chunk).transpose()), cap);
+    let slope = |capped: Tensor<2>| cap.map(|cap| ((capped / cap).powi_scalar(2) - 1.0).neg());
+    let times = |values: Tensor<2>, slope: Option<Tensor<2>>| match slope {
+        Some(slope) => values * slope,
+        None => values,
+    };
 
     let mut maximum = Tensor::<2>::full([n_rows, 1], f32::NEG_INFINITY, (&device, h.dtype()));
     let mut sum = Tensor::<2>::zeros([n_rows, 1], (&device, h.dtype()));
@@ -195,7 +231,8 @@ pub fn cross_entropy_from_hidden_composed(
     }
     let log_sum_exp = maximum + sum.log();
     let label_rows = factor(kept.clone().select(0, upload_rows(targets.iter().copied(), &device)));
-    let losses = log_sum_exp.clone() - (h.clone() * label_rows.clone()).sum_dim(1);
+    let wanted = capped((h.clone() * label_rows.clone()).sum_dim(1), cap);
+    let losses = log_sum_exp.clone() - wanted.clone();
     let row_weights = upload(row_weights, [n_rows, 1], &h);
     let value = (losses.clone() * row_weights.clone()).sum();
     for (&row, loss) in rows.iter().zip(read(&losses)) {
@@ -206,10 +243,13 @@ pub fn cross_entropy_from_hidden_composed(
     if !hidden_tracked && !head_tracked {
         return CrossEntropy { weighted_sum: value, per_token };
     }
-    let mut d_hidden = label_rows * row_weights.clone().neg();
+    let d_wanted = times(row_weights.clone().neg(), slope(wanted));
+    let mut d_hidden = label_rows * d_wanted.clone();
     let mut d_head_chunks = Vec::new();
     for chunk in &chunks {
-        let d_logits = rounded((logits(chunk) - log_sum_exp.clone()).exp() * row_weights.clone(), compute);
+        let logits = logits(chunk);
+        let d_logits = (logits.clone() - log_sum_exp.clone()).exp() * row_weights.clone();
+        let d_logits = rounded(times(d_logits, slope(logits)), compute);
         if head_tracked {
             d_head_chunks.push(d_logits.clone().transpose().matmul(h.clone()));
         }
@@ -223,8 +263,7 @@ pub fn cross_entropy_from_hidden_composed(
     if head_tracked {
         let d_head = Tensor::cat(d_head_chunks, 0);
         let index = upload_rows(targets.iter().copied(), &device);
-        let d_head =
-            d_head.select_assign(0, index, (h * row_weights).neg(), burn::tensor::IndexingUpdateOp::Add);
+        let d_head = d_head.select_assign(0, index, h * d_wanted, burn::tensor::IndexingUpdateOp::Add);
         weighted_sum = weighted_sum + linear_stand_in(head, d_head);
     }
     CrossEntropy { weighted_sum, per_token }

@@ -35,11 +35,14 @@ mod weight;
 
 pub use accumulate::{accumulate, accumulate_composed};
 pub use activation::{Activation, activation, activation_composed, gated, gated_composed};
-pub use attention::{AttentionOptions, attention, attention_composed};
+pub use attention::{AttentionOptions, attention, attention_composed, capped};
 pub use biased_attention::{
     BiasOf, BiasedAttention, attention_biased, attention_biased_cached, attention_to_sources,
 };
-pub use cross_entropy::{CrossEntropy, cross_entropy_from_hidden, cross_entropy_from_hidden_composed};
+pub use cross_entropy::{
+    CrossEntropy, capped_cross_entropy_from_hidden, capped_cross_entropy_from_hidden_composed,
+    cross_entropy_from_hidden, cross_entropy_from_hidden_composed,
+};
 pub use device::{
     COMPILED_BACKENDS, DeviceInfo, choose_device, describe, frozen_format, is_cpu, multiplies_bf16,
     open_chosen, open_device, open_device_preferring, set_threads,

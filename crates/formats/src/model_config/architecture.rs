@@ -25,6 +25,8 @@ pub enum Architecture {
     Olmo2,
     /// `Phi3ForCausalLM`: Phi 3, 3.5 and 4 but for those with experts or images.
     Phi3,
+    /// `Gemma2ForCausalLM`.
+    Gemma2,
     /// `Gemma3ForCausalLM`: the models for text alone.
     Gemma3,
     /// `GPT2LMHeadModel`.
@@ -37,7 +39,7 @@ pub enum Architecture {
 
 impl Architecture {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Llama,
         Self::Mistral,
         Self::Qwen2,
@@ -45,6 +47,7 @@ impl Architecture {
         Self::SmolLm3,
         Self::Olmo2,
         Self::Phi3,
+        Self::Gemma2,
         Self::Gemma3,
         Self::Gpt2,
         Self::GptNeoX,
@@ -70,6 +73,7 @@ impl Architecture {
             Self::SmolLm3 => ("SmolLM3ForCausalLM", "smollm3"),
             Self::Olmo2 => ("Olmo2ForCausalLM", "olmo2"),
             Self::Phi3 => ("Phi3ForCausalLM", "phi3"),
+            Self::Gemma2 => ("Gemma2ForCausalLM", "gemma2"),
             Self::Gemma3 => ("Gemma3ForCausalLM", "gemma3_text"),
             Self::Gpt2 => ("GPT2LMHeadModel", "gpt2"),
             Self::GptNeoX => ("GPTNeoXForCausalLM", "gpt_neox"),

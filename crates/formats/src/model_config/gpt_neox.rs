@@ -52,6 +52,8 @@ pub(super) fn read(path: &Path, keys: &Keys) -> Result<ModelConfig> {
         rope_scaling: rope.scaling,
         window_rope_theta: None,
         attention_scale: 1.0 / (head_dim as f32).sqrt(),
+        attention_cap: None,
+        logit_cap: None,
         layers: vec![LayerAttention { window: None, positions: Positions::Rotary }; n_layers],
         tie_word_embeddings: keys.bool("tie_word_embeddings", false)?,
         attention_bias: has_bias,

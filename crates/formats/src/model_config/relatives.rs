@@ -49,6 +49,14 @@ impl Defaults {
             },
             Architecture::Olmo2 => Self { norm_eps: 1e-5, ..llama },
             Architecture::Phi3 => Self { max_positions: 4096, norm_eps: 1e-5, ..llama },
+            Architecture::Gemma2 => Self {
+                max_positions: 8192,
+                n_kv_heads: Some(4),
+                head_dim: Some(256),
+                ties_head: true,
+                activation: Activation::GeluTanh,
+                ..llama
+            },
             Architecture::Gemma3 => Self {
                 max_positions: 131_072,
                 theta: 1_000_000.0,
@@ -82,7 +90,12 @@ pub(super) fn read(path: &Path, keys: &Keys, architecture: Architecture) -> Resu
         },
     )?;
     refuse_unbuilt(keys, architecture)?;
-    let is_gemma = architecture == Architecture::Gemma3;
+    let is_gemma = matches!(architecture, Architecture::Gemma2 | Architecture::Gemma3);
+    // Absent means the family's own, null means none.
+    let cap = |key: &str, default: f64| {
+        let cap = keys.positive(key)?.or(Some(default).filter(|_| !keys.has(key)));
+        Ok(cap.filter(|_| architecture == Architecture::Gemma2).map(|cap| cap as f32))
+    };
     let query_scale =
         if is_gemma { keys.positive("query_pre_attn_scalar")?.unwrap_or(256.0) } else { head_dim as f64 };
     let n_layers = layers::n_layers(keys, "num_hidden_layers", keys.required_count("num_hidden_layers")?)?;
@@ -108,6 +121,8 @@ pub(super) fn read(path: &Path, keys: &Keys, architecture: Architecture) -> Resu
         rope_scaling: rope.scaling,
         window_rope_theta: rope.window_theta.map(|theta| theta as f32),
         attention_scale: 1.0 / (query_scale as f32).sqrt(),
+        attention_cap: cap("attn_logit_softcapping", 50.0)?,
+        logit_cap: cap("final_logit_softcapping", 30.0)?,
         layers: layer_attention(keys, architecture, n_layers)?,
         tie_word_embeddings: keys.bool("tie_word_embeddings", defaults.ties_head)?,
         attention_bias,
@@ -131,13 +146,16 @@ pub(super) fn read(path: &Path, keys: &Keys, architecture: Architecture) -> Resu
 
 /// Refuses what changes the numbers and is not computed.
 fn refuse_unbuilt(keys: &Keys, architecture: Architecture) -> Result<()> {
-    if architecture != Architecture::Gemma3 {
-        return Ok(());
-    }
-    for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
-        if keys.has(key) && keys.get(key).is_some() {
-            return Err(keys.error(key, "caps on logits are not supported"));
+    match architecture {
+        Architecture::Gemma3 => {
+            for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
+                if keys.get(key).is_some() {
+                    return Err(keys.error(key, "caps on logits are not supported"));
+                }
+            }
         }
+        Architecture::Gemma2 => {}
+        _ => return Ok(()),
     }
     if keys.bool("use_bidirectional_attention", false)? {
         return Err(
@@ -167,7 +185,7 @@ fn biases(keys: &Keys, architecture: Architecture) -> Result<(bool, bool, bool)>
     Ok(match architecture {
         Architecture::Mistral | Architecture::Phi3 => (false, false, false),
         Architecture::Qwen2 => (true, false, false),
-        Architecture::Qwen3 | Architecture::Olmo2 | Architecture::Gemma3 => {
+        Architecture::Qwen3 | Architecture::Olmo2 | Architecture::Gemma2 | Architecture::Gemma3 => {
             (has_attention, has_attention, false)
         }
         _ => (has_attention, has_attention, has_mlp),
@@ -185,6 +203,10 @@ fn layer_attention(keys: &Keys, architecture: Architecture, n_layers: usize) -> 
             let window = if keys.has("sliding_window") { window } else { Some(4096) };
             let n_full = keys.whole("max_window_layers")?.unwrap_or(28);
             (window, layers::sliding(keys, n_layers, |i| i >= n_full)?)
+        }
+        Architecture::Gemma2 => {
+            let window = if keys.has("sliding_window") { window } else { Some(4096) };
+            (window, layers::sliding(keys, n_layers, |i| i.is_multiple_of(2))?)
         }
         Architecture::Gemma3 => {
             let window = if keys.has("sliding_window") { window } else { Some(4096) };

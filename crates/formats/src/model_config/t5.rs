@@ -63,6 +63,8 @@ pub(super) fn read(keys: &Keys) -> Result<ModelConfig> {
         rope_scaling: RopeScaling::None,
         window_rope_theta: None,
         attention_scale: 1.0,
+        attention_cap: None,
+        logit_cap: None,
         layers: vec![LayerAttention { window: None, positions: Positions::None }; n_layers],
         tie_word_embeddings,
         attention_bias: false,

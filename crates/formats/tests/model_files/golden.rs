@@ -14,7 +14,8 @@ use tunesmith_formats::{
 
 use crate::golden_path;
 
-const MODELS: [&str; 16] = [
+const MODELS: [&str; 17] = [
+    "gemma2",
     "gemma3",
     "gpt-neox",
     "gpt-neox-serial",

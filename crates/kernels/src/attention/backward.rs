@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::key_blocks::{Columns, KeyBlock, KeyBlocks, Rows};
-use super::{Heads, KEYS_PER_BLOCK, gather_rows, query_indices};
+use super::{Heads, KEYS_PER_BLOCK, cap_scores, gather_rows, query_indices};
 use crate::Level;
 use crate::buffer::first;
 use crate::disjoint::Disjoint;
@@ -221,6 +221,8 @@ struct Scratch<V> {
     /// [keys, C]: dy·v, then the gradient of the scores
     dz: Vec<f32>,
     dz_lanes: Vec<u32>,
+    /// [keys, C]: with a cap, the derivative of the capped scores
+    slopes: Vec<f32>,
     /// [keys, R]
     p_rows: Vec<V>,
     /// [keys, R]
@@ -333,10 +335,19 @@ impl<V: Element> Scratch<V> {
             let columns = panel_idx * M::COLUMNS..(panel_idx + 1) * M::COLUMNS;
             let (log_sums, e) = (&self.log_sums[columns.clone()], &self.e[columns.clone()]);
             let level = engine.level();
+            let slopes =
+                first(&mut self.slopes, if heads.cap.is_some() { seen.len() * M::COLUMNS } else { 0 });
+            if let Some(cap) = heads.cap {
+                cap_scores(level, cap, p);
+                slopes_of(level, cap, p, slopes);
+            }
             match M::COLUMNS {
                 32 => probabilities::<32>(level, heads, first_row, seen.clone(), log_sums, e, p, dz),
                 16 => probabilities::<16>(level, heads, first_row, seen.clone(), log_sums, e, p, dz),
                 _ => probabilities::<8>(level, heads, first_row, seen.clone(), log_sums, e, p, dz),
+            }
+            if heads.cap.is_some() {
+                multiply(level, slopes, dz);
             }
             for (values, of_rows) in [(&*p, &mut *p_rows), (&*dz, &mut *dz_rows)] {
                 engine.convert_rows(values, M::COLUMNS, &mut of_rows[columns.start..], n_rows);
@@ -419,6 +430,26 @@ simd_kernel! {
                     of_rows[seen.end..].fill(0.0);
                 }
             }
+        }
+    }
+}
+
+simd_kernel! {
+    /// From scores z = cap·tanh(x/cap) the derivative dz/dx = 1 − (z/cap)².
+    fn slopes_of<S>(cap: f32, scores: &[f32], slopes: &mut [f32]) {
+        let inverse = 1.0 / cap;
+        for (score, slope) in scores.iter().zip(slopes) {
+            let tanh = score * inverse;
+            *slope = S::mul_add(-tanh, tanh, 1.0);
+        }
+    }
+}
+
+simd_kernel! {
+    /// values *= factors
+    fn multiply<S>(factors: &[f32], values: &mut [f32]) {
+        for (value, factor) in values.iter_mut().zip(factors) {
+            *value *= factor;
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::key_blocks::{Columns, KeyBlocks, Rows};
-use super::{Heads, gather_rows, query_indices};
+use super::{Heads, cap_scores, gather_rows, query_indices};
 use crate::Level;
 use crate::buffer::first;
 use crate::disjoint::Disjoint;
@@ -140,6 +140,9 @@ impl<V: Element> Scratch<V> {
             let left = keys.left(block, task.kv_head, &part);
             let n_steps = Engine::<M>::n_steps(width);
             engine.multiply(left, q_lanes, n_steps, scores, M::COLUMNS, M::COLUMNS, Output::Overwrite);
+            if let Some(cap) = job.heads.cap {
+                cap_scores(engine.level(), cap, scores);
+            }
             let n_keys = part.len();
             let left = values.left::<M>(block, task.kv_head, &part);
             let state = State { largest, denominators, factors };

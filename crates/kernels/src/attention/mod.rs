@@ -2,6 +2,7 @@
 //!
 //! For query head h, its key/value head k = h / (H/K), a query at position t and the keys s of its segment with
 //! t − window < s ≤ t:  p[t, s] = softmax over s of scale · q[t, h]·k[s, k],  y[t, h] = Σ over s of p[t, s] v[s, k].
+//! With a cap c, c·tanh(z/c) takes the place of each score z, and dz is multiplied by 1 − tanh²(z/c).
 //! Shapes: q, y [N, H, D]; k, v [N, K, D].
 //!
 //! Gradients, with e[t, h] = dy[t, h]·y[t, h] and dz[t, s] = p[t, s] · (dy[t, h]·v[s, k] − e[t, h]):
@@ -21,6 +22,7 @@ mod tests;
 
 use std::ops::Range;
 
+use crate::math::tanh;
 use crate::simd::simd_kernel;
 
 pub use backward::{Gradients, backward};
@@ -40,6 +42,8 @@ pub struct Heads {
     pub width: usize,
     /// Factor on the scores.
     pub scale: f32,
+    /// Bound that scores approach and never pass; `None` leaves them as they are.
+    pub cap: Option<f32>,
     /// Keys a query sees, its own position included; `usize::MAX` for all before it.
     pub window: usize,
 }
@@ -81,9 +85,13 @@ impl Heads {
     pub(crate) fn check(&self) {
         let Self { n_heads, n_kv_heads, .. } = *self;
         assert!(
-            0 < n_kv_heads && n_heads.is_multiple_of(n_kv_heads) && 0 < self.window,
-            "attention: {n_heads} query heads, {n_kv_heads} key/value heads, window {}",
-            self.window
+            0 < n_kv_heads
+                && n_heads.is_multiple_of(n_kv_heads)
+                && 0 < self.window
+                && self.cap.is_none_or(|cap| cap > 0.0),
+            "attention: {n_heads} query heads, {n_kv_heads} key/value heads, window {}, cap {:?}",
+            self.window,
+            self.cap
         );
     }
 }
@@ -115,6 +123,16 @@ simd_kernel! {
                 *out = value * factor;
             }
             (out, skipped, query) = (rest, 0, query + 1);
+        }
+    }
+}
+
+simd_kernel! {
+    /// z ← cap·tanh(z/cap) for each score.
+    pub(crate) fn cap_scores<S>(cap: f32, scores: &mut [f32]) {
+        let inverse = 1.0 / cap;
+        for score in scores.iter_mut() {
+            *score = cap * tanh::<S>(*score * inverse);
         }
     }
 }

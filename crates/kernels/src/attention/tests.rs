@@ -9,8 +9,12 @@ struct Case {
 
 fn case(n_heads: usize, n_kv_heads: usize, width: usize, window: Option<usize>, lengths: &[usize]) -> Case {
     let window = window.unwrap_or(usize::MAX);
-    let heads = Heads { n_heads, n_kv_heads, width, scale: 1.3 / (width as f32).sqrt(), window };
+    let heads = Heads { n_heads, n_kv_heads, width, scale: 1.3 / (width as f32).sqrt(), cap: None, window };
     Case { heads, lengths: lengths.to_vec() }
+}
+
+fn capped(case: Case, cap: f32) -> Case {
+    Case { heads: Heads { cap: Some(cap), ..case.heads }, ..case }
 }
 
 impl Case {
@@ -47,8 +51,10 @@ impl Case {
     fn naive(&self) -> [Vec<f32>; 4] {
         let data = self.data().map(|values| values.into_iter().map(f64::from).collect::<Vec<f64>>());
         let [q, k, v, dy] = &data;
-        let Heads { width, scale, .. } = self.heads;
+        let Heads { width, scale, cap, .. } = self.heads;
         let scale = f64::from(scale);
+        let capped = |z: f64| cap.map(f64::from).map_or(z, |cap| cap * (z / cap).tanh());
+        let slope = |capped: f64| cap.map(f64::from).map_or(1.0, |cap| 1.0 - (capped / cap).powi(2));
         let [mut y, mut dq] = [vec![0.0; q.len()], vec![0.0; q.len()]];
         let [mut dk, mut dv] = [vec![0.0; k.len()], vec![0.0; k.len()]];
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
@@ -63,7 +69,7 @@ impl Case {
                     let seen: Vec<usize> =
                         (segment.start..=t).filter(|s| t - s < self.heads.window).collect();
                     let scores: Vec<f64> =
-                        seen.iter().map(|s| scale * dot(&q[row.clone()], &k[key(*s)])).collect();
+                        seen.iter().map(|s| capped(scale * dot(&q[row.clone()], &k[key(*s)]))).collect();
                     let total: f64 = scores.iter().map(|z| z.exp()).sum();
                     let p: Vec<f64> = scores.iter().map(|z| z.exp() / total).collect();
                     for (s, p) in seen.iter().zip(&p) {
@@ -73,8 +79,8 @@ impl Case {
                         }
                     }
                     let e = dot(&dy[row.clone()], &y[row.clone()]);
-                    for (s, p) in seen.iter().zip(&p) {
-                        let dz = p * (dot(&dy[row.clone()], &v[key(*s)]) - e);
+                    for ((s, p), score) in seen.iter().zip(&p).zip(&scores) {
+                        let dz = slope(*score) * p * (dot(&dy[row.clone()], &v[key(*s)]) - e);
                         for d in 0..width {
                             dq[row.start + d] += scale * dz * k[key(*s).start + d];
                             dk[key(*s).start + d] += scale * dz * q[row.start + d];
@@ -102,6 +108,9 @@ fn every_level_matches_the_formula() {
         case(2, 1, 8, None, &[1100, 3]),
         case(2, 2, 4, Some(300), &[1200]),
         case(1, 1, 8, Some(700), &[1600]),
+        capped(case(9, 3, 16, None, &[70, 1, 130]), 2.0),
+        capped(case(4, 2, 8, Some(5), &[1, 40, 300]), 50.0),
+        capped(case(3, 3, 5, None, &[1, 7, 1, 64, 65]), 0.5),
     ];
     let mut worst = 0.0_f32;
     for case in cases {
@@ -133,6 +142,7 @@ fn rounded_factors_stay_near_the_formula() {
         case(9, 3, 16, None, &[70, 1, 131]),
         case(4, 2, 7, Some(5), &[1, 41, 100]),
         case(2, 1, 8, Some(300), &[1201]),
+        capped(case(4, 2, 7, None, &[1, 41, 100]), 2.0),
     ];
     for case in cases {
         let want = case.naive();
@@ -169,7 +179,7 @@ fn packed_segments_give_what_they_give_alone() {
 
 #[test]
 fn large_scores_do_not_overflow() {
-    let heads = Heads { n_heads: 1, n_kv_heads: 1, width: 1, scale: 1.0, window: usize::MAX };
+    let heads = Heads { n_heads: 1, n_kv_heads: 1, width: 1, scale: 1.0, cap: None, window: usize::MAX };
     let (q, k, v) = (vec![100.0; 3], vec![-50.0, 50.0, 49.9], vec![1.0, 2.0, 3.0]);
     let (mut y, mut log_sums) = (vec![0.0; 3], vec![0.0; 3]);
     forward(Level::best(), Compute::F32, heads, &[0, 3], &q, &k, &v, &mut y, &mut log_sums);
@@ -179,7 +189,11 @@ fn large_scores_do_not_overflow() {
 
 #[test]
 fn threads_do_not_change_a_bit() {
-    for case in [case(6, 2, 16, None, &[600, 40, 1, 90]), case(2, 1, 8, Some(100), &[700])] {
+    for case in [
+        case(6, 2, 16, None, &[600, 40, 1, 90]),
+        case(2, 1, 8, Some(100), &[700]),
+        capped(case(6, 2, 16, None, &[300, 90]), 3.0),
+    ] {
         for compute in [Compute::F32, Compute::Bf16] {
             same_for_any_number_of_threads(|| case.run(Level::best(), compute).to_vec());
         }

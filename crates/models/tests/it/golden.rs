@@ -199,6 +199,11 @@ fn gemma3_with_norms_around_and_two_kinds_of_positions() {
 }
 
 #[test]
+fn gemma2_with_capped_scores() {
+    check("gemma2");
+}
+
+#[test]
 fn gpt_neox_with_parallel_blocks_and_a_part_of_each_head_rotated() {
     check("gpt-neox");
 }

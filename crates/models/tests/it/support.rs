@@ -12,7 +12,7 @@ use tunesmith_models::{CausalLm, TokenBatch, read_back};
 use tunesmith_ops::{KvCache, Segments, open_device};
 
 /// A golden model of each family and variation.
-pub(crate) const FAMILIES: [&str; 16] = [
+pub(crate) const FAMILIES: [&str; 17] = [
     "llama-mha",
     "llama3-rope",
     "llama-linear-rope",
@@ -25,6 +25,7 @@ pub(crate) const FAMILIES: [&str; 16] = [
     "olmo2",
     "phi3",
     "phi3-longrope",
+    "gemma2",
     "gemma3",
     "gpt-neox",
     "gpt-neox-serial",
@@ -32,7 +33,7 @@ pub(crate) const FAMILIES: [&str; 16] = [
 ];
 
 /// A golden adapter of each family.
-pub(crate) const ADAPTERS: [&str; 10] = [
+pub(crate) const ADAPTERS: [&str; 11] = [
     "llama-mha-lora",
     "llama3-rope-lora",
     "gpt2-lora",
@@ -41,6 +42,7 @@ pub(crate) const ADAPTERS: [&str; 10] = [
     "smollm3-lora",
     "olmo2-lora",
     "phi3-lora",
+    "gemma2-lora",
     "gemma3-lora",
     "gpt-neox-lora",
 ];

@@ -18,18 +18,23 @@ fn attention_matches_its_composition() {
     for (n_heads, n_kv_heads, width, window, lengths) in cases {
         let segments = Segments::new(lengths);
         let n = segments.n_tokens();
-        let options = AttentionOptions::new(1.0 / (width as f32).sqrt(), window);
-        assert_same(
-            &format!("attention {n_heads}/{n_kv_heads} heads, window {window:?}, segments {lengths:?}"),
-            1e-5,
-            &[
-                tracked(&[n, n_heads, width], 1),
-                tracked(&[n, n_kv_heads, width], 2),
-                tracked(&[n, n_kv_heads, width], 3),
-            ],
-            |l| attention(l[0].get(), l[1].get(), l[2].get(), &segments, options),
-            |l| attention_composed(l[0].get(), l[1].get(), l[2].get(), &segments, options),
-        );
+        for cap in [None, Some(0.5)] {
+            let options =
+                AttentionOptions { cap, ..AttentionOptions::new(1.0 / (width as f32).sqrt(), window) };
+            assert_same(
+                &format!(
+                    "attention {n_heads}/{n_kv_heads} heads, window {window:?}, cap {cap:?}, segments {lengths:?}"
+                ),
+                1e-5,
+                &[
+                    tracked(&[n, n_heads, width], 1),
+                    tracked(&[n, n_kv_heads, width], 2),
+                    tracked(&[n, n_kv_heads, width], 3),
+                ],
+                |l| attention(l[0].get(), l[1].get(), l[2].get(), &segments, options),
+                |l| attention_composed(l[0].get(), l[1].get(), l[2].get(), &segments, options),
+            );
+        }
     }
 }
 

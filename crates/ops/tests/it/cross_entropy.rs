@@ -1,5 +1,6 @@
 use tunesmith_ops::{
-    CrossEntropy, Device, Tensor, TensorData, cross_entropy_from_hidden, cross_entropy_from_hidden_composed,
+    CrossEntropy, Device, Tensor, TensorData, capped_cross_entropy_from_hidden,
+    capped_cross_entropy_from_hidden_composed, cross_entropy_from_hidden, cross_entropy_from_hidden_composed,
 };
 
 use crate::compare::{Argument, Leaf, assert_same, frozen, random, run, tracked, worst_difference};
@@ -25,8 +26,12 @@ impl Case {
     }
 
     /// Through all logits and Burn's own graph.
-    fn plain(&self, l: &[Leaf]) -> Tensor<1> {
+    fn plain(&self, l: &[Leaf], cap: Option<f32>) -> Tensor<1> {
         let logits = l[0].get::<2>().matmul(l[1].get::<2>().transpose());
+        let logits = match cap {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
+        };
         let largest = logits.clone().max_dim(1).detach();
         let log_sums = (logits.clone() - largest.clone()).exp().sum_dim(1).log() + largest;
         let device = Device::flex().autodiff();
@@ -73,9 +78,35 @@ fn both_versions_match_the_definition() {
                     1e-5,
                     &case.arguments(make_hidden, make_head),
                     |l| operation(l[0].get(), l[1].get(), &case.labels, &case.weights).weighted_sum,
-                    |l| case.plain(l),
+                    |l| case.plain(l, None),
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn capped_logits_match_the_definition() {
+    let cases = [
+        Case::new(&[2, -100, 0, 4, -100], 7, 5),
+        Case::new(&[9, 1, -100, 33, 40, 40, 2], 16, 41),
+        Case::new(&[9000, -100, 5], 4, 9001),
+    ];
+    for (case, cap) in cases.iter().flat_map(|case| [(case, 0.7), (case, 30.0)]) {
+        for (name, operation) in [
+            (
+                "capped cross entropy",
+                capped_cross_entropy_from_hidden as fn(Tensor<2>, Tensor<2>, &[i64], &[f32], _) -> _,
+            ),
+            ("composed capped cross entropy", capped_cross_entropy_from_hidden_composed),
+        ] {
+            assert_same(
+                name,
+                1e-5,
+                &case.arguments(tracked, tracked),
+                |l| operation(l[0].get(), l[1].get(), &case.labels, &case.weights, Some(cap)).weighted_sum,
+                |l| case.plain(l, Some(cap)),
+            );
         }
     }
 }
