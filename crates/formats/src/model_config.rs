@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 mod architecture;
+mod experts;
 mod gpt2;
 mod gpt_neox;
 mod layers;
@@ -19,6 +20,7 @@ mod tests;
 
 pub use architecture::Architecture;
 pub(crate) use architecture::unknown;
+pub use experts::Experts;
 pub use layers::{LayerAttention, Positions};
 pub use t5::EncoderDecoder;
 
@@ -99,6 +101,8 @@ pub struct ModelConfig {
     pub eos_ids: Vec<u32>,
     /// Padding token.
     pub pad_id: Option<u32>,
+    /// The experts of its blocks; `None` where each has one feed-forward part.
+    pub experts: Option<Experts>,
     /// What a model with an encoder has besides; `None` for a decoder alone.
     pub encoder_decoder: Option<EncoderDecoder>,
     /// The whole `config.json` (for GGUF files, one made from their metadata).
@@ -204,6 +208,15 @@ impl ModelConfig {
         let text = serde_json::to_string_pretty(&self.to_json(dtype)).map_err(FormatError::json(&path))?;
         write_file(&path, text.as_bytes())?;
         Ok(path)
+    }
+
+    /// Width of the feed-forward part as one token sees it: of one, or of all experts that it takes.
+    pub fn active_intermediate_size(&self) -> usize {
+        match &self.experts {
+            Some(experts) => (experts.n_per_token * experts.intermediate_size)
+                .max(if experts.is_sparse.contains(&false) { self.intermediate_size } else { 0 }),
+            None => self.intermediate_size,
+        }
     }
 
     fn has_rotary_positions(&self) -> bool {

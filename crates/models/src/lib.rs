@@ -40,6 +40,7 @@ mod score_head;
 mod score_loss;
 mod scoring;
 mod slices;
+mod sparse_mlp;
 mod step;
 mod structure;
 mod t5;

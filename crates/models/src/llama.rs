@@ -8,11 +8,11 @@
 //!
 //! A relative may have norms after attention and MLP instead of before them, norms on queries and keys before their
 //! rotation, blocks that rotate nothing or by other frequencies, one matrix in place of several that share their input,
-//! norms whose weights are stored without the 1 they are near, scaled embeddings, and caps on the scores of attention and of
+//! experts of which each token takes a few in place of one MLP ([`SparseMlp`]), norms whose weights are stored without the 1 they are near, scaled embeddings, and caps on the scores of attention and of
 //! the next token.
 
 use burn::tensor::Tensor;
-use tunesmith_formats::model_config::{LayerAttention, ModelConfig, Positions};
+use tunesmith_formats::model_config::{Experts, LayerAttention, ModelConfig, Positions};
 use tunesmith_ops::{Activation, AttentionOptions, Orientation, Weight, embedding, gated, rms_norm, rotary};
 
 use crate::error::Result;
@@ -21,6 +21,7 @@ use crate::linear::Linear;
 use crate::pass::Pass;
 use crate::projections::Projections;
 use crate::rope::Rotary;
+use crate::sparse_mlp::SparseMlp;
 use crate::structure::{QkNorm, Structure};
 
 pub(crate) struct Llama {
@@ -52,9 +53,18 @@ struct Block {
     o: Linear,
     after_attention: Option<usize>,
     before_mlp: Option<usize>,
-    gate_up: Projections<2>,
-    down: Linear,
+    mlp: Mlp,
     after_mlp: Option<usize>,
+}
+
+/// The feed-forward part of a block.
+enum Mlp {
+    /// down(act(gate(h)) · up(h))
+    Dense {
+        gate_up: Projections<2>,
+        down: Box<Linear>,
+    },
+    Sparse(SparseMlp),
 }
 
 impl Llama {
@@ -66,7 +76,7 @@ impl Llama {
             .layers
             .iter()
             .enumerate()
-            .map(|(i, layer)| Block::new(config, structure, &format!("model.layers.{i}"), *layer, declare))
+            .map(|(i, layer)| Block::new(config, structure, i, *layer, declare))
             .collect();
         let norm = declare.tensor("model.norm.weight", &[c]);
         let head = if config.tie_word_embeddings {
@@ -146,8 +156,13 @@ impl Llama {
     }
 
     fn feed_forward(&self, block: &Block, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
-        let [gate, up] = block.gate_up.forward(x, pass);
-        block.down.forward(gated(gate, up, self.activation), pass)
+        match &block.mlp {
+            Mlp::Dense { gate_up, down } => {
+                let [gate, up] = gate_up.forward(x, pass);
+                down.forward(gated(gate, up, self.activation), pass)
+            }
+            Mlp::Sparse(mlp) => mlp.forward(x, pass),
+        }
     }
 }
 
@@ -155,11 +170,12 @@ impl Block {
     fn new(
         config: &ModelConfig,
         structure: Structure,
-        at: &str,
+        block_idx: usize,
         layer: LayerAttention,
         declare: &mut Declarations,
     ) -> Self {
-        let (c, f) = (config.hidden_size, config.intermediate_size);
+        let at = &format!("model.layers.{block_idx}");
+        let c = config.hidden_size;
         let q_features = config.n_heads * config.head_dim;
         let kv_features = config.n_kv_heads * config.head_dim;
         let norm = |declare: &mut Declarations, name: Option<&str>| {
@@ -194,38 +210,51 @@ impl Block {
         let after_attention = norm(declare, structure.norms.after_attention);
 
         let before_mlp = norm(declare, structure.norms.before_mlp);
-        let has_bias = config.mlp_bias;
-        let gate_up = if structure.is_fused {
-            let linear = Box::new(linear(declare, "mlp.gate_up_proj", c, 2 * f, has_bias));
-            Projections::Fused { linear, widths: [f, f] }
-        } else {
-            let mut part = |name| linear(declare, name, c, f, has_bias);
-            Projections::Separate(Box::new([part("mlp.gate_proj"), part("mlp.up_proj")]))
+        let is_sparse = |experts: &&Experts| experts.is_sparse.get(block_idx) == Some(&true);
+        let mlp = match config.experts.as_ref().filter(is_sparse) {
+            Some(experts) => Mlp::Sparse(SparseMlp::new(config, experts, &format!("{at}.mlp"), declare)),
+            None => Mlp::dense(config, structure, at, declare),
         };
-        let down = linear(declare, "mlp.down_proj", f, c, has_bias);
         let after_mlp = norm(declare, structure.norms.after_mlp);
-        Self {
-            layer,
-            before_attention,
-            qkv,
-            qk_norms,
-            o,
-            after_attention,
-            before_mlp,
-            gate_up,
-            down,
-            after_mlp,
-        }
+        Self { layer, before_attention, qkv, qk_norms, o, after_attention, before_mlp, mlp, after_mlp }
     }
 
     fn linears(&self) -> impl Iterator<Item = &Linear> {
-        let attention = self.qkv.linears().iter().chain([&self.o]);
-        attention.chain(self.gate_up.linears()).chain([&self.down])
+        self.qkv.linears().iter().chain([&self.o]).chain(self.mlp.linears())
     }
 
     fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
-        let attention = self.qkv.linears_mut().iter_mut().chain([&mut self.o]);
-        attention.chain(self.gate_up.linears_mut()).chain([&mut self.down])
+        self.qkv.linears_mut().iter_mut().chain([&mut self.o]).chain(self.mlp.linears_mut())
+    }
+}
+
+impl Mlp {
+    fn dense(config: &ModelConfig, structure: Structure, at: &str, declare: &mut Declarations) -> Self {
+        let (c, f) = (config.hidden_size, config.intermediate_size);
+        let mut linear = |name: &str, n_in, n_out| {
+            declare.linear(format!("{at}.mlp.{name}"), n_in, n_out, config.mlp_bias, Orientation::OutIn)
+        };
+        let gate_up = if structure.is_fused {
+            Projections::Fused { linear: Box::new(linear("gate_up_proj", c, 2 * f)), widths: [f, f] }
+        } else {
+            Projections::Separate(Box::new([linear("gate_proj", c, f), linear("up_proj", c, f)]))
+        };
+        Self::Dense { gate_up, down: Box::new(linear("down_proj", f, c)) }
+    }
+
+    /// The linear layers that adapters go on: none of the experts.
+    fn linears(&self) -> Vec<&Linear> {
+        match self {
+            Self::Dense { gate_up, down } => gate_up.linears().iter().chain([&**down]).collect(),
+            Self::Sparse(_) => Vec::new(),
+        }
+    }
+
+    fn linears_mut(&mut self) -> Vec<&mut Linear> {
+        match self {
+            Self::Dense { gate_up, down } => gate_up.linears_mut().iter_mut().chain([&mut **down]).collect(),
+            Self::Sparse(_) => Vec::new(),
+        }
     }
 }
 

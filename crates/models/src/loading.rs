@@ -6,6 +6,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Device};
 use serde_json::Value;
 use tunesmith_formats::gguf_quants::BlockLayout;
+use tunesmith_formats::model_config::Experts;
 use tunesmith_formats::model_config::ModelConfig;
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::sequence_classifier::SequenceClassifier;
@@ -99,7 +100,9 @@ fn load_parameter(
 ) -> Result<Parameter> {
     let name = spec.name.clone();
     let is_trained = (options.is_trained)(&name) || ScoreHeadKind::of_weight(&name).is_some();
-    let is_kept = options.frozen == Format::F32 || is_trained || spec.shape.len() != 2;
+    // What chooses among experts is small, and a choice is all or nothing.
+    let is_router = Experts::is_router(&name);
+    let is_kept = options.frozen == Format::F32 || is_trained || is_router || spec.shape.len() != 2;
     if let (false, true, [n_rows, n_columns]) = (is_kept, is_cpu(device), spec.shape.as_slice()) {
         let as_in_file = source.read_blocks(&name)?.and_then(|(layout, bytes)| {
             let format = format_as_in_file(layout, options.frozen)?;

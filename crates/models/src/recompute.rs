@@ -68,12 +68,16 @@ pub fn block_activation_bytes(config: &ModelConfig, longest: usize) -> u64 {
         return N_BYTES * (6 * c + 2 * (4 * inner + scores) + n_projections * f) as u64;
     }
     let structure = Structure::of(config.architecture);
-    let (c, f) = (config.hidden_size, config.intermediate_size);
+    let (c, f) = (config.hidden_size, config.active_intermediate_size());
     let queries = config.n_heads * config.head_dim;
     let keys = config.n_kv_heads * config.head_dim;
     let mut n_values = (2 + structure.norms.len()) * c + 3 * queries + 3 * keys + 3 * f;
     if structure.qk_norm.is_some() {
         n_values += queries + keys;
+    }
+    if let Some(experts) = &config.experts {
+        // Each expert keeps its rows and what it makes of them.
+        n_values += 2 * experts.n_per_token * c + 3 * experts.n_experts;
     }
     if structure.is_fused {
         n_values += queries + 2 * keys + 2 * f;

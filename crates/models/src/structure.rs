@@ -72,7 +72,7 @@ impl Structure {
             | Architecture::Gpt2
             | Architecture::GptNeoX
             | Architecture::T5 => llama,
-            Architecture::Qwen3 => Self { qk_norm: Some(QkNorm::EachHead), ..llama },
+            Architecture::Qwen3 | Architecture::Qwen3Moe => Self { qk_norm: Some(QkNorm::EachHead), ..llama },
             Architecture::Olmo2 => Self { norms: AFTER, qk_norm: Some(QkNorm::AllHeads), ..llama },
             Architecture::Phi3 => Self { is_fused: true, ..llama },
             Architecture::Gemma2 => {

@@ -5,6 +5,7 @@
 use serde::Serialize;
 use tunesmith_config::{ExperimentConfig, LoraInit};
 use tunesmith_formats::StoredDtype;
+use tunesmith_formats::model_config::Experts;
 use tunesmith_formats::model_source::{ModelSource, TensorInfo};
 use tunesmith_models::{Recompute, format_as_in_file, slice_activation_bytes};
 use tunesmith_ops::{Device, Format};
@@ -46,7 +47,9 @@ impl MemoryForecast {
             tensors.iter().filter(|tensor| trainability.trains(&tensor.name)).map(n_values).collect();
         let mut adapter_values = 0;
         if config.training.lora {
-            for tensor in tensors.iter().filter(|tensor| is_in_block(tensor)) {
+            for tensor in
+                tensors.iter().filter(|tensor| is_in_block(tensor) && !Experts::has_tensor(&tensor.name))
+            {
                 let own = adapter_parts(tensor, config);
                 adapter_values += own.iter().sum::<u64>();
                 trained.extend(own);

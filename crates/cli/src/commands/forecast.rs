@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tunesmith_config::{BackboneDtype, ExperimentConfig};
 use tunesmith_data::{BatchOptions, SampleSet, load_splits, plan_epoch, tokenize, training_tokenizer};
+use tunesmith_formats::model_config::Experts;
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_ops::{ChosenDevice, Compute, choose_device, measure_peaks, open_chosen, set_threads};
 use tunesmith_platform::gpu::Backend;
@@ -284,12 +285,18 @@ impl Multiplied {
         let (mut n_all, mut n_trained) = (0, 0);
         for tensor in source.tensors().iter().filter(|tensor| tensor.shape.len() == 2) {
             // Rows of an embedding are looked up; a tied one is the head, too.
-            let is_looked_up =
-                is_embedding(&tensor.name) && (has_head || !source.config().tie_word_embeddings);
+            let is_looked_up = is_embedding(&tensor.name)
+                && !is_head(&tensor.name)
+                && (has_head || !source.config().tie_word_embeddings);
             if is_looked_up || tensor.name.contains("wpe") {
                 continue;
             }
-            let n_values: u64 = tensor.shape.iter().map(|n| *n as u64).product();
+            let mut n_values: u64 = tensor.shape.iter().map(|n| *n as u64).product();
+            if let Some(experts) = source.config().experts.as_ref().filter(|_| Experts::is_one(&tensor.name))
+            {
+                // A token takes some of them.
+                n_values = n_values * experts.n_per_token as u64 / experts.n_experts as u64;
+            }
             n_all += n_values;
             if trainability.trains(&tensor.name) {
                 n_trained += n_values;

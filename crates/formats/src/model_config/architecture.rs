@@ -19,6 +19,8 @@ pub enum Architecture {
     Qwen2,
     /// `Qwen3ForCausalLM`.
     Qwen3,
+    /// `Qwen3MoeForCausalLM`: Qwen 3 with experts.
+    Qwen3Moe,
     /// `SmolLM3ForCausalLM`.
     SmolLm3,
     /// `Olmo2ForCausalLM`.
@@ -39,11 +41,12 @@ pub enum Architecture {
 
 impl Architecture {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Llama,
         Self::Mistral,
         Self::Qwen2,
         Self::Qwen3,
+        Self::Qwen3Moe,
         Self::SmolLm3,
         Self::Olmo2,
         Self::Phi3,
@@ -70,6 +73,7 @@ impl Architecture {
             Self::Mistral => ("MistralForCausalLM", "mistral"),
             Self::Qwen2 => ("Qwen2ForCausalLM", "qwen2"),
             Self::Qwen3 => ("Qwen3ForCausalLM", "qwen3"),
+            Self::Qwen3Moe => ("Qwen3MoeForCausalLM", "qwen3_moe"),
             Self::SmolLm3 => ("SmolLM3ForCausalLM", "smollm3"),
             Self::Olmo2 => ("Olmo2ForCausalLM", "olmo2"),
             Self::Phi3 => ("Phi3ForCausalLM", "phi3"),

@@ -53,6 +53,7 @@ pub(super) fn read(keys: &Keys) -> Result<ModelConfig> {
         bos_id: keys.token_id("bos_token_id")?,
         eos_ids: keys.token_ids("eos_token_id")?,
         pad_id: keys.token_id("pad_token_id")?,
+        experts: None,
         encoder_decoder: None,
         raw: Value::Null,
     })

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Activation, Architecture, LayerAttention, ModelConfig, Positions, activation, layers};
+use super::{Activation, Architecture, Experts, LayerAttention, ModelConfig, Positions, activation, layers};
 use crate::error::Result;
 use crate::json_keys::Keys;
 use crate::rope_scaling::{Rope, RopeDefaults};
@@ -40,6 +40,7 @@ impl Defaults {
             Architecture::Qwen3 => {
                 Self { max_positions: 32_768, n_kv_heads: Some(32), head_dim: Some(128), ..llama }
             }
+            Architecture::Qwen3Moe => Self { max_positions: 32_768, n_kv_heads: Some(4), ..llama },
             Architecture::SmolLm3 => Self {
                 max_positions: 32_768,
                 theta: 2_000_000.0,
@@ -100,6 +101,10 @@ pub(super) fn read(path: &Path, keys: &Keys, architecture: Architecture) -> Resu
         if is_gemma { keys.positive("query_pre_attn_scalar")?.unwrap_or(256.0) } else { head_dim as f64 };
     let n_layers = layers::n_layers(keys, "num_hidden_layers", keys.required_count("num_hidden_layers")?)?;
     let (attention_bias, attention_output_bias, mlp_bias) = biases(keys, architecture)?;
+    let experts = match architecture {
+        Architecture::Qwen3Moe => Some(Experts::read(keys, n_layers)?),
+        _ => None,
+    };
     let config = ModelConfig {
         architecture,
         vocab_size: keys.required_count("vocab_size")?,
@@ -137,6 +142,7 @@ pub(super) fn read(path: &Path, keys: &Keys, architecture: Architecture) -> Resu
         bos_id: keys.token_id("bos_token_id")?,
         eos_ids: keys.token_ids("eos_token_id")?,
         pad_id: keys.token_id("pad_token_id")?,
+        experts,
         encoder_decoder: None,
         raw: Value::Null,
     };
@@ -185,9 +191,11 @@ fn biases(keys: &Keys, architecture: Architecture) -> Result<(bool, bool, bool)>
     Ok(match architecture {
         Architecture::Mistral | Architecture::Phi3 => (false, false, false),
         Architecture::Qwen2 => (true, false, false),
-        Architecture::Qwen3 | Architecture::Olmo2 | Architecture::Gemma2 | Architecture::Gemma3 => {
-            (has_attention, has_attention, false)
-        }
+        Architecture::Qwen3
+        | Architecture::Qwen3Moe
+        | Architecture::Olmo2
+        | Architecture::Gemma2
+        | Architecture::Gemma3 => (has_attention, has_attention, false),
         _ => (has_attention, has_attention, has_mlp),
     })
 }
@@ -203,6 +211,11 @@ fn layer_attention(keys: &Keys, architecture: Architecture, n_layers: usize) -> 
             let window = if keys.has("sliding_window") { window } else { Some(4096) };
             let n_full = keys.whole("max_window_layers")?.unwrap_or(28);
             (window, layers::sliding(keys, n_layers, |i| i >= n_full)?)
+        }
+        // Every block has it, where it is used at all.
+        Architecture::Qwen3Moe if keys.bool("use_sliding_window", false)? => {
+            let window = if keys.has("sliding_window") { window } else { Some(4096) };
+            (window, vec![true; n_layers])
         }
         Architecture::Gemma2 => {
             let window = if keys.has("sliding_window") { window } else { Some(4096) };

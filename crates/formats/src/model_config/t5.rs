@@ -75,6 +75,7 @@ pub(super) fn read(keys: &Keys) -> Result<ModelConfig> {
         bos_id: keys.token_id("bos_token_id")?,
         eos_ids: if keys.has("eos_token_id") { keys.token_ids("eos_token_id")? } else { vec![1] },
         pad_id,
+        experts: None,
         encoder_decoder: Some(EncoderDecoder {
             n_encoder_layers,
             n_decoder_layers,
