@@ -30,7 +30,8 @@ def file_key(name):
 
 
 def base_of(name):
-    return AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, attn_implementation="eager")
+    more = {"experts_implementation": "eager"} if "moe" in str(name) else {}
+    return AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, attn_implementation="eager", **more)
 
 
 def config(name, targets, **more):
@@ -45,6 +46,7 @@ ADAPTERS = (
     (8, "phi3", "lora", {}), (4, "llama-bias", "dora", {"use_dora": True, "use_rslora": True}),
     (5, "gpt2", "dora", {"use_dora": True}), (9, "gemma3", "lora", {}),
     (10, "gpt-neox", "lora", {}), (11, "gemma2", "lora", {}),
+    (12, "qwen3-moe", "lora", {}),
 )
 
 

@@ -12,7 +12,7 @@ from transformers import (AutoConfig, AutoModelForCausalLM, Gemma2Config, Gemma2
                           GPTNeoXConfig, GPTNeoXForCausalLM,
                           LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Olmo2Config,
                           Olmo2ForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
-                          Qwen3ForCausalLM, SmolLM3Config, SmolLM3ForCausalLM)
+                          Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, SmolLM3Config, SmolLM3ForCausalLM)
 
 import common
 from common import HERE, VOCAB
@@ -76,6 +76,10 @@ def models():
     yield "gemma2", Gemma2ForCausalLM, Gemma2Config(**{**grouped, "tie_word_embeddings": True}, head_dim=16,
                                                     query_pre_attn_scalar=24, sliding_window=8, pad_token_id=0,
                                                     attn_logit_softcapping=1.5, final_logit_softcapping=3.0)
+    experts = dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=24)
+    yield "qwen3-moe", Qwen3MoeForCausalLM, Qwen3MoeConfig(**grouped, **experts, head_dim=16, norm_topk_prob=True)
+    yield "qwen3-moe-mixed", Qwen3MoeForCausalLM, Qwen3MoeConfig(**{**grouped, "tie_word_embeddings": True}, **experts,
+                                                                 mlp_only_layers=[0])
 
 
 def randomise(model, seed):
@@ -105,6 +109,8 @@ def old_config(folder):
         if rope["rope_type"] == "longrope":
             rope = {"type": "longrope", "short_factor": rope["short_factor"], "long_factor": rope["long_factor"]}
         cfg["rope_scaling"] = None if rope.get("rope_type") == "default" else rope
+    if "num_local_experts" in cfg:
+        cfg["num_experts"] = cfg.pop("num_local_experts")
     if "head_dim" in cfg and cfg["head_dim"] * cfg["num_attention_heads"] == cfg["hidden_size"]:
         del cfg["head_dim"]
     cfg["transformers_version"] = "4.40.0"
@@ -116,6 +122,16 @@ def old_config(folder):
 def stored_name(cfg):
     """The name in files of a parameter; transformers 5 calls the head of GPT-NeoX otherwise in memory."""
     return lambda name: name.replace("lm_head.", "embed_out.") if cfg.model_type == "gpt_neox" else name
+
+
+def by_expert(tensors):
+    """The gradients of experts one by one, as files have their weights; transformers 5 keeps them as one in memory."""
+    for name in [name for name in tensors if ".mlp.experts." in name]:
+        at, part = name.rsplit(".", 1)
+        for i, expert in enumerate(tensors.pop(name)):
+            halves = expert.chunk(2) if part == "gate_up_proj" else (expert,)
+            for half, named in zip(halves, ("gate_proj", "up_proj") if len(halves) == 2 else ("down_proj",)):
+                tensors[f"{at}.{i}.{named}.weight"] = half.contiguous()
 
 
 def generate(model, seed):
@@ -161,12 +177,14 @@ def main():
         made.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2)
         made.save_pretrained(folder)
         old = old_config(folder)
+        more = {"experts_implementation": "eager"} if hasattr(cfg, "num_experts") else {}
 
         model, same = (AutoModelForCausalLM.from_pretrained(folder, config=c, dtype=torch.float32,
-                                                            attn_implementation="eager").eval() for c in (None, old))
+                                                            attn_implementation="eager", **more).eval() for c in (None, old))
         ids = torch.tensor([seqs[2]["ids"]])
         assert torch.equal(model(ids).logits, same(ids).logits)
         data, tensors = common.measure(model, seqs, lr=1e-2, weight_decay=0.01, key=stored_name(cfg))
+        by_expert(tensors)
         if name in ("llama3-rope", "mistral-window", "gpt2"):
             data["generations"] = generate(model, seed)
         common.write(folder, {"versions": common.versions(), "sequences": seqs, **data}, tensors)

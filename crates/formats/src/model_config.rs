@@ -162,6 +162,10 @@ impl ModelConfig {
         set("dtype", json!(dtype.torch_name()));
         set("vocab_size", json!(self.vocab_size));
         set("tie_word_embeddings", json!(self.tie_word_embeddings));
+        if let Some(experts) = &self.experts {
+            set("num_experts", json!(experts.n_experts));
+            set("num_local_experts", json!(experts.n_experts));
+        }
         if let Some(parts) = &self.encoder_decoder {
             set("scale_decoder_outputs", json!(parts.scales_head_input));
         }

@@ -7,10 +7,11 @@
 //! Each expert computes the rows of its tokens and no others. The choice itself has no derivative; the weights have.
 //! The loss that spreads tokens over the experts is not computed. Adapters do not go on experts or on the router.
 
-use burn::tensor::{Tensor, activation::softmax};
+use burn::tensor::Tensor;
 use tunesmith_formats::model_config::{Experts, ModelConfig};
 use tunesmith_ops::{
-    Activation, Orientation, add_to_rows, chosen_columns, gated, largest_per_row, linear, select_rows,
+    Activation, Orientation, add_to_rows, chosen_columns, gated, largest_per_row, linear, row_softmax,
+    select_rows,
 };
 
 use crate::family::{self, Declarations};
@@ -55,7 +56,7 @@ impl SparseMlp {
 
     /// [N,C] to [N,C].
     pub(crate) fn forward(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
-        let probabilities = softmax(linear(x.clone(), pass.weight(self.router), None), 1);
+        let probabilities = row_softmax(linear(x.clone(), pass.weight(self.router), None));
         let chosen = largest_per_row(&probabilities, self.n_per_token);
         let weights = probabilities.clone() * chosen_columns(&probabilities, &chosen, self.n_per_token);
         let weights = match self.has_normalised_weights {

@@ -59,7 +59,7 @@ pub use optimizer::{Rule, State, sum_of_squares, update, update_composed};
 pub use optimizer_8bit::{Moments8, update_8bit};
 pub use roofline::{Peaks, measure_peaks};
 pub use rotary::{RotaryTable, rotary, rotary_composed};
-pub use routing::{add_to_rows, chosen_columns, largest_per_row, select_rows};
+pub use routing::{add_to_rows, chosen_columns, largest_per_row, row_softmax, select_rows};
 pub use scale::{scale_columns, scale_columns_composed};
 pub use seed::{seed_gradient, seed_gradient_composed};
 pub use segments::Segments;

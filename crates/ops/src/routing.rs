@@ -4,6 +4,14 @@ use burn::tensor::{IndexingUpdateOp, Tensor};
 
 use crate::check::{read, require, upload, upload_rows};
 
+/// softmax over the entries of each row of `scores` [N, E], in the same steps with and without a graph, so that a block that is
+/// computed again gives the same bits.
+pub fn row_softmax(scores: Tensor<2>) -> Tensor<2> {
+    let largest = scores.clone().max_dim(1).detach();
+    let weights = (scores - largest).exp();
+    weights.clone() / weights.sum_dim(1)
+}
+
 /// For each row of `scores` [N, E] the columns of its `k` largest entries, the largest first and the earlier of two equal
 /// ones, [N·k]. Waits for the device; no gradient goes through the choice.
 pub fn largest_per_row(scores: &Tensor<2>, k: usize) -> Vec<u32> {

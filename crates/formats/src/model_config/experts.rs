@@ -30,7 +30,8 @@ impl Experts {
             let reason = "the loss that spreads tokens over experts is not computed; set it to false";
             return Err(keys.error("output_router_logits", reason));
         }
-        let n_experts = keys.count("num_experts")?.unwrap_or(128);
+        // transformers 5 writes the second name.
+        let n_experts = keys.count("num_experts")?.or(keys.count("num_local_experts")?).unwrap_or(128);
         if n_experts > MOST_EXPERTS {
             let reason = format!("{n_experts} experts, more than {MOST_EXPERTS}, are not believed");
             return Err(keys.error("num_experts", reason));

@@ -14,7 +14,7 @@ use tunesmith_formats::{
 
 use crate::golden_path;
 
-const MODELS: [&str; 17] = [
+const MODELS: [&str; 19] = [
     "gemma2",
     "gemma3",
     "gpt-neox",
@@ -27,6 +27,8 @@ const MODELS: [&str; 17] = [
     "qwen2",
     "qwen2-window",
     "qwen3",
+    "qwen3-moe",
+    "qwen3-moe-mixed",
     "smollm3",
     "olmo2",
     "phi3",

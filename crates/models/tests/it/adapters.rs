@@ -24,7 +24,7 @@ fn spec(target_modules: &[&str]) -> LoraSpec {
 #[test]
 fn no_target_means_every_linear_layer_but_the_head() {
     let n_per_block = |name| match name {
-        "gpt2" | "phi3" | "gpt-neox" => 4,
+        "gpt2" | "phi3" | "gpt-neox" | "qwen3-moe" => 4,
         _ => 7,
     };
     for adapter in ADAPTERS {

@@ -199,6 +199,16 @@ fn gemma3_with_norms_around_and_two_kinds_of_positions() {
 }
 
 #[test]
+fn qwen3_with_experts() {
+    check("qwen3-moe");
+}
+
+#[test]
+fn qwen3_with_experts_in_one_block_and_none_in_the_other() {
+    check("qwen3-moe-mixed");
+}
+
+#[test]
 fn gemma2_with_capped_scores() {
     check("gemma2");
 }

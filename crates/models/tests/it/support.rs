@@ -12,7 +12,7 @@ use tunesmith_models::{CausalLm, TokenBatch, read_back};
 use tunesmith_ops::{KvCache, Segments, open_device};
 
 /// A golden model of each family and variation.
-pub(crate) const FAMILIES: [&str; 17] = [
+pub(crate) const FAMILIES: [&str; 19] = [
     "llama-mha",
     "llama3-rope",
     "llama-linear-rope",
@@ -21,6 +21,8 @@ pub(crate) const FAMILIES: [&str; 17] = [
     "qwen2",
     "qwen2-window",
     "qwen3",
+    "qwen3-moe",
+    "qwen3-moe-mixed",
     "smollm3",
     "olmo2",
     "phi3",
@@ -33,12 +35,13 @@ pub(crate) const FAMILIES: [&str; 17] = [
 ];
 
 /// A golden adapter of each family.
-pub(crate) const ADAPTERS: [&str; 11] = [
+pub(crate) const ADAPTERS: [&str; 12] = [
     "llama-mha-lora",
     "llama3-rope-lora",
     "gpt2-lora",
     "qwen2-lora",
     "qwen3-lora",
+    "qwen3-moe-lora",
     "smollm3-lora",
     "olmo2-lora",
     "phi3-lora",
