@@ -63,6 +63,7 @@ enum Mlp {
     Dense {
         gate_up: Projections<2>,
         down: Box<Linear>,
+        takes_adapters: bool,
     },
     Sparse(SparseMlp),
 }
@@ -157,7 +158,7 @@ impl Llama {
 
     fn feed_forward(&self, block: &Block, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
         match &block.mlp {
-            Mlp::Dense { gate_up, down } => {
+            Mlp::Dense { gate_up, down, .. } => {
                 let [gate, up] = gate_up.forward(x, pass);
                 down.forward(gated(gate, up, self.activation), pass)
             }
@@ -239,21 +240,27 @@ impl Mlp {
         } else {
             Projections::Separate(Box::new([linear("gate_proj", c, f), linear("up_proj", c, f)]))
         };
-        Self::Dense { gate_up, down: Box::new(linear("down_proj", f, c)) }
+        let down = Box::new(linear("down_proj", f, c));
+        // Where other blocks have experts, peft takes an adapter on `gate_proj` for one on them.
+        Self::Dense { gate_up, down, takes_adapters: config.experts.is_none() }
     }
 
-    /// The linear layers that adapters go on: none of the experts.
+    /// The linear layers that adapters go on: none in models with experts.
     fn linears(&self) -> Vec<&Linear> {
         match self {
-            Self::Dense { gate_up, down } => gate_up.linears().iter().chain([&**down]).collect(),
-            Self::Sparse(_) => Vec::new(),
+            Self::Dense { gate_up, down, takes_adapters: true } => {
+                gate_up.linears().iter().chain([&**down]).collect()
+            }
+            Self::Dense { .. } | Self::Sparse(_) => Vec::new(),
         }
     }
 
     fn linears_mut(&mut self) -> Vec<&mut Linear> {
         match self {
-            Self::Dense { gate_up, down } => gate_up.linears_mut().iter_mut().chain([&mut **down]).collect(),
-            Self::Sparse(_) => Vec::new(),
+            Self::Dense { gate_up, down, takes_adapters: true } => {
+                gate_up.linears_mut().iter_mut().chain([&mut **down]).collect()
+            }
+            Self::Dense { .. } | Self::Sparse(_) => Vec::new(),
         }
     }
 }

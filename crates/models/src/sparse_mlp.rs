@@ -5,7 +5,7 @@
 //!     y = Σ over e in S of w[e] · down_e(act(gate_e(x)) · up_e(x)),   w[e] = p[e], or p[e] / Σ over S of p
 //!
 //! Each expert computes the rows of its tokens and no others. The choice itself has no derivative; the weights have.
-//! The loss that spreads tokens over the experts is not computed. Adapters do not go on experts or on the router.
+//! The loss that spreads tokens over the experts is not computed. Adapters go on attention only.
 
 use burn::tensor::Tensor;
 use tunesmith_formats::model_config::{Experts, ModelConfig};

@@ -5,7 +5,6 @@
 use serde::Serialize;
 use tunesmith_config::{ExperimentConfig, LoraInit};
 use tunesmith_formats::StoredDtype;
-use tunesmith_formats::model_config::Experts;
 use tunesmith_formats::model_source::{ModelSource, TensorInfo};
 use tunesmith_models::{Recompute, format_as_in_file, slice_activation_bytes};
 use tunesmith_ops::{Device, Format};
@@ -47,8 +46,7 @@ impl MemoryForecast {
             tensors.iter().filter(|tensor| trainability.trains(&tensor.name)).map(n_values).collect();
         let mut adapter_values = 0;
         if config.training.lora {
-            for tensor in
-                tensors.iter().filter(|tensor| is_in_block(tensor) && !Experts::has_tensor(&tensor.name))
+            for tensor in tensors.iter().filter(|tensor| is_in_block(tensor) && takes_adapter(source, tensor))
             {
                 let own = adapter_parts(tensor, config);
                 adapter_values += own.iter().sum::<u64>();
@@ -135,6 +133,11 @@ fn n_values(tensor: &TensorInfo) -> u64 {
 /// The blocks' weights have the block's number in their names; embedding and head have none.
 fn is_in_block(tensor: &TensorInfo) -> bool {
     tensor.name.split('.').any(|part| part.parse::<usize>().is_ok())
+}
+
+/// Adapters go on every matrix of a block, but in models with experts on attention only.
+fn takes_adapter(source: &ModelSource, tensor: &TensorInfo) -> bool {
+    source.config().experts.is_none() || !tensor.name.contains(".mlp.")
 }
 
 /// Values of the parts of an adapter on this tensor, if it is a matrix.

@@ -59,12 +59,6 @@ impl Experts {
         })
     }
 
-    /// Whether a tensor belongs to the experts of a block: to one of them, or to what chooses among them. No adapter goes
-    /// there.
-    pub fn has_tensor(name: &str) -> bool {
-        Self::is_one(name) || Self::is_router(name)
-    }
-
     /// Whether a tensor belongs to one expert.
     pub fn is_one(name: &str) -> bool {
         name.contains(".mlp.experts.")
