@@ -108,6 +108,77 @@ fn gemma3_looks_far_in_every_sixth_block_and_caps_nothing() {
 }
 
 #[test]
+fn gemma2_caps_scores_and_looks_far_in_every_other_block() {
+    let gemma = |more: Value| {
+        let mut change =
+            json!({ "architectures": ["Gemma2ForCausalLM"], "num_hidden_layers": 3, "head_dim": 16 });
+        change.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config(change)
+    };
+    let found = gemma(json!({})).unwrap();
+    let windows: Vec<_> = found.layers.iter().map(|layer| layer.window).collect();
+    assert_eq!(windows, [Some(4096), None, Some(4096)]);
+    assert_eq!((found.attention_cap, found.logit_cap), (Some(50.0), Some(30.0)));
+    assert_eq!((found.attention_scale, found.max_positions), (1.0 / 16.0, 8192));
+    let free = gemma(json!({ "attn_logit_softcapping": null, "final_logit_softcapping": 20.0 })).unwrap();
+    assert_eq!((free.attention_cap, free.logit_cap), (None, Some(20.0)));
+    let message = gemma(json!({ "use_bidirectional_attention": true })).unwrap_err().to_string();
+    assert!(message.contains("use_bidirectional_attention"), "{message}");
+    // Another family has none, whatever its file says.
+    assert_eq!(config(json!({ "attn_logit_softcapping": 5.0 })).unwrap().attention_cap, None);
+}
+
+#[test]
+fn gpt_neox_rotates_a_quarter_of_each_head() {
+    let neox = |more: Value| {
+        let mut change = json!({ "architectures": ["GPTNeoXForCausalLM"], "num_attention_heads": 2 });
+        change.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config(change)
+    };
+    let found = neox(json!({})).unwrap();
+    assert_eq!((found.head_dim, found.rotary_dim, found.norm_eps), (16, 4, 1e-5));
+    assert!(
+        found.has_parallel_blocks && found.attention_bias && found.mlp_bias && !found.tie_word_embeddings
+    );
+    assert_eq!(found.activation, Activation::Gelu);
+    let old = neox(json!({ "rotary_pct": 1.0, "rotary_emb_base": 500 })).unwrap();
+    assert_eq!((old.rotary_dim, old.rope_theta), (16, 500.0));
+    let again = ModelConfig::from_json(Path::new("c"), old.to_json(StoreDtype::F32)).unwrap();
+    assert_eq!((again.rotary_dim, again.rope_theta), (16, 500.0));
+    for wrong in [json!({ "rotary_pct": 1.5 }), json!({ "num_attention_heads": 3 })] {
+        neox(wrong).unwrap_err();
+    }
+}
+
+#[test]
+fn experts_are_in_the_blocks_that_are_named() {
+    let moe = |more: Value| {
+        let mut change = json!({
+            "architectures": ["Qwen3MoeForCausalLM"], "num_hidden_layers": 4, "num_experts": 6,
+            "num_experts_per_tok": 2, "moe_intermediate_size": 24,
+        });
+        change.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config(change)
+    };
+    let found = moe(json!({ "decoder_sparse_step": 2, "mlp_only_layers": [3] })).unwrap();
+    let experts = found.experts.clone().unwrap();
+    assert_eq!(experts.is_sparse, [false, true, false, false]);
+    assert_eq!((experts.n_experts, experts.n_per_token, experts.intermediate_size), (6, 2, 24));
+    assert_eq!((found.active_intermediate_size(), experts.has_normalised_weights), (48, false));
+    let again = ModelConfig::from_json(Path::new("c"), found.to_json(StoreDtype::F32)).unwrap();
+    assert_eq!(again.experts, found.experts);
+    for (wrong, key) in [
+        (json!({ "output_router_logits": true }), "output_router_logits"),
+        (json!({ "num_experts_per_tok": 7 }), "num_experts_per_tok"),
+        (json!({ "num_experts": 100_000 }), "num_experts"),
+        (json!({ "mlp_only_layers": "all" }), "mlp_only_layers"),
+    ] {
+        let message = moe(wrong).unwrap_err().to_string();
+        assert!(message.contains(key), "{message}");
+    }
+}
+
+#[test]
 fn smollm3_rotates_in_three_of_four_blocks() {
     let positions = |more: Value| {
         let mut change = json!({ "architectures": ["SmolLM3ForCausalLM"], "num_hidden_layers": 5 });
