@@ -66,11 +66,11 @@ impl ExperimentConfig {
 
     fn check_weights(&self, findings: &mut Vec<Finding>) {
         let dtype = self.architecture.backbone_dtype;
-        let is_quantized = matches!(dtype, BackboneDtype::Int4 | BackboneDtype::Int8);
+        let is_quantized = matches!(dtype, BackboneDtype::Int4 | BackboneDtype::Int8 | BackboneDtype::Nf4);
         if is_quantized && !self.architecture.pretrained {
             findings.push(error(
                 "architecture.pretrained",
-                "Quantization without pretrained weights: random weights cannot be kept in int4 or int8"
+                "Quantization without pretrained weights: random weights cannot be kept in int4, int8 or nf4"
                     .to_owned(),
                 "set architecture.backbone_dtype to float32",
             ));

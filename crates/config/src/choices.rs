@@ -122,6 +122,8 @@ choices! {
         Int8 = "int8",
         /// 4-bit integers with a scale and a minimum for 32 neighbours (GGUF's Q4_1).
         Int4 = "int4",
+        /// 4-bit codes for values that are distributed normally, with a scale for 64 neighbours (bitsandbytes' NF4).
+        Nf4 = "nf4",
     }
 
     /// What the optimizer makes small.

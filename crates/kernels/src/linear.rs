@@ -350,7 +350,7 @@ mod tests {
         use crate::weight::Format;
         let (n_in, n_out) = (64, 96);
         let level = Level::best();
-        for format in [Format::F32, Format::Bf16, Format::Q8_0, Format::Q4_0, Format::Q4_1] {
+        for format in [Format::F32, Format::Bf16, Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Nf4] {
             let stored = Weight::convert(level, &random(n_in * n_out, 2), n_out, n_in, format).unwrap();
             let values = stored.to_vec(level);
             let mut turned = vec![0.0; values.len()];

@@ -8,6 +8,10 @@
 //! | Q8_0 | d, 32 × int8 | d · q[i] |
 //! | Q4_0 | d, 16 bytes  | d · (q[i] − 8), q[i] the low half of byte i, q[i + 16] the high half |
 //! | Q4_1 | d, m, 16 bytes | d · q[i] + m |
+//! | NF4 | a (float32), 16 bytes | a · CODE[q[i]] |
+//!
+//! NF4 is bitsandbytes' (Dettmers et al. 2023, arXiv:2305.14314, without double quantisation): the codes are quantiles of the
+//! normal distribution, and a is the largest magnitude of 64 neighbours, kept here with each half of them.
 
 use std::fmt;
 use std::ops::Range;
@@ -35,6 +39,8 @@ pub enum Format {
     Q4_0,
     /// 5 bits a value.
     Q4_1,
+    /// 5 bits a value, for values that are distributed normally.
+    Nf4,
 }
 
 impl Format {
@@ -42,7 +48,7 @@ impl Format {
     pub fn block_values(self) -> usize {
         match self {
             Self::F32 | Self::Bf16 | Self::F16 => 1,
-            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 => BLOCK,
+            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Nf4 => BLOCK,
         }
     }
 
@@ -53,7 +59,7 @@ impl Format {
             Self::Bf16 | Self::F16 => 2,
             Self::Q8_0 => 2 + BLOCK,
             Self::Q4_0 => 2 + BLOCK / 2,
-            Self::Q4_1 => 4 + BLOCK / 2,
+            Self::Q4_1 | Self::Nf4 => 4 + BLOCK / 2,
         }
     }
 }
@@ -111,6 +117,8 @@ impl Weight {
                     quantize_block(block, format, &mut bytes);
                 }
             }
+            // The last group may have one half only.
+            Format::Nf4 => values.chunks(2 * BLOCK).for_each(|group| quantize_nf4(group, &mut bytes)),
         }
         Self::new(Arc::new(bytes), format, n_rows, n_columns)
     }
@@ -154,6 +162,7 @@ impl Weight {
             Format::Q8_0 => read_q8_0(level, bytes, out),
             Format::Q4_0 => read_q4_0(level, bytes, out),
             Format::Q4_1 => read_q4_1(level, bytes, out),
+            Format::Nf4 => read_nf4(level, bytes, out),
         }
     }
 
@@ -282,6 +291,54 @@ simd_kernel! {
     }
 }
 
+simd_kernel! {
+    fn read_nf4<S>(bytes: &[u8], out: &mut [f32]) {
+        for (block, out) in bytes.as_chunks::<{ 4 + BLOCK / 2 }>().0.iter().zip(out.chunks_mut(BLOCK)) {
+            let a = f32::from_le_bytes([block[0], block[1], block[2], block[3]]);
+            let mut values = [0.0; BLOCK];
+            for i in 0..BLOCK / 2 {
+                values[i] = a * NF4_CODE[usize::from(block[4 + i] & 15)];
+                values[i + BLOCK / 2] = a * NF4_CODE[usize::from(block[4 + i] >> 4)];
+            }
+            out.copy_from_slice(&values[..out.len()]);
+        }
+    }
+}
+
+/// What the codes of NF4 stand for.
+const NF4_CODE: [f32; 16] = [
+    -1.0,
+    -0.696_192_8,
+    -0.525_073_05,
+    -0.394_917_5,
+    -0.284_441_38,
+    -0.184_773_43,
+    -0.091_050_036,
+    0.0,
+    0.079_580_3,
+    0.160_930_2,
+    0.246_112_3,
+    0.337_915_24,
+    0.440_709_83,
+    0.562_617,
+    0.722_956_84,
+    1.0,
+];
+
+/// Appends a group of values that share their largest magnitude, each as the nearest code.
+fn quantize_nf4(group: &[f32], bytes: &mut Vec<u8>) {
+    let largest = group.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+    let factor = if largest == 0.0 { 0.0 } else { 1.0 / largest };
+    let code = |x: f32| {
+        let x = x * factor;
+        NF4_CODE.windows(2).filter(|pair| x > (pair[0] + pair[1]) / 2.0).count() as u8
+    };
+    for block in group.as_chunks::<BLOCK>().0 {
+        bytes.extend(largest.to_le_bytes());
+        bytes.extend((0..BLOCK / 2).map(|i| code(block[i]) | code(block[i + BLOCK / 2]) << 4));
+    }
+}
+
 /// The value of a float16.
 #[inline(always)]
 fn half_to_f32(bytes: [u8; 2]) -> f32 {
@@ -346,7 +403,9 @@ mod tests {
 
     #[test]
     fn all_levels_read_the_same_values() {
-        for format in [Format::F32, Format::Bf16, Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1] {
+        for format in
+            [Format::F32, Format::Bf16, Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Nf4]
+        {
             let values = random(5 * 96, 7);
             let weight = Weight::convert(Level::best(), &values, 5, 96, format).unwrap();
             let want = weight.to_vec(Level::available()[0]);
@@ -373,6 +432,7 @@ mod tests {
             (Format::Q8_0, 0.0045),
             (Format::Q4_0, 0.13),
             (Format::Q4_1, 0.068),
+            (Format::Nf4, 0.153),
         ] {
             let weight = Weight::convert(Level::best(), &values, 32, 64, format).unwrap();
             assert_eq!(weight.n_bytes(), values.len() / format.block_values() * format.block_bytes());
@@ -387,6 +447,22 @@ mod tests {
         }
         let zeros = Weight::convert(Level::best(), &[0.0; 32], 1, 32, Format::Q4_0).unwrap();
         assert_eq!(zeros.to_vec(Level::best()), [0.0; 32]);
+    }
+
+    /// Codes and largest numbers are those that `tests/golden/make_nf4.py` prints.
+    #[test]
+    fn nf4_is_that_of_bitsandbytes() {
+        let codes = "04c16e29f3b05d17e29f3c05d18e2af4c16e18e3b05d17e29f3b05d18e2af4c16d18e3b04c17e29f3b05d17e2af4c06d18e2a04c16e29f3b05d17e29f3c05d18e2af4c16e18e3b05d17e29f3b05d18e2af4c16d18e3b04c17e29f3b05d17e2af";
+        let largest = [1.612_903_2_f32, 3.225_806_5, 4.838_71];
+        let values: Vec<f32> = (0..192_i32)
+            .map(|i| ((i * 37 % 101 - 50) as f64 / 31.0 * f64::from(1 + i / 64)) as f32)
+            .collect();
+        let weight = Weight::convert(Level::best(), &values, 2, 96, Format::Nf4).unwrap();
+        let found = weight.to_vec(Level::best());
+        for (i, (digit, found)) in codes.chars().zip(found).enumerate() {
+            let want = largest[i / 64] * NF4_CODE[digit.to_digit(16).unwrap() as usize];
+            assert_eq!(found, want, "value {i}, {}", values[i]);
+        }
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl NumberFormats {
             Format::F32 => BackboneDtype::Float32,
             Format::Bf16 => BackboneDtype::Bfloat16,
             Format::F16 => BackboneDtype::Float16,
-            Format::Q8_0 | Format::Q4_0 | Format::Q4_1 => config.architecture.backbone_dtype,
+            Format::Q8_0 | Format::Q4_0 | Format::Q4_1 | Format::Nf4 => config.architecture.backbone_dtype,
         };
         dtype.to_string()
     }
@@ -100,5 +100,6 @@ fn frozen_of(architecture: &Architecture) -> Format {
         BackboneDtype::Int8 => Format::Q8_0,
         // The 4-bit format with a minimum in each block: half the error of the one without for an eighth more memory.
         BackboneDtype::Int4 => Format::Q4_1,
+        BackboneDtype::Nf4 => Format::Nf4,
     }
 }

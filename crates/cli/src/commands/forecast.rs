@@ -349,7 +349,7 @@ fn suggestions(
     if !config.architecture.gradient_checkpointing {
         changes.push(("architecture.gradient_checkpointing", "true".to_owned()));
     }
-    if config.architecture.backbone_dtype != BackboneDtype::Int4 {
+    if !matches!(config.architecture.backbone_dtype, BackboneDtype::Int4 | BackboneDtype::Nf4) {
         changes.push(("architecture.backbone_dtype", "int4".to_owned()));
     }
     if 64 < longest_sample {

@@ -8,7 +8,8 @@ use tunesmith_ops::{Compute, Format};
 use crate::golden::step;
 use crate::support::*;
 
-const FORMATS: [Format; 5] = [Format::Bf16, Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1];
+const FORMATS: [Format; 6] =
+    [Format::Bf16, Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Nf4];
 
 /// The golden base model with frozen matrices in a format of their own, and its golden adapter.
 fn load_in(name: &str, frozen: Format, compute: Compute) -> CausalLm {
@@ -66,6 +67,7 @@ fn formats_stay_near_the_golden_logits() {
         (Format::F16, Compute::F32, 0.003),
         (Format::Q8_0, Compute::F32, 0.07),
         (Format::Q4_1, Compute::F32, 0.9),
+        (Format::Nf4, Compute::F32, 1.2),
     ];
     for name in ["llama3-rope-lora", "llama-mha-lora", "gpt2-lora"] {
         let expected = tensors(&golden_dir().join(name).join("golden.safetensors"));
@@ -90,7 +92,7 @@ fn blocks_of_a_file_are_not_rounded_again() {
     let golden = read_json(&golden_dir().join(format!("{name}.json")));
     let ids: Vec<u32> = serde_json::from_value(golden["ids"].clone()).unwrap();
     let packed = Packed::new(&[(ids.clone(), vec![-100; ids.len()])]);
-    for wanted in [Format::Q8_0, Format::Q4_0, Format::Q4_1] {
+    for wanted in [Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Nf4] {
         let options = LoadOptions { compute: Compute::F32, frozen: wanted, is_trained: &|_| false };
         let model = CausalLm::load_with(&source, &device(), &options).unwrap();
         let mut formats = Vec::new();

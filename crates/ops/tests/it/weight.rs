@@ -8,8 +8,8 @@ use tunesmith_ops::{
 
 use crate::compare::{Argument, Leaf, Outcome, frozen, random, run, tracked, worst_difference};
 
-const FORMATS: [Format; 6] =
-    [Format::F32, Format::Bf16, Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1];
+const FORMATS: [Format; 7] =
+    [Format::F32, Format::Bf16, Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Nf4];
 
 fn stored(n_out: usize, n_in: usize, format: Format) -> StoredWeight {
     stored_weight(&random(n_out * n_in, 2), n_out, n_in, format).unwrap()
