@@ -6,6 +6,7 @@ Run after make_tokenizers.py: python tests/golden/make_gguf.py [NAME...]   (need
 quants.gguf      a tensor of 2 x 256 per type, named by the type; quants.safetensors has them as f32
 llama-tiny.gguf  GQA, tied embedding, SentencePiece vocabulary
 llama-blocks.gguf the same with matrices in Q8_0, Q4_0 and Q4_1, and the logits of the values that these hold
+llama-five.gguf  the same in Q5_0, Q4_1 and Q5_1, of which products take the second only
 llama3-tiny.gguf GQA, own output weights, head size 16 (hidden size / heads is 8), rope_freqs, Llama 3's vocabulary
 gpt2-tiny.gguf   GPT-2 with biases and a byte-level vocabulary
 qwen2-tiny.gguf  and so on: relatives of Llama, with the SentencePiece vocabulary
@@ -261,6 +262,8 @@ def main():
     tiny("llama-tiny", llama, "spm-llama", PLAIN_ROPE, tie_word_embeddings=True)
     of_blocks = [gguf.GGMLQuantizationType[name] for name in ("Q8_0", "Q4_0", "Q4_1")]
     tiny("llama-blocks", llama, "spm-llama", PLAIN_ROPE, of_blocks, tie_word_embeddings=True, intermediate_size=64)
+    five = [gguf.GGMLQuantizationType[name] for name in ("Q5_0", "Q4_1", "Q5_1")]
+    tiny("llama-five", llama, "spm-llama", PLAIN_ROPE, five, tie_word_embeddings=True, intermediate_size=64)
     tiny("llama3-tiny", llama, "bpe-llama3", LLAMA3, head_dim=16)
     tiny("gpt2-tiny", gpt2, "bpe-smollm")
 

@@ -1,7 +1,11 @@
 //! Which number formats a run keeps and multiplies its weights in, from the configuration's words.
 
+use std::collections::BTreeSet;
+
 use tunesmith_config::{Architecture, BackboneDtype, Environment, ExperimentConfig};
-use tunesmith_models::LoadOptions;
+use tunesmith_formats::StoredDtype;
+use tunesmith_formats::model_source::{ModelSource, TensorInfo};
+use tunesmith_models::{LoadOptions, format_as_in_file};
 use tunesmith_ops::{Compute, Device, Format, frozen_format, multiplies_bf16};
 
 use crate::record::Dtypes;
@@ -43,6 +47,33 @@ impl NumberFormats {
             ));
         }
         sentences
+    }
+
+    /// That blocks of the model's file are of a kind that products cannot use, and are rounded once more; `None` where none is.
+    pub(crate) fn rounded_blocks(self, config: &ExperimentConfig, source: &ModelSource) -> Option<String> {
+        let trainability = Trainability::of(&config.training);
+        let is_rounded = |tensor: &&TensorInfo| match tensor.dtype {
+            StoredDtype::Quantised(layout) => {
+                self.frozen.block_values() > 1
+                    && tensor.shape.len() == 2
+                    && !trainability.trains(&tensor.name)
+                    && format_as_in_file(layout, self.frozen).is_none()
+            }
+            _ => false,
+        };
+        let rounded: Vec<&str> =
+            source.tensors().iter().filter(is_rounded).map(|tensor| tensor.dtype.name()).collect();
+        let kinds: BTreeSet<&str> = rounded.iter().copied().collect();
+        (!rounded.is_empty()).then(|| {
+            format!(
+                "architecture.backbone_dtype: {} matrices of the file are in {}, with which no products are computed, and are \
+                 rounded to {}: adapters fit the rounded values, and a merged model holds them; float16 and bfloat16 \
+                 keep the file's own",
+                rounded.len(),
+                kinds.into_iter().collect::<Vec<_>>().join(" and "),
+                config.architecture.backbone_dtype
+            )
+        })
     }
 
     /// How to load a model that is trained as `is_trained` says.
@@ -101,5 +132,32 @@ fn frozen_of(architecture: &Architecture) -> Format {
         // The 4-bit format with a minimum in each block: half the error of the one without for an eighth more memory.
         BackboneDtype::Int4 => Format::Q4_1,
         BackboneDtype::Nf4 => Format::Nf4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn blocks_that_are_rounded_once_more_are_told() {
+        let told = |name: &str, dtype: &str| {
+            let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/gguf");
+            let source = ModelSource::open(&golden.join(name)).unwrap();
+            let mut config = ExperimentConfig::default();
+            config.set("architecture.backbone_dtype", dtype).unwrap();
+            NumberFormats::of(&config, &tunesmith_ops::open_device("cpu").unwrap())
+                .rounded_blocks(&config, &source)
+        };
+        let text = told("llama-five.gguf", "int4").unwrap();
+        assert!(text.contains("in Q5_0 and Q5_1") && text.contains("rounded to int4"), "{text}");
+        assert!(told("llama-five.gguf", "int8").is_some());
+        for (name, dtype) in
+            [("llama-five.gguf", "float16"), ("llama-blocks.gguf", "int4"), ("llama-tiny.gguf", "nf4")]
+        {
+            assert_eq!(told(name, dtype), None, "{name} {dtype}");
+        }
     }
 }

@@ -72,6 +72,10 @@ pub(crate) fn prepare(
     }
 
     let base = ModelSource::open(&request.model_path)?;
+    if let Some(text) = formats.rounded_blocks(config, &base) {
+        journal.note(NoteLevel::Warning, &text)?;
+        substitutions.push(text);
+    }
     let starting = StartingWeights::of(&config.architecture)?;
     let starting_fingerprint = starting.as_ref().map(StartingWeights::fingerprint).transpose()?;
     let tokenizer = base.tokenizer()?;

@@ -279,6 +279,7 @@ fn configurations_in_the_older_spelling_mean_the_same() {
 fn gguf_files() {
     for name in [
         "llama-tiny",
+        "llama-five",
         "llama3-tiny",
         "gpt2-tiny",
         "qwen2-tiny",
