@@ -31,7 +31,7 @@ export function predictionsOf(e, s) {
     return [i, `${system}\n\n${prompt}`, answer, prediction, overlap(answer, prediction), loss, Math.exp(loss)];
   });
   const columns = ["row", "prompt", "answer", "prediction", "BLEU", "loss", "perplexity"];
-  return { step, metric: "Perplexity", higher_is_better: false, sort_column: "perplexity", columns: columns.map((name) => ({ name, kind: typeof cells[0][columns.indexOf(name)] === "number" ? "number" : "text" })), cells };
+  return { step, metric: "Perplexity", higher_is_better: false, sort_column: "perplexity", confusion: [], columns: columns.map((name) => ({ name, kind: typeof cells[0][columns.indexOf(name)] === "number" ? "number" : "text" })), cells };
 }
 
 /** A page of it. */

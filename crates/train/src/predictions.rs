@@ -16,6 +16,17 @@ pub(crate) struct PredictionTable {
     /// Names of the columns after `row`, `prompt` and `answer`.
     pub(crate) columns: Vec<String>,
     pub(crate) rows: Vec<PredictionRow>,
+    /// Of classes and labels: what was taken for what.
+    pub(crate) confusion: Vec<ConfusionTable>,
+}
+
+/// What was taken for what in one column of answers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct ConfusionTable {
+    /// Name of the column.
+    pub(crate) column: String,
+    /// Rows by true class and, in each, by predicted class, both from 0.
+    pub(crate) counts: Vec<Vec<usize>>,
 }
 
 /// What was made of one sample.
@@ -39,6 +50,8 @@ struct About<'a> {
     higher_is_better: bool,
     sort_column: &'a str,
     sort_is_ascending: bool,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    confusion: &'a [ConfusionTable],
 }
 
 impl PredictionTable {
@@ -58,6 +71,7 @@ impl PredictionTable {
             higher_is_better: judge.higher_is_better,
             sort_column: judge.sort_column,
             // The worst first: a score that should be high begins with the lowest, a loss with the highest.
+            confusion: &self.confusion,
             sort_is_ascending: judge.higher_is_better && judge.sort_column == judge.name,
         };
         write_json(&folder.predictions_about(), &about)
@@ -117,7 +131,11 @@ mod tests {
             answer: " spaces ".to_owned(),
             cells: cells(&["x,y", "0.5"]),
         };
-        let table = PredictionTable { columns: cells(&["prediction", "loss"]), rows: vec![row.clone()] };
+        let table = PredictionTable {
+            columns: cells(&["prediction", "loss"]),
+            rows: vec![row.clone()],
+            ..PredictionTable::default()
+        };
         table.write(&folder, 3, &judged_by(&ExperimentConfig::default(), false)).unwrap();
         let read = read_table(&folder.predictions(), None).unwrap();
         assert_eq!(read.columns, ["row", "prompt", "answer", "prediction", "loss"]);

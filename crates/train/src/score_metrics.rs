@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use tunesmith_config::{ExperimentConfig, LossFunction, Metric, ProblemType};
 use tunesmith_metrics::{
-    Average, ClassMetric, ClassOutputs, ClassTask, Link, MetricError, RegressionMetric, Values,
+    Average, ClassCounts, ClassMetric, ClassOutputs, ClassTask, Confusion, Link, MetricError,
+    RegressionMetric, Values,
 };
 
 use crate::error::TrainError;
-use crate::predictions::number_text;
+use crate::predictions::{ConfusionTable, number_text};
 
 /// Metrics, and what the table says of each sample.
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ pub(crate) struct Measured {
     pub(crate) columns: Vec<String>,
     /// One entry for each sample, of one cell for each column.
     pub(crate) cells: Vec<Vec<String>>,
+    /// Of classes and labels: what was taken for what.
+    pub(crate) confusion: Vec<ConfusionTable>,
 }
 
 /// Compares the scores of each sample with its values.
@@ -30,12 +33,12 @@ pub(crate) fn measure(
     targets: &[&[f32]],
 ) -> Result<Measured, TrainError> {
     let flat: Vec<f64> = scores.iter().flatten().copied().map(f64::from).collect();
-    let metrics = match config.problem_type {
-        ProblemType::CausalRegressionModeling => regression(config, &flat, targets)?,
+    let (metrics, confusion) = match config.problem_type {
+        ProblemType::CausalRegressionModeling => (regression(config, &flat, targets)?, Vec::new()),
         _ => classification(config, &flat, targets)?,
     };
     let (columns, cells) = described(config, scores);
-    Ok(Measured { metrics, columns, cells })
+    Ok(Measured { metrics, columns, cells, confusion })
 }
 
 /// What a table says of the scores: names of columns, and for each sample a cell for each column. Classes and labels come
@@ -84,7 +87,7 @@ fn classification(
     config: &ExperimentConfig,
     flat: &[f64],
     targets: &[&[f32]],
-) -> Result<BTreeMap<String, f64>, TrainError> {
+) -> Result<(BTreeMap<String, f64>, Vec<ConfusionTable>), TrainError> {
     let (task, link) = match (is_softmax(config), config.dataset.answer_column.all().len()) {
         (true, _) => (ClassTask::MultiClass { n_classes: config.dataset.num_classes }, Link::Softmax),
         (false, 0 | 1) => (ClassTask::Binary, Link::Sigmoid),
@@ -110,7 +113,23 @@ fn classification(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(figures)
+    Ok((figures, confusion(config, &Confusion::new(&outputs.labels())?)))
+}
+
+/// One table of all classes, or one of no and yes for each of several labels.
+fn confusion(config: &ExperimentConfig, found: &Confusion) -> Vec<ConfusionTable> {
+    let columns = config.dataset.answer_column.all().iter().cloned();
+    if found.matrix().is_empty() {
+        let of_label = |counts: &ClassCounts| {
+            vec![
+                vec![counts.true_negatives, counts.false_positives],
+                vec![counts.false_negatives, counts.true_positives],
+            ]
+        };
+        let tables = columns.zip(found.counts().iter().map(of_label));
+        return tables.map(|(column, counts)| ConfusionTable { column, counts }).collect();
+    }
+    columns.take(1).map(|column| ConfusionTable { column, counts: found.matrix().to_vec() }).collect()
 }
 
 /// What is predicted of a sample, and with which probabilities.
@@ -159,6 +178,7 @@ mod tests {
         assert_eq!(measured.metrics["Accuracy"], 1.0);
         assert_eq!(measured.columns, ["prediction", "probability_0", "probability_1", "probability_2"]);
         assert_eq!(measured.cells[3][0], "2");
+        assert_eq!(measured.confusion[0].counts, [[1, 0, 0], [0, 1, 0], [0, 0, 2]]);
     }
 
     #[test]
@@ -169,6 +189,18 @@ mod tests {
         assert!(!measured.metrics.contains_key("AUC") && measured.metrics["Accuracy"] == 0.5);
         assert_eq!(measured.columns, ["prediction", "probability"]);
         assert_eq!(measured.cells[1][0], "0");
+    }
+
+    #[test]
+    fn labels_have_a_table_of_no_and_yes_each() {
+        let mut config = ExperimentConfig::for_problem_type(ProblemType::CausalClassificationModeling);
+        config.dataset.answer_column = vec!["x".to_owned(), "y".to_owned()].into();
+        let targets: [&[f32]; 3] = [&[1.0, 0.0], &[0.0, 0.0], &[1.0, 1.0]];
+        let scores = [vec![2.0, -1.0], vec![3.0, -1.0], vec![-2.0, 1.0]];
+        let confusion = measure(&config, &scores, &targets).unwrap().confusion;
+        assert_eq!((confusion[0].column.as_str(), confusion[1].column.as_str()), ("x", "y"));
+        assert_eq!(confusion[0].counts, [[0, 1], [1, 1]]);
+        assert_eq!(confusion[1].counts, [[2, 0], [0, 1]]);
     }
 
     #[test]

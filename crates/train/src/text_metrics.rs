@@ -64,6 +64,7 @@ mod tests {
         let mut table = PredictionTable {
             columns: vec!["loss".to_owned()],
             rows: vec![row(4, "it is 12"), row(2, "Hello world")],
+            ..PredictionTable::default()
         };
         let answers = BTreeMap::from([(2, "Hello universe".to_owned()), (4, "so 12".to_owned())]);
         let figures = add(&mut table, &answers).unwrap();

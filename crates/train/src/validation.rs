@@ -191,6 +191,7 @@ impl Validation<'_> {
             predictions: PredictionTable {
                 columns: measured.columns.into_iter().chain(["loss".to_owned()]).collect(),
                 rows: rows.collect(),
+                confusion: measured.confusion,
             },
         }))
     }
@@ -275,7 +276,11 @@ fn language_table(samples: &[SampleLoss], conversations: &BTreeMap<usize, &Conve
         let loss = sum(|piece| piece.answer.sum) / sum(|piece| piece.answer.n_labels as f64);
         Some(prediction_row(conversation, vec![number_text(loss), number_text(loss.exp())]))
     });
-    PredictionTable { columns: vec!["loss".to_owned(), "perplexity".to_owned()], rows: rows.collect() }
+    PredictionTable {
+        columns: vec!["loss".to_owned(), "perplexity".to_owned()],
+        rows: rows.collect(),
+        ..PredictionTable::default()
+    }
 }
 
 fn prediction_row(conversation: &Conversation, cells: Vec<String>) -> PredictionRow {

@@ -970,6 +970,8 @@ export interface components {
     schemas: {
         /** @description What the run says of its predictions. */
         AboutPredictions: {
+            /** @description Of classes and labels: what was taken for what. */
+            confusion: components["schemas"]["ConfusionCounts"][];
             /** @description Whether more of the metric is better. */
             higher_is_better: boolean | null;
             /** @description The metric of the run. */
@@ -1152,6 +1154,13 @@ export interface components {
             hint: string | null;
             level: components["schemas"]["ProblemLevel"];
             message: string;
+        };
+        /** @description What was taken for what in one column of answers. */
+        ConfusionCounts: {
+            /** @description Name of the column. */
+            column: string;
+            /** @description Rows by true class and, in each, by predicted class, both from 0. */
+            counts: number[][];
         };
         /** @description A conversation for people. */
         Conversation: {
@@ -2148,6 +2157,7 @@ export type ColumnKind = components['schemas']['ColumnKind'];
 export type ConfigCheck = components['schemas']['ConfigCheck'];
 export type ConfigChecked = components['schemas']['ConfigChecked'];
 export type ConfigFinding = components['schemas']['ConfigFinding'];
+export type ConfusionCounts = components['schemas']['ConfusionCounts'];
 export type Conversation = components['schemas']['Conversation'];
 export type Conversations = components['schemas']['Conversations'];
 export type Cpu = components['schemas']['Cpu'];

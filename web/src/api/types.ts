@@ -7,6 +7,7 @@ export type {
   ChatDefaults,
   ChatDone,
   ChatModel,
+  ConfusionCounts,
   Conversation,
   DataSettings,
   Dataset,

@@ -273,6 +273,7 @@ pub(crate) fn report(summary: &RunSummary, terminal: &Terminal) {
             terminal.line(format_args!("  {name:<11} {}", path.display()));
         }
     }
+    show_confusion(summary, terminal);
     terminal.heading("next");
     // Perplexity is there where text is learned; only such a model can be talked to.
     if summary.validation_perplexity.is_some() || summary.validation_metric.is_none() {
@@ -281,4 +282,32 @@ pub(crate) fn report(summary: &RunSummary, terminal: &Terminal) {
     }
     let export = format!("tunesmith export {run_dir} --output {run_dir}-merged --format merged");
     terminal.line(format_args!("  {}", terminal.paint(Style::Cyan, &export)));
+}
+/// What was taken for what in the last validation, where classes are few enough for a line.
+fn show_confusion(summary: &RunSummary, terminal: &Terminal) {
+    const MOST_CLASSES: usize = 12;
+
+    let path = RunFolder::new(&summary.run_dir).predictions_about();
+    let about: Option<serde_json::Value> =
+        std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let tables = about.as_ref().and_then(|about| about.get("confusion")?.as_array());
+    for table in tables.into_iter().flatten() {
+        let rows: Vec<&Vec<serde_json::Value>> =
+            table["counts"].as_array().into_iter().flatten().filter_map(|row| row.as_array()).collect();
+        if MOST_CLASSES < rows.len() {
+            continue;
+        }
+        terminal.heading(&format!(
+            "{}: rows by true class (down) and predicted class (across)",
+            table["column"].as_str().unwrap_or_default()
+        ));
+        let line = |name: &str, cells: &mut dyn Iterator<Item = String>| {
+            let cells: String = cells.map(|cell| format!(" {cell:>7}")).collect();
+            terminal.line(format_args!("  {name:<6}{cells}"));
+        };
+        line("", &mut (0..rows.len()).map(|class| class.to_string()));
+        for (class, row) in rows.iter().enumerate() {
+            line(&class.to_string(), &mut row.iter().map(|count| count.to_string()));
+        }
+    }
 }

@@ -76,6 +76,17 @@ struct AboutPredictions {
     /// The column that tells good rows from bad ones.
     #[schema(required)]
     sort_column: Option<String>,
+    /// Of classes and labels: what was taken for what.
+    confusion: Vec<ConfusionCounts>,
+}
+
+/// What was taken for what in one column of answers.
+#[derive(Debug, PartialEq, Deserialize, Serialize, ToSchema)]
+struct ConfusionCounts {
+    /// Name of the column.
+    column: String,
+    /// Rows by true class and, in each, by predicted class, both from 0.
+    counts: Vec<Vec<u64>>,
 }
 
 /// A cell of predictions; absent where there is nothing.
@@ -236,6 +247,10 @@ impl AboutPredictions {
             metric: text("metric"),
             higher_is_better: value.get("higher_is_better").and_then(Value::as_bool),
             sort_column: text("sort_column").filter(|name| table.column_idx(name).is_some()),
+            confusion: value
+                .get("confusion")
+                .and_then(|tables| Vec::deserialize(tables).ok())
+                .unwrap_or_default(),
         }
     }
 }
