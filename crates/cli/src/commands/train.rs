@@ -279,6 +279,9 @@ pub(crate) fn report(summary: &RunSummary, terminal: &Terminal) {
     if summary.validation_perplexity.is_some() || summary.validation_metric.is_none() {
         let chat = format!("tunesmith chat {run_dir}");
         terminal.line(format_args!("  {}", terminal.paint(Style::Cyan, &chat)));
+    } else {
+        let predict = format!("tunesmith predict {run_dir} --data new.csv --output predictions.csv");
+        terminal.line(format_args!("  {}", terminal.paint(Style::Cyan, &predict)));
     }
     let export = format!("tunesmith export {run_dir} --output {run_dir}-merged --format merged");
     terminal.line(format_args!("  {}", terminal.paint(Style::Cyan, &export)));
