@@ -80,6 +80,33 @@ fn from_rows_to_a_model_one_can_chat_with() {
 }
 
 #[test]
+fn a_run_answers_the_rows_of_a_table() {
+    let sandbox = sandbox();
+    sandbox.run(&["train", "-Y", "cfg.yaml", "--output", "run"]).success();
+    sandbox.write("new.csv", "more,prompt\n1,say 3\n2,say 5\n");
+    let predict = |more: &[&str]| {
+        sandbox.run(&[&["predict", "run", "--data", "new.csv", "--output", "answers.csv"], more].concat())
+    };
+    predict(&["--set", "training.epochs=2"]).failure(2, &["training.epochs", "hint: "]);
+    predict(&["--checkpoint", "step_7"]).failure(4, &["step_7"]);
+    assert!(!sandbox.path("answers.csv").exists());
+    let told = predict(&["--json"]).success();
+    let told: Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!((told["rows"].as_u64(), told["predicted"].as_u64()), (Some(2), Some(2)));
+    let answers = sandbox.read("answers.csv");
+    assert!(answers.starts_with("more,prompt,prediction\n1,say 3,"), "{answers}");
+    // The answers are those of a conversation, and a file is never written over.
+    let said = sandbox.run(&["chat", "run", "--prompt", "say 3", "--json"]).success();
+    let said: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert!(answers.contains(said["text"].as_str().unwrap()), "{answers} {said}");
+    predict(&[]).failure(6, &["exists already", "hint: "]);
+    sandbox.write("other.csv", "question\nwhat\n");
+    sandbox
+        .run(&["predict", "run", "--data", "other.csv", "--output", "x.csv"])
+        .failure(3, &["no column \"prompt\"", "hint: "]);
+}
+
+#[test]
 fn a_seed_fixes_the_run_and_json_gives_the_events() {
     let sandbox = sandbox();
     sandbox.run(&["train", "-Y", "cfg.yaml", "--output", "a"]).success();
