@@ -70,9 +70,7 @@ pub(crate) fn remedy(source: &ModelSource, config: &ExperimentConfig) -> String 
             human_bytes(estimate.activation_bytes_per_token)
         ));
     }
-    if config.training.lora
-        && !matches!(config.architecture.backbone_dtype, BackboneDtype::Int4 | BackboneDtype::Nf4)
-    {
+    if config.training.lora && !config.architecture.backbone_dtype.is_4_bit() {
         less.push("architecture.backbone_dtype=int4".to_owned());
     }
     less.push(format!("a tokenizer.max_length below {}", config.tokenizer.max_length));

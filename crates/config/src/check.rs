@@ -66,7 +66,7 @@ impl ExperimentConfig {
 
     fn check_weights(&self, findings: &mut Vec<Finding>) {
         let dtype = self.architecture.backbone_dtype;
-        let is_quantized = matches!(dtype, BackboneDtype::Int4 | BackboneDtype::Int8 | BackboneDtype::Nf4);
+        let is_quantized = dtype.is_4_bit() || dtype == BackboneDtype::Int8;
         if is_quantized && !self.architecture.pretrained {
             findings.push(error(
                 "architecture.pretrained",

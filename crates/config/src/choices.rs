@@ -317,3 +317,10 @@ choices! {
 fn legacy_metric(_name: &str) -> Option<Metric> {
     Some(Metric::Bleu)
 }
+
+impl BackboneDtype {
+    /// Whether values have 4 bits, and scales besides.
+    pub fn is_4_bit(self) -> bool {
+        matches!(self, Self::Int4 | Self::Nf4)
+    }
+}

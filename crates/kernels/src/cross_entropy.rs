@@ -2,12 +2,13 @@
 //!
 //! losses[m] = logsumexp over v of z[m, v] − z[m, targets[m]] with logits z = hidden headᵀ; hidden [M, C], head [V, C].
 //! For the sum Σ weights[m]·losses[m]: dz[m, v] = weights[m] · (softmax(z[m])[v] − [v = targets[m]]), dhidden = dz head,
-//! dhead = dzᵀ hidden. With a cap c, c·tanh(z/c) takes the place of each logit, and dz is multiplied by 1 − tanh²(z/c). Logits exist for one block of rows at a time, and the gradients are taken while they do: nothing
-//! is kept for a backward pass, and no logit is computed twice.
+//! dhead = dzᵀ hidden. With a cap c, c·tanh(z/c) takes the place of each logit, and dz is multiplied by 1 − tanh²(z/c).
+//! Logits exist for one block of rows at a time, and the gradients are taken while they do: nothing is kept for a backward
+//! pass, and no logit is computed twice.
 
 use crate::Level;
 use crate::buffer::unfilled;
-use crate::lanes::{map_and_sum, maximum};
+use crate::lanes::{map_and_sum, maximum, sum_of};
 use crate::linear::Weights;
 use crate::math::{exp, tanh};
 use crate::parallel::run;
@@ -135,15 +136,7 @@ simd_kernel! {
         }
         let largest = maximum(logits);
         let wanted = logits[target];
-        let mut sum = 0.0_f64;
-        for chunk in logits.chunks(1024) {
-            let mut part = 0.0_f32;
-            for z in chunk {
-                part += exp::<S>(*z - largest);
-            }
-            sum += f64::from(part);
-        }
-        let sum = sum as f32;
+        let sum = sum_of(logits, |z| exp::<S>(z - largest));
         if let Some(weight) = weight {
             let factor = weight / sum;
             for z in logits.iter_mut() {

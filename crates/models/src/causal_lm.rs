@@ -265,7 +265,12 @@ impl CausalLm {
         let nothing = tunesmith_ops::Segments::new(&[]);
         let tokens = TokenBatch { ids: &[], positions: &[], segments: &nothing };
         let mut pass = Pass::plain(&self.parameters, tokens, None);
-        capped(linear(hidden, self.family.head(&mut pass), None), self.family.logit_cap())
+        self.logits_in(hidden, &mut pass)
+    }
+
+    /// The same within a pass, in its graph if it has one.
+    pub(crate) fn logits_in(&self, hidden: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
+        capped(linear(hidden, self.family.head(pass), None), self.family.logit_cap())
     }
 
     /// Cross-entropy of the labels (at t the id that should come after token t, or -100), without a graph or dropout.

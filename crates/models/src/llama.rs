@@ -8,8 +8,8 @@
 //!
 //! A relative may have norms after attention and MLP instead of before them, norms on queries and keys before their
 //! rotation, blocks that rotate nothing or by other frequencies, one matrix in place of several that share their input,
-//! experts of which each token takes a few in place of one MLP ([`SparseMlp`]), norms whose weights are stored without the 1 they are near, scaled embeddings, and caps on the scores of attention and of
-//! the next token.
+//! experts of which each token takes a few in place of one MLP ([`SparseMlp`]), norms whose weights are stored without the 1
+//! they are near, scaled embeddings, and caps on the scores of attention and of the next token.
 
 use burn::tensor::Tensor;
 use tunesmith_formats::model_config::{Experts, LayerAttention, ModelConfig, Positions};

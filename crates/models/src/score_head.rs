@@ -7,7 +7,7 @@
 use burn::tensor::{DType, Tensor};
 use tunesmith_formats::model_config::ModelConfig;
 use tunesmith_formats::safetensors_io::NamedTensor;
-use tunesmith_ops::{capped, embedding, linear};
+use tunesmith_ops::{embedding, linear};
 
 use crate::causal_lm::CausalLm;
 use crate::counter::{mix, unit};
@@ -105,7 +105,7 @@ impl ScoreHead {
         let last: Vec<u32> = pass.tokens.segments.ranges().map(|r| r.end.saturating_sub(1) as u32).collect();
         let hidden = model.family().final_norm(embedding(x, &last), pass);
         let features = match self.kind.is_on_logits() {
-            true => capped(linear(hidden, model.family().head(pass), None), model.family().logit_cap()),
+            true => model.logits_in(hidden, pass),
             false => hidden,
         };
         linear(features, pass.matrix(self.weight), None)

@@ -63,12 +63,12 @@ impl SparseMlp {
             true => weights.clone() / weights.sum_dim(1),
             false => weights,
         };
+        let mut rows_of = vec![Vec::new(); self.experts.len()];
+        for (row, experts) in (0_u32..).zip(chosen.chunks_exact(self.n_per_token)) {
+            experts.iter().for_each(|expert_idx| rows_of[*expert_idx as usize].push(row));
+        }
         let mut y = x.zeros_like();
-        for (expert_idx, expert) in self.experts.iter().enumerate() {
-            let of_tokens = (0_u32..).zip(chosen.chunks_exact(self.n_per_token));
-            let takes = |experts: &[u32]| experts.contains(&(expert_idx as u32));
-            let rows: Vec<u32> =
-                of_tokens.filter(|(_, experts)| takes(experts)).map(|(row, _)| row).collect();
+        for (expert_idx, (expert, rows)) in self.experts.iter().zip(rows_of).enumerate() {
             if rows.is_empty() {
                 continue;
             }

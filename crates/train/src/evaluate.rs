@@ -2,11 +2,11 @@
 
 use tunesmith_config::LossFunction;
 use tunesmith_data::{IGNORED_LABEL, TokenSample};
-use tunesmith_models::{CausalLm, LossPass, TokenBatch};
-use tunesmith_ops::Segments;
+use tunesmith_models::{CausalLm, LossPass};
 
 use crate::collective::Collective;
 use crate::error::TrainError;
+use crate::sequences::Sequences;
 use crate::stop::StopFlag;
 
 /// How validation samples are run.
@@ -56,14 +56,11 @@ pub fn evaluate(
     let mut sums = Sums::default();
     let mut n_done = 0;
     let mut losses = Vec::with_capacity(samples.len());
-    let mut rest = samples;
-    while !rest.is_empty() {
+    for batch in batches(samples, options.max_batch_tokens) {
         if stop.is_raised() {
             return Ok(None);
         }
-        let (batch, later) = rest.split_at(n_fitting(rest, options.max_batch_tokens));
         losses.extend(sums.add(batch, &per_token_losses(model, batch, options.pass)?));
-        rest = later;
         n_done += batch.len();
         progress(n_done);
     }
@@ -109,8 +106,24 @@ pub struct Evaluated {
     pub samples: Vec<SampleLoss>,
 }
 
+/// The samples in their order, as many at a time as fit into a batch.
+pub(crate) fn batches(
+    samples: &[TokenSample],
+    max_batch_tokens: usize,
+) -> impl Iterator<Item = &[TokenSample]> {
+    let mut rest = samples;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (batch, later) = rest.split_at(n_fitting(rest, max_batch_tokens));
+        rest = later;
+        Some(batch)
+    })
+}
+
 /// How many of the first samples fit into a batch, at least one.
-pub(crate) fn n_fitting(samples: &[TokenSample], max_batch_tokens: usize) -> usize {
+fn n_fitting(samples: &[TokenSample], max_batch_tokens: usize) -> usize {
     let mut n_tokens = 0;
     let n_fitting = samples
         .iter()
@@ -129,18 +142,14 @@ fn per_token_losses(
     batch: &[TokenSample],
     pass: LossPass<'_>,
 ) -> Result<Vec<f32>, TrainError> {
-    let lengths: Vec<usize> = batch.iter().flat_map(TokenSample::texts).map(|text| text.len()).collect();
-    let segments = Segments::new(&lengths);
-    if segments.n_tokens() == 0 {
+    let sequences = Sequences::of_texts(batch);
+    if sequences.ids.is_empty() {
         return Ok(Vec::new());
     }
-    let ids: Vec<u32> = batch.iter().flat_map(|sample| sample.ids.iter().copied()).collect();
-    let positions: Vec<u32> = lengths.iter().flat_map(|length| 0..*length as u32).collect();
     let labels: Vec<i64> = batch.iter().flat_map(shifted_labels).collect();
     let weights: Vec<f32> =
         labels.iter().map(|label| if *label == IGNORED_LABEL { 0.0 } else { 1.0 }).collect();
-    let tokens = TokenBatch { ids: &ids, positions: &positions, segments: &segments };
-    Ok(model.losses_in(&tokens, &labels, &weights, pass)?.per_token)
+    Ok(model.losses_in(&sequences.batch(), &labels, &weights, pass)?.per_token)
 }
 
 /// At each token the id that comes after it in its text, where that one is trained.

@@ -15,12 +15,13 @@ use tunesmith_formats::safetensors_io::write_sharded;
 use tunesmith_formats::score_head::{read_score_head, write_score_head};
 use tunesmith_formats::sequence_classifier::{ScoreProblem, SequenceClassifier};
 use tunesmith_formats::tokenizer::Tokenizer;
-use tunesmith_models::{CausalLm, LoadOptions, TokenBatch};
-use tunesmith_ops::{Compute, Segments};
+use tunesmith_models::{CausalLm, LoadOptions};
+use tunesmith_ops::Compute;
 
 use crate::error::TrainError;
 use crate::json_file::write_json;
 use crate::keys::{KeyUse, derive_key};
+use crate::sequences::Sequences;
 
 /// How a model folder is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,18 +192,16 @@ impl ProbeLogits {
     fn of(model: &CausalLm) -> Result<Self, TrainError> {
         let vocab_size = model.config().vocab_size as u64;
         let lengths = Self::LENGTHS.map(|length| length.min(model.context_length()));
-        let segments = Segments::new(&lengths);
-        let positions: Vec<u32> = lengths.iter().flat_map(|length| 0..*length as u32).collect();
-        let mut ids: Vec<u32> = (0..segments.n_tokens() as u64)
-            .map(|token_idx| (derive_key(0, KeyUse::Probe, &[token_idx]) % vocab_size) as u32)
-            .collect();
+        let n_tokens = lengths.iter().sum::<usize>() as u64;
+        let random = |token_idx| (derive_key(0, KeyUse::Probe, &[token_idx]) % vocab_size) as u32;
+        let mut probes = Sequences::new((0..n_tokens).map(random).collect(), &lengths);
         if let Some(start_id) = model.start_id() {
             // By turns a source and a text.
-            for text in segments.ranges().skip(1).step_by(2) {
-                ids.iter_mut().skip(text.start).take(1).for_each(|id| *id = start_id);
+            for text in probes.segments.ranges().skip(1).step_by(2) {
+                probes.ids.iter_mut().skip(text.start).take(1).for_each(|id| *id = start_id);
             }
         }
-        let tokens = TokenBatch { ids: &ids, positions: &positions, segments: &segments };
+        let tokens = probes.batch();
         let logits = match model.score_head() {
             Some(_) => model.scores(&tokens)?,
             None => model.logits(model.hidden(&tokens, None)?),

@@ -10,7 +10,7 @@ use tunesmith_models::{CausalLm, read_back};
 
 use crate::answers::answer_all;
 use crate::error::TrainError;
-use crate::evaluate::n_fitting;
+use crate::evaluate::batches;
 use crate::learning::Learning;
 use crate::score_metrics::described;
 use crate::sequences::Sequences;
@@ -102,15 +102,12 @@ fn scores(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Option<Vec<Vec<f32>>>, TrainError> {
     let mut scores: Vec<Vec<f32>> = Vec::with_capacity(samples.len());
-    let mut rest = samples;
-    while !rest.is_empty() {
+    for batch in batches(samples, max_batch_tokens(config)) {
         if stop.is_raised() {
             return Ok(None);
         }
-        let (batch, later) = rest.split_at(n_fitting(rest, max_batch_tokens(config)));
         let found = read_back(model.scores(&Sequences::of(batch).batch())?, "scores")?;
         scores.extend(found.chunks((found.len() / batch.len()).max(1)).map(<[f32]>::to_vec));
-        rest = later;
         progress(scores.len());
     }
     Ok(Some(scores))

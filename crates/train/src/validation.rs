@@ -10,7 +10,7 @@ use crate::answers::answer_all;
 use crate::collective::Collective;
 use crate::comparison::{Compared, ComparedTexts, Comparison, EachReward};
 use crate::error::TrainError;
-use crate::evaluate::{EvaluateOptions, Evaluated, SampleLoss, evaluate, n_fitting};
+use crate::evaluate::{EvaluateOptions, Evaluated, SampleLoss, batches, evaluate};
 use crate::events::{Grading, Rewards};
 use crate::grading::{self, Graded, Grader};
 use crate::judge::Judge;
@@ -150,12 +150,10 @@ impl Validation<'_> {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<Verdict>, TrainError> {
         let (mut scores, mut losses): (Vec<Vec<f32>>, Vec<f64>) = (Vec::new(), Vec::new());
-        let mut rest = self.samples;
-        while !rest.is_empty() {
+        for batch in batches(self.samples, max_batch_tokens(self.config)) {
             if self.stop.is_raised() {
                 return Ok(None);
             }
-            let (batch, later) = rest.split_at(n_fitting(rest, self.options().max_batch_tokens));
             let sequences = Sequences::of(batch);
             let targets: Vec<f32> = batch.iter().flat_map(|sample| sample.values.iter().copied()).collect();
             let found =
@@ -163,7 +161,6 @@ impl Validation<'_> {
             let n_outputs = found.scores.len() / batch.len().max(1);
             scores.extend(found.scores.chunks(n_outputs.max(1)).map(<[f32]>::to_vec));
             losses.extend(found.per_sequence.into_iter().map(f64::from));
-            rest = later;
             progress(losses.len(), self.samples.len());
         }
         if losses.is_empty() {

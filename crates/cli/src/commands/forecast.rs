@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tunesmith_config::{BackboneDtype, ExperimentConfig};
+use tunesmith_config::ExperimentConfig;
 use tunesmith_data::{BatchOptions, SampleSet, load_splits, plan_epoch, tokenize, training_tokenizer};
 use tunesmith_formats::model_config::Experts;
 use tunesmith_formats::model_source::ModelSource;
@@ -349,7 +349,7 @@ fn suggestions(
     if !config.architecture.gradient_checkpointing {
         changes.push(("architecture.gradient_checkpointing", "true".to_owned()));
     }
-    if !matches!(config.architecture.backbone_dtype, BackboneDtype::Int4 | BackboneDtype::Nf4) {
+    if !config.architecture.backbone_dtype.is_4_bit() {
         changes.push(("architecture.backbone_dtype", "int4".to_owned()));
     }
     if 64 < longest_sample {

@@ -9,6 +9,7 @@ use tunesmith_data::{Assembler, Questions, load_questions, training_tokenizer};
 use tunesmith_ops::{open_device, set_threads};
 use tunesmith_train::{Predicted, predict};
 
+use crate::experiment::{self, Overrides};
 use crate::failure::{Exit, Failure};
 use crate::interrupt::stop_on_ctrl_c;
 use crate::talker;
@@ -73,9 +74,7 @@ pub(crate) fn run(args: &PredictArgs, terminal: &Terminal) -> Result<(), Failure
     set_threads(args.threads)?;
     let run = talker::open_run(&args.run_dir, terminal)?;
     let mut config = run.config().clone();
-    for setting in &args.settings {
-        set_prediction(&mut config, setting)?;
-    }
+    change_prediction(&mut config, &args.settings)?;
     let questions = load_questions(&config, &args.data, (args.rows > 0).then_some(args.rows))?;
     if terminal.is_interactive() {
         questions.notes.iter().for_each(|note| terminal.note(note));
@@ -100,18 +99,17 @@ pub(crate) fn run(args: &PredictArgs, terminal: &Terminal) -> Result<(), Failure
 }
 
 /// Changes how answers are generated; anything else would make it another run.
-fn set_prediction(config: &mut ExperimentConfig, setting: &str) -> Result<(), Failure> {
-    let Some((field, value)) = setting.split_once('=') else {
-        return Err(Failure::new(Exit::Usage, format!("--set {setting}: there is no `=`"))
-            .hint("write it like --set prediction.batch_size_inference=16"));
-    };
-    let field = field.trim();
-    if !field.starts_with("prediction.") {
-        return Err(Failure::new(Exit::Usage, format!("--set {field}: a trained run keeps its settings"))
+fn change_prediction(config: &mut ExperimentConfig, settings: &[String]) -> Result<(), Failure> {
+    for setting in settings {
+        if !setting.trim_start().starts_with("prediction.") {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("--set {setting}: a trained run keeps its settings"),
+            )
             .hint("only fields of the section `prediction` can be changed here"));
+        }
     }
-    config.set(field, value)?;
-    Ok(())
+    experiment::apply(config, &Overrides { settings: settings.to_vec(), ..Overrides::default() })
 }
 
 fn tell(

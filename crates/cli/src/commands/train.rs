@@ -21,7 +21,7 @@ use crate::model_store::{self, Origin};
 use crate::out_of_memory;
 use crate::profile;
 use crate::progress::{JsonEvents, TrainProgress};
-use crate::terminal::{Style, Terminal, human_secs};
+use crate::terminal::{Style, Table, Terminal, human_secs};
 use crate::tracking::{self, Watcher};
 
 /// Fine-tune a model
@@ -286,6 +286,7 @@ pub(crate) fn report(summary: &RunSummary, terminal: &Terminal) {
     let export = format!("tunesmith export {run_dir} --output {run_dir}-merged --format merged");
     terminal.line(format_args!("  {}", terminal.paint(Style::Cyan, &export)));
 }
+
 /// What was taken for what in the last validation, where classes are few enough for a line.
 fn show_confusion(summary: &RunSummary, terminal: &Terminal) {
     const MOST_CLASSES: usize = 12;
@@ -304,13 +305,15 @@ fn show_confusion(summary: &RunSummary, terminal: &Terminal) {
             "{}: rows by true class (down) and predicted class (across)",
             table["column"].as_str().unwrap_or_default()
         ));
-        let line = |name: &str, cells: &mut dyn Iterator<Item = String>| {
-            let cells: String = cells.map(|cell| format!(" {cell:>7}")).collect();
-            terminal.line(format_args!("  {name:<6}{cells}"));
+        let cells = |name: String, cells: &mut dyn Iterator<Item = String>| {
+            std::iter::once(name).chain(cells).collect::<Vec<_>>()
         };
-        line("", &mut (0..rows.len()).map(|class| class.to_string()));
+        let headings = cells(String::new(), &mut (0..rows.len()).map(|class| class.to_string()));
+        let mut shown = Table::new(&headings.iter().map(String::as_str).collect::<Vec<_>>());
         for (class, row) in rows.iter().enumerate() {
-            line(&class.to_string(), &mut row.iter().map(|count| count.to_string()));
+            let row = cells(class.to_string(), &mut row.iter().map(ToString::to_string));
+            shown.row(&row.iter().map(String::as_str).collect::<Vec<_>>());
         }
+        shown.render_figures().iter().for_each(|line| terminal.line(format_args!("  {line}")));
     }
 }
