@@ -110,6 +110,37 @@ choices! {
         ChatTemplate = "chat_template",
     }
 
+    /// Which answers of a conversation are learned, and as how many samples.
+    pub enum Turns {
+        /// All of them: as one sample where the chat template writes earlier answers as it wrote them when they were given,
+        /// otherwise as one sample each.
+        Auto = "auto",
+        /// The last one.
+        Last = "last",
+        /// All of them, each as a sample of its own.
+        All = "all",
+    }
+
+    /// What becomes of a sample that is longer than `tokenizer.max_length`.
+    pub enum Truncate {
+        /// The oldest rounds go first, then the beginning of the last prompt's text, then the end of the answer.
+        PromptLeft = "prompt_left",
+        /// The end of the answer goes first, then the oldest rounds and the beginning of the last prompt's text.
+        ResponseRight = "response_right",
+        /// It is left out.
+        Drop = "drop",
+        /// H2O LLM Studio's way: the whole keeps its last tokens, whatever part they belong to.
+        Left = "left",
+    }
+
+    /// What becomes of a row that cannot be learned from.
+    pub enum OnBadRow {
+        /// It is left out and named.
+        Skip = "skip",
+        /// It ends the run.
+        Error = "error",
+    }
+
     /// Number format the frozen weights are kept in.
     pub enum BackboneDtype {
         /// 32-bit floats.

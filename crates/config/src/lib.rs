@@ -27,8 +27,8 @@ mod yaml_writer;
 pub use check::{Finding, Level};
 pub use choices::{
     AttentionImplementation, BackboneDtype, DataPart, DeepspeedMethod, JudgeFailures, LogStepSize, Logger,
-    LoraInit, LossFunction, Metric, MixedPrecisionDtype, Optimizer, Packing, ProblemType, SaveCheckpoint,
-    Schedule, ScoreHead, TableLayout, TextFormat, ValidationStrategy,
+    LoraInit, LossFunction, Metric, MixedPrecisionDtype, OnBadRow, Optimizer, Packing, ProblemType,
+    SaveCheckpoint, Schedule, ScoreHead, TableLayout, TextFormat, Truncate, Turns, ValidationStrategy,
 };
 pub use error::{ConfigError, FieldProblem, Warning};
 pub use experiment::{find_field, schema};

@@ -88,7 +88,7 @@ impl Augmenter {
         if let Some(first) = rounds.first_mut() {
             first.system = system;
         }
-        Conversation { rounds, row: conversation.row }
+        Conversation { rounds, row: conversation.row, variables: conversation.variables.clone() }
     }
 
     /// Replaces each token with `mask_id` with the probability of that; such a token is not learned. It keeps its place in

@@ -1,6 +1,6 @@
 //! One round a row: the column settings say which cells are prompt, answer, system text, id and parent.
 
-use tunesmith_config::{Dataset, ExperimentConfig, ProblemType, find_field, nearest};
+use tunesmith_config::{Dataset, ExperimentConfig, LossFunction, ProblemType, find_field, nearest};
 
 use crate::chains::Parents;
 use crate::conversation::Round;
@@ -8,13 +8,15 @@ use crate::error::{DataError, Result};
 use crate::escapes::unescape;
 use crate::labels::{Targets, targets};
 use crate::sanity::{IdColumns, checked_parents};
-use crate::table::Table;
+use crate::table::{Cell, Table};
 
 /// Rounds of a table and, where rows refer to each other, the position of each row's parent.
 pub(crate) struct ColumnRounds {
     pub(crate) rounds: Vec<Round>,
     pub(crate) parents: Option<Parents>,
     pub(crate) notes: Vec<String>,
+    /// The columns that were read.
+    pub(crate) used: Vec<usize>,
 }
 
 /// Which table it is; a validation table may lack columns that a training table must have, and questions have no answers.
@@ -25,11 +27,16 @@ pub(crate) enum Purpose {
     Questions,
 }
 
-/// Whether the table has every configured prompt column and, unless it holds questions, the answer column.
-pub(crate) fn has_configured_columns(table: &Table, dataset: &Dataset, purpose: Purpose) -> bool {
+/// Whether the table has every configured prompt column and, unless it holds questions, the columns of the answers.
+pub(crate) fn has_configured_columns(table: &Table, config: &ExperimentConfig, purpose: Purpose) -> bool {
+    let dataset = &config.dataset;
     let has = |name: &String| table.column_idx(name).is_some();
     let has_answers = purpose == Purpose::Questions || dataset.answer_column.all().iter().all(has);
-    dataset.prompt_column.iter().all(has) && has_answers
+    let compares = config.problem_type == ProblemType::DpoModeling
+        && config.training.loss_function != LossFunction::KtoLoss
+        && purpose != Purpose::Questions;
+    let has_rejected = !compares || has(&dataset.rejected_answer_column);
+    dataset.prompt_column.iter().all(has) && has_answers && has_rejected
 }
 
 /// Rounds by the column settings.
@@ -47,6 +54,7 @@ pub(crate) fn configured_rounds(
         .iter()
         .map(|name| required(table, name, "dataset.prompt_column"))
         .collect::<Result<_>>()?;
+    refuse_lists(table, &prompts)?;
     let Targets { targets, answers, mut notes } = match purpose {
         Purpose::Questions => Targets::unknown(table.n_rows(), config.problem_type),
         Purpose::Train | Purpose::Validation => targets(table, config)?,
@@ -62,13 +70,16 @@ pub(crate) fn configured_rounds(
         .zip(targets)
         .enumerate()
         .map(|(row, (answer, target))| {
-            let prompt: Vec<String> = prompts.iter().map(|column| table.cell(row, *column).text()).collect();
+            let prompt = prompts.iter().map(|column| table.cell(row, *column).text());
+            // An empty cell leaves no trace: no separator for what is not there.
+            let prompt: Vec<String> = prompt.filter(|text| !text.is_empty()).collect();
             Round {
                 system: system.map(|column| table.cell(row, column).text()).unwrap_or_default(),
                 prompt: prompt.join(&separator),
                 answer,
                 row,
                 target,
+                details: None,
             }
         })
         .collect();
@@ -76,7 +87,30 @@ pub(crate) fn configured_rounds(
     let answers = dataset.answer_column.all().iter().filter_map(|name| table.column_idx(name));
     let used: Vec<usize> = prompts.iter().copied().chain(answers).chain(system).collect();
     notes.extend(cell_notes(table, &used, n_empty));
-    Ok(ColumnRounds { rounds, parents, notes })
+    let used = used.into_iter().chain(other_columns(table, dataset)).collect();
+    Ok(ColumnRounds { rounds, parents, notes, used })
+}
+
+/// Prompts are texts here; a list or an object would be read as JSON.
+fn refuse_lists(table: &Table, prompts: &[usize]) -> Result<()> {
+    for column in prompts {
+        let is_list = |row: &usize| matches!(table.cell(*row, *column), Cell::Json(value) if value.is_array() || value.is_object());
+        if let Some(row) = (0..table.n_rows()).find(is_list) {
+            let name = table.columns.get(*column).map_or("?", String::as_str);
+            return Err(table.row_error(
+                row,
+                format!("the column {name} holds a list or an object where a text is expected"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Columns that are read besides prompts, answers and system texts, where they are there.
+fn other_columns(table: &Table, dataset: &Dataset) -> Vec<usize> {
+    let names = [dataset.id_column.as_deref(), dataset.parent_id_column.as_deref()].into_iter().flatten();
+    let names = names.chain([dataset.rejected_answer_column.as_str(), &dataset.judgement_column]);
+    names.chain(dataset.rejected_prompt_column.as_deref()).filter_map(|name| table.column_idx(name)).collect()
 }
 
 /// Rows of texts and nothing else.
@@ -88,7 +122,7 @@ fn texts(table: &Table, config: &ExperimentConfig) -> Result<ColumnRounds> {
     }
     let rounds = answers.into_iter().zip(targets).enumerate();
     let rounds = rounds.map(|(row, (answer, target))| Round { answer, row, target, ..Round::default() });
-    Ok(ColumnRounds { rounds: rounds.collect(), parents: None, notes })
+    Ok(ColumnRounds { rounds: rounds.collect(), parents: None, notes, used: Vec::new() })
 }
 
 /// Rounds of `instruction`, `input` and `output`; an empty input leaves no trace in the prompt.
@@ -121,7 +155,7 @@ pub(crate) fn alpaca_rounds(table: &Table, dataset: &Dataset, purpose: Purpose) 
     let used: Vec<usize> = [instruction].into_iter().chain(output).chain(input).chain(system).collect();
     let n_empty = rounds.iter().filter(|round| output.is_some() && round.answer.is_empty()).count();
     let notes = cell_notes(table, &used, n_empty);
-    Ok(ColumnRounds { rounds, parents: None, notes })
+    Ok(ColumnRounds { rounds, parents: None, notes, used })
 }
 
 /// A column that must be there.

@@ -1,5 +1,7 @@
 //! What training learns from: rounds of system text, prompt and answer, chained into conversations.
 
+use serde_json::{Map, Value as Json, json};
+
 /// One exchange.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Round {
@@ -14,6 +16,27 @@ pub struct Round {
     pub row: usize,
     /// What is learned from it.
     pub target: Target,
+    /// What a list of messages says of the round beyond these texts; `None` for one that is nothing but texts.
+    pub details: Option<Box<RoundDetails>>,
+}
+
+/// A round of messages that are more than one text of the user and one of the assistant. Prompt and answer of the round are
+/// then what people read; a chat template is given the messages.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RoundDetails {
+    /// The messages before the answer as `{role, content, …}`: of the user, of tools, late system texts. None where the
+    /// answer follows another one.
+    pub before: Vec<Json>,
+    /// The content of the answer's message where it is not the answer's text: null or nothing beside calls of tools.
+    pub answer_content: Option<Json>,
+    /// Keys of the answer's message besides role and content: `tool_calls`, `reasoning_content`, `name` and so on.
+    pub answer_keys: Map<String, Json>,
+    /// As `answer_content`, of the answer to be preferred less.
+    pub rejected_content: Option<Json>,
+    /// As `answer_keys`, of the answer to be preferred less.
+    pub rejected_keys: Map<String, Json>,
+    /// The answer is context for what follows and not learned.
+    pub is_context: bool,
 }
 
 /// What is learned from a round, besides or instead of its answer. That of a conversation's last round counts.
@@ -48,20 +71,40 @@ pub enum Target {
     Values(Vec<f32>),
 }
 
-/// Rounds in the order they were spoken, at least one. One conversation becomes one sample.
+/// Rounds in the order they were spoken, at least one. One conversation becomes one sample, or one for each answer where
+/// the chat template writes earlier answers differently.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conversation {
     /// Oldest first; the last one's answer is what generation is compared with.
     pub rounds: Vec<Round>,
     /// Row of the last round: the id of the sample.
     pub row: usize,
+    /// Variables of the chat template for this conversation: `tools`, and what a column `chat_template_kwargs` holds.
+    pub variables: Map<String, Json>,
 }
 
 impl Conversation {
     /// A conversation whose id is the row of its last round. `None` without rounds.
     pub fn new(rounds: Vec<Round>) -> Option<Self> {
         let row = rounds.last()?.row;
-        Some(Self { rounds, row })
+        Some(Self { rounds, row, variables: Map::new() })
+    }
+
+    /// The same conversation with variables for the chat template.
+    #[must_use]
+    pub fn with_variables(mut self, variables: Map<String, Json>) -> Self {
+        self.variables = variables;
+        self
+    }
+
+    /// Whether some round has messages of tools, calls of them, or the conversation describes some.
+    pub fn has_tools(&self) -> bool {
+        let is_tool = |message: &Json| message.get("role").is_some_and(|role| role == "tool");
+        let uses_tools = |details: &RoundDetails| {
+            details.before.iter().any(is_tool) || details.answer_keys.contains_key("tool_calls")
+        };
+        self.variables.contains_key("tools")
+            || self.rounds.iter().filter_map(|round| round.details.as_deref()).any(uses_tools)
     }
 
     /// What is learned from it: the last round's target.
@@ -97,12 +140,43 @@ impl Conversation {
         }
         last.answer.clone_from(answer);
         last.target = Target::Answer;
+        if let Some(details) = &mut last.details {
+            details.answer_keys = std::mem::take(&mut details.rejected_keys);
+            details.answer_content = details.rejected_content.take();
+        }
         Some(contrast)
     }
 
     /// The system text that counts: the first round's.
     pub fn system(&self) -> &str {
         self.rounds.first().map_or("", |round| &round.system)
+    }
+}
+
+impl Round {
+    /// Messages before the answer as a chat template is given them.
+    pub fn messages_before(&self) -> Vec<Json> {
+        match &self.details {
+            Some(details) => details.before.clone(),
+            None => vec![json!({"role": "user", "content": self.prompt})],
+        }
+    }
+
+    /// The answer's message as a chat template is given it.
+    pub fn answer_message(&self) -> Json {
+        let mut message = Map::new();
+        message.insert("role".to_owned(), json!("assistant"));
+        let content = self.details.as_ref().and_then(|details| details.answer_content.clone());
+        message.insert("content".to_owned(), content.unwrap_or_else(|| json!(self.answer)));
+        if let Some(details) = &self.details {
+            message.extend(details.answer_keys.clone());
+        }
+        Json::Object(message)
+    }
+
+    /// Whether the answer is to be learned.
+    pub fn is_learned(&self) -> bool {
+        self.details.as_ref().is_none_or(|details| !details.is_context)
     }
 }
 

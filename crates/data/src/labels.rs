@@ -240,7 +240,7 @@ fn judgements(table: &Table, config: &ExperimentConfig) -> Result<Targets> {
 }
 
 /// Whether a cell says that an answer is good; `None` when it says neither.
-fn judgement(cell: &Cell) -> Option<bool> {
+pub(crate) fn judgement(cell: &Cell) -> Option<bool> {
     match cell {
         Cell::Bool(is_good) => Some(*is_good),
         Cell::Text(text) => match text.trim().to_ascii_lowercase().as_str() {

@@ -1,12 +1,13 @@
 //! From a table to what can be split, sampled and chained, whichever way its rows are laid out.
 
-use tunesmith_config::{Dataset, ExperimentConfig, ProblemType, TableLayout};
+use tunesmith_config::{Dataset, ExperimentConfig, LossFunction, ProblemType, TableLayout, TextFormat};
 
 use crate::chains::{chain, ends, groups, roots};
 use crate::columns::{Purpose, alpaca_rounds, configured_rounds, has_configured_columns, required};
 use crate::conversation::{Conversation, Round, Target};
+use crate::dialogues::{DialogueColumns, read_dialogues, unused_columns};
 use crate::error::{DataError, Result};
-use crate::messages::{Message, Oddities, Role, messages_of, rounds_of};
+use crate::messages::{message_list, tools_of};
 use crate::personalize::personalize;
 use crate::split::{Split, sample_conversations, sample_rows, split_groups, split_rows};
 use crate::table::{Cell, Table};
@@ -32,19 +33,35 @@ enum Rows {
 pub(crate) fn lay_out(table: &Table, config: &ExperimentConfig, purpose: Purpose) -> Result<LaidOut> {
     let dataset = &config.dataset;
     let (layout, how) = layout_of(table, config, purpose);
-    let mut notes =
-        vec![format!("{}: {} rows, layout {layout} ({how})", table.path.display(), table.n_rows())];
+    let dialogue = dialogue_columns(table, config, layout, purpose)?;
+    let what = match (&dialogue, layout) {
+        (Some(columns), TableLayout::Columns) => {
+            let names = columns.used().into_iter().filter_map(|column| table.columns.get(column));
+            let names: Vec<&str> = names.map(String::as_str).collect();
+            format!("conversations out of the columns {}", names.join(", "))
+        }
+        _ => format!("layout {layout} ({how})"),
+    };
+    let mut notes = vec![format!("{}: {} rows, {what}", table.path.display(), table.n_rows())];
     notes.extend(table.notes.iter().cloned());
-    let mut rows = match layout {
-        TableLayout::Messages | TableLayout::Sharegpt => message_lists(table, layout, purpose, &mut notes)?,
-        TableLayout::Tree => trees(table, dataset, &mut notes)?,
-        TableLayout::Alpaca | TableLayout::Columns | TableLayout::Auto => {
+    let mut rows = match (dialogue, layout) {
+        (Some(columns), _) => {
+            let read = read_dialogues(table, &columns, config, purpose)?;
+            notes.extend(read.notes);
+            notes.extend(unused_columns(table, &columns.used()));
+            Rows::Whole { conversations: read.conversations, trees: None }
+        }
+        (None, TableLayout::Tree) => trees(table, dataset, &mut notes)?,
+        (None, layout) => {
             let read = if layout == TableLayout::Alpaca {
                 alpaca_rounds(table, dataset, purpose)?
             } else {
                 configured_rounds(table, config, purpose)?
             };
             notes.extend(read.notes);
+            if config.problem_type != ProblemType::ContinuedPretraining {
+                notes.extend(unused_columns(table, &read.used));
+            }
             Rows::Rounds { rounds: read.rounds, parents: read.parents }
         }
     };
@@ -67,35 +84,176 @@ pub(crate) fn layout_of(
     config: &ExperimentConfig,
     purpose: Purpose,
 ) -> (TableLayout, &'static str) {
-    let has_answers_only = matches!(
-        config.problem_type,
-        ProblemType::CausalLanguageModeling | ProblemType::SequenceToSequenceModeling
-    );
     match config.dataset.layout {
-        // Only columns can say what a class is, or which answer is the better one.
-        _ if !has_answers_only => (TableLayout::Columns, "as the problem type needs it"),
-        TableLayout::Auto => (detect(table, &config.dataset, purpose), "found by its columns"),
+        // Only columns can say what a class or a number is.
+        _ if !has_conversations(config.problem_type) => {
+            (TableLayout::Columns, "as the problem type needs it")
+        }
+        TableLayout::Auto => (detect(table, config, purpose), "found by its columns"),
         chosen => (chosen, "as configured"),
     }
 }
 
 /// The layout whose columns the table has; the column settings come first.
-fn detect(table: &Table, dataset: &Dataset, purpose: Purpose) -> TableLayout {
-    if has_configured_columns(table, dataset, purpose) {
-        return TableLayout::Columns;
+fn detect(table: &Table, config: &ExperimentConfig, purpose: Purpose) -> TableLayout {
+    let has = |name: &str| table.column_idx(name).is_some();
+    let has_outputs = purpose == Purpose::Questions || has("output");
+    let is_alpaca = has("instruction") && has_outputs && config.problem_type != ProblemType::DpoModeling;
+    if has_configured_columns(table, config, purpose) {
+        // Earlier rounds in a column of their own are Alpaca's.
+        return if is_alpaca && has("history") { TableLayout::Alpaca } else { TableLayout::Columns };
     }
     if let Some((layout, _)) = list_column(table, TableLayout::Auto) {
         return layout;
     }
-    if nested_column(table).is_some() || MessageColumns::find(table).is_some() {
+    if config.problem_type != ProblemType::DpoModeling
+        && (nested_column(table).is_some() || MessageColumns::find(table).is_some())
+    {
         return TableLayout::Tree;
     }
-    let has_outputs = purpose == Purpose::Questions || table.column_idx("output").is_some();
-    if table.column_idx("instruction").is_some() && has_outputs {
-        return TableLayout::Alpaca;
+    // If the table has none of these columns, the errors name the missing one and the ones there are.
+    if is_alpaca { TableLayout::Alpaca } else { TableLayout::Columns }
+}
+
+/// The columns of whole conversations, where rows are such; `None` where a row is one round of texts, a tree, or a text.
+fn dialogue_columns(
+    table: &Table,
+    config: &ExperimentConfig,
+    layout: TableLayout,
+    purpose: Purpose,
+) -> Result<Option<DialogueColumns>> {
+    let dataset = &config.dataset;
+    let column = |name: &str| table.column_idx(name);
+    let compares = config.problem_type == ProblemType::DpoModeling && purpose != Purpose::Questions;
+    let is_judged = compares && config.training.loss_function == LossFunction::KtoLoss;
+    let judged = || required(table, &dataset.judgement_column, "dataset.judgement_column");
+    let columns = match layout {
+        TableLayout::Messages | TableLayout::Sharegpt => {
+            let list = match list_column(table, layout) {
+                Some((_, column)) => column,
+                None if layout == TableLayout::Sharegpt => {
+                    required(table, "conversations", "dataset.layout: sharegpt")?
+                }
+                None => required(table, "messages", "dataset.layout: messages")?,
+            };
+            let whole = DialogueColumns { answer: Some(list), ..DialogueColumns::default() };
+            match compares {
+                true if is_judged => DialogueColumns { judgement: Some(judged()?), ..whole },
+                true => DialogueColumns {
+                    prompts: vec![list],
+                    answer: Some(required(table, first_of(table, CHOSEN), "dataset.answer_column")?),
+                    rejected: Some(required(
+                        table,
+                        first_of(table, REJECTED),
+                        "dataset.rejected_answer_column",
+                    )?),
+                    ..DialogueColumns::default()
+                },
+                false => whole,
+            }
+        }
+        TableLayout::Alpaca => match column("history") {
+            Some(history) => DialogueColumns {
+                prompts: ["instruction", "input"].iter().filter_map(|name| column(name)).collect(),
+                history: Some(history),
+                answer: match purpose {
+                    Purpose::Questions => None,
+                    _ => Some(required(table, "output", "dataset.layout: alpaca")?),
+                },
+                ..DialogueColumns::default()
+            },
+            None => return Ok(None),
+        },
+        TableLayout::Columns if has_configured_columns(table, config, purpose) => {
+            let prompts: Vec<usize> = dataset.prompt_column.iter().filter_map(|name| column(name)).collect();
+            let answer = column(dataset.answer_column.first()).filter(|_| purpose != Purpose::Questions);
+            let rejected = column(&dataset.rejected_answer_column).filter(|_| compares && !is_judged);
+            let has_lists = prompts
+                .iter()
+                .copied()
+                .chain(answer)
+                .chain(rejected)
+                .any(|column| (0..table.n_rows()).any(|row| is_structured(table.cell(row, column))));
+            let describes_tools = column("tools").is_some_and(|column| {
+                (0..table.n_rows()).any(|row| matches!(tools_of(table.cell(row, column)), Ok(Some(_))))
+            });
+            let has_conversations = has_conversations(config.problem_type);
+            if !(has_conversations && (has_lists || describes_tools)) {
+                return Ok(None);
+            }
+            if answer.is_some() && dataset.rejected_prompt_column.as_deref().is_some() && rejected.is_some() {
+                return Err(DataError::Setting {
+                    field: "dataset.rejected_prompt_column",
+                    reason: "answers that are lists of messages bring their prompts; set it to None"
+                        .to_owned(),
+                });
+            }
+            let judgement = if is_judged { Some(judged()?) } else { None };
+            DialogueColumns { prompts, answer, rejected, judgement, ..DialogueColumns::default() }
+        }
+        TableLayout::Columns => match usual_columns(table, compares, is_judged, purpose) {
+            Some(columns) if is_judged => DialogueColumns { judgement: Some(judged()?), ..columns },
+            Some(columns) => columns,
+            None => return Ok(None),
+        },
+        TableLayout::Tree | TableLayout::Auto => return Ok(None),
+    };
+    Ok(Some(columns.with_companions(table, dataset)))
+}
+
+fn has_conversations(problem_type: ProblemType) -> bool {
+    match problem_type {
+        ProblemType::CausalLanguageModeling
+        | ProblemType::SequenceToSequenceModeling
+        | ProblemType::DpoModeling => true,
+        ProblemType::ContinuedPretraining
+        | ProblemType::CausalClassificationModeling
+        | ProblemType::CausalRegressionModeling => false,
     }
-    // Its errors name the missing column and the ones there are.
-    TableLayout::Columns
+}
+
+/// The usual names of the better and of the other answer.
+const CHOSEN: &[&str] = &["chosen", "chosen_messages", "chosen_response"];
+const REJECTED: &[&str] = &["rejected", "rejected_messages", "rejected_response"];
+
+/// Columns by the names that TRL and the data sets of the hub use, where the column settings name none that are there.
+fn usual_columns(
+    table: &Table,
+    compares: bool,
+    is_judged: bool,
+    purpose: Purpose,
+) -> Option<DialogueColumns> {
+    let column = |name: &str| table.column_idx(name);
+    let prompts: Vec<usize> = column("prompt").into_iter().collect();
+    if compares && !is_judged {
+        let (chosen, rejected) = (column(first_of(table, CHOSEN))?, column(first_of(table, REJECTED))?);
+        return Some(DialogueColumns {
+            has_dialogue_texts: prompts.is_empty(),
+            prompts,
+            answer: Some(chosen),
+            rejected: Some(rejected),
+            ..DialogueColumns::default()
+        });
+    }
+    if prompts.is_empty() {
+        return None;
+    }
+    let answer = match purpose {
+        Purpose::Questions => None,
+        _ => Some(column("completion").or_else(|| column("response"))?),
+    };
+    Some(DialogueColumns { prompts, answer, ..DialogueColumns::default() })
+}
+
+/// The first of the names that the table has; without any the first.
+fn first_of(table: &Table, names: &[&'static str]) -> &'static str {
+    let present = names.iter().copied().find(|name| table.column_idx(name).is_some());
+    present.or_else(|| names.first().copied()).unwrap_or_default()
+}
+
+/// Whether a cell is more than a text: a list of messages, or JSON that must not be learned as text.
+fn is_structured(cell: &Cell) -> bool {
+    message_list(cell).is_some() || matches!(cell, Cell::Json(value) if value.is_array() || value.is_object())
 }
 
 /// The column that holds lists of messages, by its usual names.
@@ -117,33 +275,6 @@ fn list_column(table: &Table, layout: TableLayout) -> Option<(TableLayout, usize
     })
 }
 
-fn message_lists(
-    table: &Table,
-    layout: TableLayout,
-    purpose: Purpose,
-    notes: &mut Vec<String>,
-) -> Result<Rows> {
-    let column = match list_column(table, layout) {
-        Some((_, column)) => column,
-        None if layout == TableLayout::Sharegpt => {
-            required(table, "conversations", "dataset.layout: sharegpt")?
-        }
-        None => required(table, "messages", "dataset.layout: messages")?,
-    };
-    let mut oddities = Oddities::default();
-    let mut conversations = Vec::with_capacity(table.n_rows());
-    for row in 0..table.n_rows() {
-        let mut messages =
-            messages_of(table.cell(row, column)).map_err(|reason| table.row_error(row, reason))?;
-        if purpose == Purpose::Questions && messages.last().is_some_and(|last| last.role == Role::User) {
-            messages.push(Message { role: Role::Assistant, text: String::new() });
-        }
-        conversations.extend(Conversation::new(rounds_of(&messages, row, &mut oddities)));
-    }
-    notes.extend(oddities.notes());
-    Ok(Rows::Whole { conversations, trees: None })
-}
-
 fn trees(table: &Table, dataset: &Dataset, notes: &mut Vec<String>) -> Result<Rows> {
     let trees = match (nested_column(table), MessageColumns::find(table)) {
         (Some(column), _) => Trees::nested(table, column)?,
@@ -157,7 +288,8 @@ fn trees(table: &Table, dataset: &Dataset, notes: &mut Vec<String>) -> Result<Ro
             return Err(DataError::Setting { field: "dataset.layout", reason });
         }
     };
-    let found = trees.conversations(dataset.limit_chained_samples);
+    let has_markers = dataset.text_format == TextFormat::Markers;
+    let found = trees.conversations(dataset.limit_chained_samples, has_markers);
     notes.extend(found.notes);
     Ok(Rows::Whole { conversations: found.conversations, trees: Some(found.trees) })
 }
@@ -251,6 +383,11 @@ impl Rows {
         let change = |round: &mut Round| {
             round.prompt = personalize(&round.prompt, dataset);
             round.answer = personalize(&round.answer, dataset);
+            for message in round.details.iter_mut().flat_map(|details| &mut details.before) {
+                if let Some(serde_json::Value::String(text)) = message.get_mut("content") {
+                    *text = personalize(text, dataset);
+                }
+            }
             if let Target::Preference { rejected_prompt, rejected_answer } = &mut round.target {
                 *rejected_answer = personalize(rejected_answer, dataset);
                 *rejected_prompt = rejected_prompt.as_deref().map(|prompt| personalize(prompt, dataset));

@@ -77,7 +77,7 @@ pub struct PreviewToken {
 pub struct Statistics {
     /// Conversations given.
     pub n_conversations: usize,
-    /// Those that are trained on; each is one sample.
+    /// Samples that are trained on: one for each conversation, or one for each of its answers.
     pub n_samples: usize,
     /// Tokens of the samples, after cutting.
     pub n_tokens: usize,
@@ -152,19 +152,16 @@ impl Preview {
             [] => conversations.iter().take(options.n_samples).collect(),
             rows => rows.iter().map(|row| find(conversations, *row)).collect::<Result<_>>()?,
         };
-        let samples = chosen
-            .into_iter()
-            .map(|conversation| {
-                let (mut sample, notes) = assembler.sample_with_notes(conversation)?;
-                // A book is not looked at whole; it is trained on in such pieces.
-                let n_more = if assembler.has_pieces() { sample.shorten(assembler.max_length()) } else { 0 };
-                let mut shown = PreviewSample::new(&sample, &notes, &assembler);
-                if n_more > 0 {
-                    shown.warnings.push(format!("it goes on for {}", count(n_more, "token")));
+        let mut samples = Vec::new();
+        for conversation in chosen {
+            match assembler.samples(conversation) {
+                Ok(all) => {
+                    samples.extend(all.into_iter().map(|(sample, notes)| shown(sample, &notes, &assembler)));
                 }
-                Ok(shown)
-            })
-            .collect::<Result<_>>()?;
+                Err(DataError::Sample { row, reason }) => samples.push(PreviewSample::refused(row, reason)),
+                Err(error) => return Err(error),
+            }
+        }
         Ok(Self {
             samples,
             statistics: Statistics::of(&report, assembler.max_length()),
@@ -180,7 +177,23 @@ impl Preview {
     }
 }
 
+/// A sample as it is shown. A book is not looked at whole; it is trained on in such pieces.
+fn shown(mut sample: TokenSample, notes: &SampleNotes, assembler: &Assembler) -> PreviewSample {
+    let n_more = if assembler.has_pieces() { sample.shorten(assembler.max_length()) } else { 0 };
+    let mut shown = PreviewSample::new(&sample, notes, assembler);
+    if n_more > 0 {
+        shown.warnings.push(format!("it goes on for {}", count(n_more, "token")));
+    }
+    shown
+}
+
 impl PreviewSample {
+    /// A conversation that cannot become a sample.
+    fn refused(row: usize, reason: String) -> Self {
+        let warnings = vec![format!("left out: {reason}")];
+        Self { row, tokens: Vec::new(), n_trained: 0, n_prompt_cut: 0, n_answer_cut: 0, warnings }
+    }
+
     fn new(sample: &TokenSample, notes: &SampleNotes, assembler: &Assembler) -> Self {
         let tokenizer = assembler.tokenizer();
         let tokens = sample.ids.iter().zip(&sample.trained).map(|(id, trained)| PreviewToken {
@@ -192,8 +205,9 @@ impl PreviewSample {
         });
         let max_length = assembler.max_length();
         let checks = [
+            (notes.is_too_long, format!("longer than {max_length} tokens: left out")),
             (
-                sample.n_labels() == 0 && notes.had_labels,
+                sample.n_labels() == 0 && notes.had_labels && !notes.is_too_long,
                 format!("labels empty after cutting to {max_length} tokens: left out"),
             ),
             (sample.n_labels() == 0 && !notes.had_labels, "nothing in it is learned: left out".to_owned()),
@@ -208,9 +222,24 @@ impl PreviewSample {
             (notes.lacks_end, "the answer does not end with a special token".to_owned()),
             (notes.doubled_bos, "it begins with the beginning-of-text token twice".to_owned()),
             (notes.n_unknown > 0, unknown_text(notes.n_unknown)),
+            (notes.n_rounds_cut > 0, format!("it lost its {} oldest rounds to the cut", notes.n_rounds_cut)),
             (
-                notes.last_turn_only,
-                "only the last answer is learned: the template rewrites earlier turns".to_owned(),
+                notes.is_one_of_several,
+                "one of several samples of its conversation: each answer in its own context".to_owned(),
+            ),
+            (notes.folds_system, "the system text stands in front of the user's first message".to_owned()),
+            (notes.merges_roles, "messages in a row were joined by an empty line".to_owned()),
+            (
+                notes.has_empty_thought,
+                "an answer closes the thought that is opened in front of it at once".to_owned(),
+            ),
+            (
+                notes.has_unread_thought,
+                "a thought has no place in the text format and is not learned".to_owned(),
+            ),
+            (
+                notes.is_rewritten,
+                "the chat template writes an answer in other words than the data".to_owned(),
             ),
         ];
         Self {

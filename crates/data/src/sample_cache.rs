@@ -3,8 +3,10 @@
 //! One file a set, `samples-KEY.bin`, little-endian:
 //!
 //! ```text
-//! magic (8 bytes) · key (32) · number of samples (u64)
-//! each sample: row u64 · tokens n u64 · rejected u64 · source u64 · seven counts and flags of the notes · n ids u32 · n flags u8
+//! magic (8 bytes) · key (32) · number of conversations (u64)
+//! each conversation: 0 (u8) · length of a reason (u64) · the reason why it has no samples, or
+//!                    1 (u8) · number of samples (u64) · the samples
+//! each sample: row u64 · tokens n u64 · rejected u64 · source u64 · counts and flags of the notes · n ids u32 · n flags u8
 //! SHA-256 of all that (32)
 //! ```
 //!
@@ -20,10 +22,11 @@ use tunesmith_formats::atomic::write_file;
 use crate::conversation::{Conversation, Target};
 use crate::error::{DataError, Result};
 use crate::sample::Assembler;
+use crate::samples::Outcome;
 use crate::token_sample::{SampleNotes, TokenSample};
 
 /// Changes with the layout of the file and with the rules of assembly, so that old files are never taken.
-const MAGIC: &[u8; 8] = b"TSTOKEN3";
+const MAGIC: &[u8; 8] = b"TSTOKEN4";
 
 /// Hash of everything that decides the tokens of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,12 +43,18 @@ pub(crate) fn key(assembler: &Assembler, conversations: &[Conversation]) -> Key 
     add(MAGIC);
     add(format!("{:?}", assembler.options()).as_bytes());
     add(assembler.tokenizer().fingerprint().as_bytes());
+    add(assembler.template_key().as_bytes());
     for conversation in conversations {
         add(&(conversation.row as u64).to_le_bytes());
         add(&(conversation.rounds.len() as u64).to_le_bytes());
+        add(serde_json::Value::Object(conversation.variables.clone()).to_string().as_bytes());
         for round in &conversation.rounds {
             for text in [&round.system, &round.prompt, &round.answer] {
                 add(text.as_bytes());
+            }
+            match &round.details {
+                None => add(b""),
+                Some(details) => add(format!("{details:?}").as_bytes()),
             }
             match &round.target {
                 Target::Answer => add(b"answer"),
@@ -69,46 +78,87 @@ pub(crate) fn key(assembler: &Assembler, conversations: &[Conversation]) -> Key 
     Key(hasher.finalize().into())
 }
 
-/// The `n_samples` samples stored for `key`, if they are there and whole.
-pub(crate) fn read(dir: &Path, key: &Key, n_samples: usize) -> Option<Vec<(TokenSample, SampleNotes)>> {
+/// The outcomes of `n_conversations` conversations stored for `key`, if they are there and whole.
+pub(crate) fn read(dir: &Path, key: &Key, n_conversations: usize) -> Option<Vec<Outcome>> {
     let bytes = fs::read(path(dir, key)).ok()?;
     let (content, checksum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
     if Sha256::digest(content).as_slice() != checksum {
         return None;
     }
     let mut reader = Reader(content);
-    if reader.take(MAGIC.len())? != MAGIC || reader.take(32)? != key.0 || reader.count()? != n_samples {
+    if reader.take(MAGIC.len())? != MAGIC || reader.take(32)? != key.0 || reader.count()? != n_conversations {
         return None;
     }
-    let samples = (0..n_samples).map(|_| reader.sample()).collect::<Option<Vec<_>>>()?;
-    reader.0.is_empty().then_some(samples)
+    let outcomes = (0..n_conversations).map(|_| reader.outcome()).collect::<Option<Vec<_>>>()?;
+    reader.0.is_empty().then_some(outcomes)
 }
 
-/// Stores `samples` for `key`.
-pub(crate) fn write(dir: &Path, key: &Key, samples: &[(TokenSample, SampleNotes)]) -> Result<()> {
+/// Stores `outcomes` for `key`.
+pub(crate) fn write(dir: &Path, key: &Key, outcomes: &[Outcome]) -> Result<()> {
     let path = path(dir, key);
     let error = |reason: String| DataError::Cache { path: path.clone(), reason };
     let mut out = Vec::new();
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&key.0);
-    put(&mut out, samples.len());
-    for (sample, notes) in samples {
-        put(&mut out, sample.row);
-        put(&mut out, sample.ids.len());
-        put(&mut out, sample.n_contrast);
-        put(&mut out, sample.n_source);
-        for count in [notes.n_prompt_cut, notes.n_answer_cut, notes.n_unknown] {
-            put(&mut out, count);
+    put(&mut out, outcomes.len());
+    for outcome in outcomes {
+        match outcome {
+            Err(reason) => {
+                out.push(0);
+                put(&mut out, reason.len());
+                out.extend_from_slice(reason.as_bytes());
+            }
+            Ok(samples) => {
+                out.push(1);
+                put(&mut out, samples.len());
+                samples.iter().for_each(|(sample, notes)| put_sample(&mut out, sample, notes));
+            }
         }
-        let flags = [notes.lacks_end, notes.doubled_bos, notes.last_turn_only, notes.had_labels];
-        out.extend(flags.map(u8::from));
-        out.extend(sample.ids.iter().flat_map(|id| id.to_le_bytes()));
-        out.extend(sample.trained.iter().copied().map(u8::from));
     }
     let checksum = Sha256::digest(&out);
     out.extend_from_slice(&checksum);
     fs::create_dir_all(dir).map_err(|cause| error(format!("cannot create its folder: {cause}")))?;
     write_file(&path, &out).map_err(|cause| error(cause.to_string()))
+}
+
+fn put_sample(out: &mut Vec<u8>, sample: &TokenSample, notes: &SampleNotes) {
+    for count in [sample.row, sample.ids.len(), sample.n_contrast, sample.n_source] {
+        put(out, count);
+    }
+    let SampleNotes {
+        n_prompt_cut,
+        n_answer_cut,
+        n_unknown,
+        n_rounds_cut,
+        lacks_end,
+        doubled_bos,
+        had_labels,
+        is_too_long,
+        is_one_of_several,
+        folds_system,
+        merges_roles,
+        has_empty_thought,
+        has_unread_thought,
+        is_rewritten,
+    } = *notes;
+    for count in [n_prompt_cut, n_answer_cut, n_unknown, n_rounds_cut] {
+        put(out, count);
+    }
+    let flags = [
+        lacks_end,
+        doubled_bos,
+        had_labels,
+        is_too_long,
+        is_one_of_several,
+        folds_system,
+        merges_roles,
+        has_empty_thought,
+        has_unread_thought,
+        is_rewritten,
+    ];
+    out.extend(flags.map(u8::from));
+    out.extend(sample.ids.iter().flat_map(|id| id.to_le_bytes()));
+    out.extend(sample.trained.iter().copied().map(u8::from));
 }
 
 fn path(dir: &Path, key: &Key) -> PathBuf {
@@ -147,6 +197,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn outcome(&mut self) -> Option<Outcome> {
+        if self.flag()? {
+            let n_samples = self.count()?;
+            // Each sample takes more than a byte, so that a wrong number ends soon.
+            return (0..n_samples).map(|_| self.sample()).collect::<Option<Vec<_>>>().map(Ok);
+        }
+        let n_bytes = self.count()?;
+        String::from_utf8(self.take(n_bytes)?.to_vec()).ok().map(Err)
+    }
+
     fn sample(&mut self) -> Option<(TokenSample, SampleNotes)> {
         let row = self.count()?;
         let n_tokens = self.count()?;
@@ -156,10 +216,17 @@ impl<'a> Reader<'a> {
             n_prompt_cut: self.count()?,
             n_answer_cut: self.count()?,
             n_unknown: self.count()?,
+            n_rounds_cut: self.count()?,
             lacks_end: self.flag()?,
             doubled_bos: self.flag()?,
-            last_turn_only: self.flag()?,
             had_labels: self.flag()?,
+            is_too_long: self.flag()?,
+            is_one_of_several: self.flag()?,
+            folds_system: self.flag()?,
+            merges_roles: self.flag()?,
+            has_empty_thought: self.flag()?,
+            has_unread_thought: self.flag()?,
+            is_rewritten: self.flag()?,
         };
         let ids = self.take(n_tokens.checked_mul(4)?)?.chunks_exact(4);
         let ids = ids.map(|id| id.try_into().ok().map(u32::from_le_bytes)).collect::<Option<Vec<u32>>>()?;

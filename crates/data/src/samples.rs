@@ -1,13 +1,14 @@
 //! All conversations of a set as samples, made in parallel and kept on the disk for the next run.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::thread;
 
-use tunesmith_config::{ExperimentConfig, Packing};
+use tunesmith_config::{ExperimentConfig, OnBadRow, Packing};
 use tunesmith_formats::tokenizer::Tokenizer;
 
 use crate::conversation::Conversation;
-use crate::error::Result;
+use crate::error::{DataError, Result};
 use crate::preview_render::count;
 use crate::sample::Assembler;
 use crate::sample_cache;
@@ -15,7 +16,7 @@ use crate::token_sample::{SampleNotes, TokenSample};
 
 /// Samples in the order of their conversations.
 ///
-/// One for each conversation with something to learn. With packing `wrapped`, and of texts without prompts, one for each conversation, or several
+/// One for each conversation with something to learn, or one for each of its answers ([`Assembler::samples`]). With packing `wrapped`, and of texts without prompts, one for each conversation, or several
 /// of at most `tokenizer.max_length` tokens with the same row, one after the other, for a long one.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SampleSet {
@@ -50,8 +51,24 @@ pub struct TokenizeReport {
     pub n_doubled_bos: usize,
     /// Tokens that the vocabulary cannot express.
     pub n_unknown: usize,
-    /// Samples kept of which the chat template lets only the last answer be learned.
-    pub n_last_turn_only: usize,
+    /// Conversations that the chat template refuses, or of which it leaves something out.
+    pub n_refused: usize,
+    /// Conversations that became several samples.
+    pub n_separated: usize,
+    /// Samples that are too long and left out.
+    pub n_too_long: usize,
+    /// Samples kept without their oldest rounds.
+    pub n_without_oldest: usize,
+    /// Samples kept whose system text stands in the user's first message.
+    pub n_folded_systems: usize,
+    /// Samples kept in which messages in a row were joined.
+    pub n_merged_roles: usize,
+    /// Samples kept with an empty thought that the generation prompt asks for.
+    pub n_empty_thoughts: usize,
+    /// Samples kept with thoughts that are not learned.
+    pub n_unread_thoughts: usize,
+    /// Samples kept with an answer that the chat template writes in other words.
+    pub n_rewritten: usize,
     /// Length of each conversation kept, in tokens before cutting, and how many of those were cut off.
     pub lengths: Vec<(usize, usize)>,
     /// What the user should know, in sentences.
@@ -62,8 +79,8 @@ pub struct TokenizeReport {
 /// conversations, tokenizer and settings.
 ///
 /// # Errors
-/// The first conversation (in their order) that cannot become a sample decides the error. The cache never fails a
-/// run: one that cannot be read is made anew, one that cannot be written is a warning.
+/// [`DataError::Sample`] when no conversation can become a sample, or one cannot and `dataset.on_bad_row` says that this is
+/// an error; the first one (in their order) decides which. The cache never fails a run: one that cannot be read is made anew, one that cannot be written is a warning.
 pub fn tokenize(
     config: &ExperimentConfig,
     tokenizer: &Tokenizer,
@@ -75,39 +92,111 @@ pub fn tokenize(
     let cached = cache_dir.and_then(|dir| sample_cache::read(dir, &key, conversations.len()));
     let from_cache = cached.is_some();
     let mut cache_failure = None;
-    let samples = match cached {
-        Some(samples) => samples,
+    let outcomes = match cached {
+        Some(outcomes) => outcomes,
         None => {
-            let samples = assemble_all(&assembler, conversations, config.environment.threads)?;
-            cache_failure = cache_dir.and_then(|dir| sample_cache::write(dir, &key, &samples).err());
-            samples
+            let outcomes = assemble_all(&assembler, conversations, config.environment.threads)?;
+            cache_failure = cache_dir.and_then(|dir| sample_cache::write(dir, &key, &outcomes).err());
+            outcomes
         }
     };
+    let refusals = Refusals::of(&outcomes, conversations);
+    if let Some((row, reason)) = refusals.first.clone()
+        && (config.dataset.on_bad_row == OnBadRow::Error || refusals.n == conversations.len())
+    {
+        return Err(DataError::Sample { row, reason });
+    }
     let is_wrapped = config.training.packing == Packing::Wrapped;
     let has_pieces = assembler.has_pieces();
-    let mut report =
-        TokenizeReport { from_cache, n_conversations: conversations.len(), ..TokenizeReport::default() };
+    let mut report = TokenizeReport {
+        from_cache,
+        n_conversations: conversations.len(),
+        n_refused: refusals.n,
+        ..TokenizeReport::default()
+    };
     let mut set = SampleSet::default();
-    for ((mut sample, notes), conversation) in samples.into_iter().zip(conversations) {
-        sample.values = conversation.values().to_vec();
-        // In wrapped rows a sample without anything to learn is still context for the next one.
-        let is_kept = if is_wrapped { !sample.ids.is_empty() } else { sample.teaches() };
-        report.count(&sample, &notes, is_kept);
-        match (is_kept, has_pieces) {
-            (false, _) => {}
-            (true, false) => set.samples.push(sample),
-            (true, true) => set.samples.extend(pieces(sample, assembler.max_length())),
+    for (outcome, conversation) in outcomes.into_iter().zip(conversations) {
+        let Ok(samples) = outcome else { continue };
+        report.n_separated += usize::from(samples.len() > 1);
+        // Nothing in the conversation is to be learned.
+        report.n_fully_masked += usize::from(samples.is_empty());
+        for (mut sample, notes) in samples {
+            sample.values = conversation.values().to_vec();
+            // In wrapped rows a sample without anything to learn is still context for the next one.
+            let is_kept = if is_wrapped { !sample.ids.is_empty() } else { sample.teaches() };
+            report.count(&sample, &notes, is_kept);
+            match (is_kept, has_pieces) {
+                (false, _) => {}
+                (true, false) => set.samples.push(sample),
+                (true, true) => set.samples.extend(pieces(sample, assembler.max_length())),
+            }
         }
     }
-    report.warnings = warnings(&report, &assembler);
+    report.warnings = refusals.warnings();
+    report.warnings.extend(warnings(&report, &assembler));
     report
         .warnings
         .extend(cache_failure.map(|error| format!("{error}; the next run will make the tokens again")));
     Ok((set, report))
 }
 
+/// What became of a conversation: samples, or why there are none.
+pub(crate) type Outcome = std::result::Result<Vec<(TokenSample, SampleNotes)>, String>;
+
+/// Conversations that cannot become samples.
+#[derive(Debug, Default)]
+struct Refusals {
+    n: usize,
+    first: Option<(usize, String)>,
+    /// Each reason with the rows it was given for.
+    reasons: BTreeMap<String, Vec<usize>>,
+}
+
+impl Refusals {
+    fn of(outcomes: &[Outcome], conversations: &[Conversation]) -> Self {
+        let mut refusals = Self::default();
+        for (outcome, conversation) in outcomes.iter().zip(conversations) {
+            if let Err(reason) = outcome {
+                refusals.n += 1;
+                refusals.first.get_or_insert_with(|| (conversation.row, reason.clone()));
+                refusals.reasons.entry(reason.clone()).or_default().push(conversation.row);
+            }
+        }
+        refusals
+    }
+
+    /// A sentence for each of the commonest reasons.
+    fn warnings(&self) -> Vec<String> {
+        const N_REASONS: usize = 5;
+        const N_ROWS: usize = 5;
+
+        let mut reasons: Vec<(&String, &Vec<usize>)> = self.reasons.iter().collect();
+        reasons.sort_by_key(|(_, rows)| std::cmp::Reverse(rows.len()));
+        let sentence = |(reason, rows): &(&String, &Vec<usize>)| {
+            let shown: Vec<String> = rows.iter().take(N_ROWS).map(usize::to_string).collect();
+            let more = if rows.len() > N_ROWS { ", …" } else { "" };
+            let what = if rows.len() == 1 { "row" } else { "rows" };
+            format!(
+                "{} left out ({what} {}{more}): {reason}",
+                count(rows.len(), "conversation"),
+                shown.join(", ")
+            )
+        };
+        let mut warnings: Vec<String> = reasons.iter().take(N_REASONS).map(sentence).collect();
+        if reasons.len() > N_REASONS {
+            let n: usize = reasons.iter().skip(N_REASONS).map(|(_, rows)| rows.len()).sum();
+            warnings.push(format!("{} left out for other reasons", count(n, "conversation")));
+        }
+        warnings
+    }
+}
+
 impl TokenizeReport {
     fn count(&mut self, sample: &TokenSample, notes: &SampleNotes, is_kept: bool) {
+        if notes.is_too_long {
+            self.n_too_long += 1;
+            return;
+        }
         if !is_kept {
             self.n_fully_masked += 1;
             self.n_masked_by_cutting += usize::from(notes.had_labels);
@@ -122,7 +211,12 @@ impl TokenizeReport {
         self.n_without_end += usize::from(notes.lacks_end);
         self.n_doubled_bos += usize::from(notes.doubled_bos);
         self.n_unknown += notes.n_unknown;
-        self.n_last_turn_only += usize::from(notes.last_turn_only);
+        self.n_without_oldest += usize::from(notes.n_rounds_cut > 0);
+        self.n_folded_systems += usize::from(notes.folds_system);
+        self.n_merged_roles += usize::from(notes.merges_roles);
+        self.n_empty_thoughts += usize::from(notes.has_empty_thought);
+        self.n_unread_thoughts += usize::from(notes.has_unread_thought);
+        self.n_rewritten += usize::from(notes.is_rewritten);
     }
 }
 
@@ -171,12 +265,64 @@ fn warnings(report: &TokenizeReport, assembler: &Assembler) -> Vec<String> {
     );
     warn(report.n_unknown, unknown_text(report.n_unknown));
     warn(
-        report.n_last_turn_only,
+        report.n_too_long,
         format!(
-            "{} learn only the last answer: the chat template writes earlier turns differently once later ones follow",
-            of(report.n_last_turn_only)
+            "{} left out because they are longer than tokenizer.max_length ({max_length})",
+            count(report.n_too_long, "sample")
         ),
     );
+    warn(
+        report.n_without_oldest,
+        format!(
+            "{} lost their oldest rounds to the cut; the answers in them are not learned",
+            of(report.n_without_oldest)
+        ),
+    );
+    warn(
+        report.n_separated,
+        format!(
+            "{} became several samples, one an answer, so that each answer is learned in the context in which it will \
+             be generated: the chat template writes earlier answers differently once later ones follow",
+            count(report.n_separated, "conversation")
+        ),
+    );
+    warn(
+        report.n_folded_systems,
+        format!(
+            "{} have their system text in front of the user's first message: the chat template has no place for it",
+            of(report.n_folded_systems)
+        ),
+    );
+    warn(
+        report.n_merged_roles,
+        format!(
+            "{} have messages in a row that were joined by an empty line: the chat template wants user and assistant in \
+             turn",
+            of(report.n_merged_roles)
+        ),
+    );
+    warn(
+        report.n_empty_thoughts,
+        format!(
+            "{} close the thought at once that the chat template opens in front of each answer: their answers have none",
+            of(report.n_empty_thoughts)
+        ),
+    );
+    warn(
+        report.n_unread_thoughts,
+        format!(
+            "{} have thoughts that are not learned: the text format has no place for them",
+            of(report.n_unread_thoughts)
+        ),
+    );
+    warn(
+        report.n_rewritten,
+        format!(
+            "{} have an answer that the chat template writes in other words than the data",
+            of(report.n_rewritten)
+        ),
+    );
+    out.extend(assembler.format_notes());
     out
 }
 
@@ -210,19 +356,17 @@ fn pieces(sample: TokenSample, max_length: usize) -> Vec<TokenSample> {
         .collect()
 }
 
-type Noted = (TokenSample, SampleNotes);
-
 /// Splits the conversations among threads; the order of the results does not depend on their number.
 fn assemble_all(
     assembler: &Assembler,
     conversations: &[Conversation],
     n_threads: usize,
-) -> Result<Vec<Noted>> {
+) -> Result<Vec<Outcome>> {
     let n_available = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let n_threads = if n_threads == 0 { n_available } else { n_threads };
     let chunk = conversations.len().div_ceil(n_threads.max(1)).max(MIN_PER_THREAD);
-    let assemble = |part: &[Conversation]| -> Result<Vec<Noted>> {
-        part.iter().map(|conversation| assembler.sample_with_notes(conversation)).collect()
+    let assemble = |part: &[Conversation]| -> Result<Vec<Outcome>> {
+        part.iter().map(|conversation| outcome(assembler.samples(conversation))).collect()
     };
     let parts: Vec<&[Conversation]> = conversations.chunks(chunk).collect();
     let Some((first, others)) = parts.split_first() else { return Ok(Vec::new()) };
@@ -238,6 +382,15 @@ fn assemble_all(
         }
         Ok(samples)
     })
+}
+
+/// A refusal concerns one conversation; any other error concerns all.
+fn outcome(samples: Result<Vec<(TokenSample, SampleNotes)>>) -> Result<Outcome> {
+    match samples {
+        Ok(samples) => Ok(Ok(samples)),
+        Err(DataError::Sample { reason, .. }) => Ok(Err(reason)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Below this many conversations a thread of its own does not pay.

@@ -38,9 +38,28 @@ fn the_first_bad_conversation_decides_the_error() {
                   {{ m.content }}{% endfor %}";
     let template = tunesmith_formats::chat_template::ChatTemplate::new(source.into());
     let tokenizer = golden_tokenizer("bpe-smollm").with_chat_template(Some(template));
-    let config = config(&[("dataset.text_format", "chat_template"), ("environment.threads", "3")]);
-    let error = tokenize(&config, &tokenizer, &many(300), None).unwrap_err().to_string();
+    let changes = [
+        ("dataset.text_format", "chat_template"),
+        ("environment.threads", "3"),
+        ("dataset.on_bad_row", "error"),
+    ];
+    let error = tokenize(&config(&changes), &tokenizer, &many(300), None).unwrap_err().to_string();
     assert!(error.starts_with("row 13:") && error.ends_with("unlucky prompt 13"), "{error}");
+
+    // Otherwise they are left out, counted and named; without any other the first decides all the same.
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let (set, report) =
+            tokenize(&config(&changes[..2]), &tokenizer, &many(20), Some(dir.path())).unwrap();
+        assert_eq!((set.samples.len(), report.n_refused), (19, 1));
+        let warning = &report.warnings[0];
+        assert!(
+            warning.contains("1 conversation left out (row 13)") && warning.contains("unlucky"),
+            "{warning}"
+        );
+    }
+    let error = tokenize(&config(&changes[..2]), &tokenizer, &many(14)[13..], None).unwrap_err();
+    assert!(error.to_string().ends_with("unlucky prompt 13"), "{error}");
 }
 
 #[test]
@@ -71,9 +90,9 @@ fn the_report_counts_what_went_wrong() {
             n_without_end: 3,
             n_doubled_bos: 0,
             n_unknown: 1,
-            n_last_turn_only: 0,
             lengths: vec![(4, 0), (7, 2), (7, 2), (3, 0)],
             warnings: report.warnings.clone(),
+            ..TokenizeReport::default()
         }
     );
     let text = report.warnings.join("\n");
@@ -128,8 +147,9 @@ fn the_second_run_takes_the_tokens_of_the_first() {
     let assembler = Assembler::new(&config, &tokenizer).unwrap();
     let key = sample_cache::key(&assembler, &conversations);
     let mut stored = sample_cache::read(dir.path(), &key, 5).unwrap();
-    stored[2].0.ids = vec![1, 2, 3];
-    stored[2].0.trained = vec![false, true, true];
+    let sample = &mut stored[2].as_mut().unwrap()[0].0;
+    sample.ids = vec![1, 2, 3];
+    sample.trained = vec![false, true, true];
     sample_cache::write(dir.path(), &key, &stored).unwrap();
     assert_eq!(run().0.samples[2].ids, [1, 2, 3]);
     assert_eq!(sample_cache::read(dir.path(), &key, 4), None);

@@ -51,6 +51,8 @@ pub(crate) fn bare_config(changes: &[(&str, &str)]) -> ExperimentConfig {
     dataset.add_eos_token_to_system = false;
     dataset.add_eos_token_to_prompt = false;
     dataset.add_eos_token_to_answer = false;
+    // As H2O LLM Studio cuts, whose known answers these settings are for.
+    dataset.truncate = tunesmith_config::Truncate::Left;
     for (field, value) in changes {
         config.set(field, value).unwrap();
     }

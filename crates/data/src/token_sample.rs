@@ -77,8 +77,42 @@ pub struct SampleNotes {
     pub lacks_end: bool,
     /// The beginning-of-text token stands there twice.
     pub doubled_bos: bool,
-    /// The chat template changes earlier turns when later ones follow, so only the last answer is learned.
-    pub last_turn_only: bool,
     /// The answers had tokens to learn before cutting.
     pub had_labels: bool,
+    /// Earlier rounds that did not fit; their answers are not learned.
+    pub n_rounds_cut: usize,
+    /// It does not fit, and such samples are left out.
+    pub is_too_long: bool,
+    /// Its conversation became several samples, because the chat template writes earlier answers differently once later
+    /// ones follow, or because each answer was to be a sample of its own.
+    pub is_one_of_several: bool,
+    /// The chat template has no place for a system text, so it stands in front of the first message of the user.
+    pub folds_system: bool,
+    /// The chat template wants user and assistant in turn, so messages in a row were joined.
+    pub merges_roles: bool,
+    /// The generation prompt opens a thought, and an answer has none: it is closed at once.
+    pub has_empty_thought: bool,
+    /// A thought beside an answer has no place in the format and is not learned.
+    pub has_unread_thought: bool,
+    /// The chat template writes an answer in other words than the data.
+    pub is_rewritten: bool,
+}
+
+impl SampleNotes {
+    /// The notes of both texts of a sample.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.n_prompt_cut += other.n_prompt_cut;
+        self.n_answer_cut += other.n_answer_cut;
+        self.n_unknown += other.n_unknown;
+        self.n_rounds_cut = self.n_rounds_cut.max(other.n_rounds_cut);
+        self.had_labels &= other.had_labels;
+        self.lacks_end |= other.lacks_end;
+        self.doubled_bos |= other.doubled_bos;
+        self.is_too_long |= other.is_too_long;
+        self.folds_system |= other.folds_system;
+        self.merges_roles |= other.merges_roles;
+        self.has_empty_thought |= other.has_empty_thought;
+        self.has_unread_thought |= other.has_unread_thought;
+        self.is_rewritten |= other.is_rewritten;
+    }
 }

@@ -5,7 +5,8 @@ use serde_json::{Map, Value as Json};
 use crate::chains::{Id, chain, has_cycle, link, roots};
 use crate::conversation::Conversation;
 use crate::error::Result;
-use crate::messages::{Message, Oddities, Role, rounds_of};
+use crate::messages::{Message, Role};
+use crate::rounds::{Oddities, rounds_of};
 use crate::sanity::check_unique_ids;
 use crate::table::{Cell, Table};
 
@@ -85,7 +86,7 @@ impl Trees {
             let role = Role::of(&name).ok_or_else(|| {
                 table.row_error(row_idx, format!("the role {name:?} is none of system, user, assistant"))
             })?;
-            messages.push(Message { role, text: table.cell(row_idx, columns.text).text() });
+            messages.push(Message::new(role, table.cell(row_idx, columns.text).text()));
         }
         let is_deleted = match columns.deleted {
             Some(deleted) => column(deleted).map(|cell| *cell == Cell::Bool(true)).collect(),
@@ -111,7 +112,7 @@ impl Trees {
             return Err("a message of the tree has no text".to_owned());
         };
         let position = self.messages.len();
-        self.messages.push(Message { role, text: text.to_owned() });
+        self.messages.push(Message::new(role, text));
         self.parents.push(parent);
         self.is_deleted.push(node.get("deleted") == Some(&Json::Bool(true)));
         let reply_role = if role == Role::Assistant { Role::User } else { Role::Assistant };
@@ -127,7 +128,7 @@ impl Trees {
 
     /// The path to every answer, or only to those after which nothing more is answered. Deleted messages and all
     /// that hang on them are left out.
-    pub(crate) fn conversations(&self, limit_chained_samples: bool) -> TreeConversations {
+    pub(crate) fn conversations(&self, limit_chained_samples: bool, has_markers: bool) -> TreeConversations {
         let roots = roots(&self.parents);
         let is_answered = self.with_later_answer();
         let mut found = TreeConversations { conversations: Vec::new(), trees: Vec::new(), notes: Vec::new() };
@@ -152,7 +153,7 @@ impl Trees {
                 found.trees.push(roots.get(position).copied().unwrap_or(position));
             }
         }
-        found.notes = oddities.notes();
+        found.notes = oddities.notes(has_markers);
         if n_deleted > 0 {
             found
                 .notes

@@ -221,7 +221,7 @@ fn prompt_columns_are_joined_and_missing_cells_empty() {
         ..Default::default()
     };
     let splits = fixture.whole();
-    assert_eq!(prompts(&splits.train), ["do\n\nthis", "say\n\n", "1\n\n2.5"]);
+    assert_eq!(prompts(&splits.train), ["do\n\nthis", "say", "1\n\n2.5"]);
     let first = &splits.train[0].rounds[0];
     assert_eq!((first.system.as_str(), first.answer.as_str()), ("be brief", "done"));
     assert_eq!(splits.train[1].rounds[0].answer, "");
@@ -347,8 +347,10 @@ fn message_lists_in_parquet_and_csv_are_read() {
 fn a_row_that_is_no_conversation_is_named() {
     let good = r#"{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}]}"#;
     let bad = r#"{"messages": [{"role": "user", "content": "p"}, {"role": "robot", "content": "a"}]}"#;
-    let error = Fixture::new("jsonl", &format!("{good}\n\n{bad}\n")).error().to_string();
-    let expected = "train.jsonl:3: message 2: the role \"robot\" is none of system, user, assistant";
+    let mut fixture = Fixture::new("jsonl", &format!("{good}\n\n{bad}\n"));
+    fixture.config.dataset.on_bad_row = tunesmith_config::OnBadRow::Error;
+    let error = fixture.error().to_string();
+    let expected = "train.jsonl:3: message 2: the role \"robot\" is none of system, user, assistant, tool";
     assert!(error.ends_with(expected), "{error}");
     let unanswered = r#"{"messages": [{"role": "user", "content": "p"}]}"#;
     let error = Fixture::new("jsonl", unanswered).error().to_string();

@@ -2,21 +2,25 @@
 //!
 //! The engine is set up as transformers sets Jinja up, because models are trained on what transformers
 //! renders: blocks trimmed on both sides, Python's string and dictionary methods, `raise_exception`,
-//! `strftime_now`, Python's `tojson`, `break`/`continue`, and `{% generation %}` accepted (its content is
-//! rendered as if the tags were not there). `tools` and `documents` are defined and none.
+//! `strftime_now`, Python's `tojson`, `break`/`continue`, and `{% generation %}`, whose content is rendered as if the
+//! tags were not there and reported as spans ([`Rendered`]). `tools` and `documents` are defined and none.
 //!
 //! A template comes with the model from outside: it can neither read files nor load other templates, and
 //! the engine's recursion limit and a budget of instructions end one that does not end by itself.
 
 mod clock;
+mod generation_tags;
 mod python_json;
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind};
+use serde_json::{Map, Value as Json};
 
 use crate::error::{FormatError, Result};
 
@@ -40,6 +44,16 @@ impl ChatMessage {
     }
 }
 
+/// A conversation as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// The text.
+    pub text: String,
+    /// What stood between `{% generation %}` and `{% endgeneration %}`, as byte ranges of the text: what the template's
+    /// author wants learned. `None` when the template has no such tags.
+    pub generated: Option<Vec<Range<usize>>>,
+}
+
 /// A compiled chat template.
 ///
 /// A source that does not compile is kept with its error, which every [`ChatTemplate::render`] returns: a
@@ -50,13 +64,16 @@ pub struct ChatTemplate {
     origin: PathBuf,
     compiled: std::result::Result<Environment<'static>, String>,
     clock_unix_secs: Option<u64>,
+    /// Variables that every rendering gets (`chat_template_kwargs` of transformers).
+    variables: Map<String, Json>,
 }
 
 impl ChatTemplate {
     /// Compiles `source`; a syntax error is reported by [`ChatTemplate::check`] and [`ChatTemplate::render`].
     pub fn new(source: String) -> Self {
         let compiled = compile(&source).map_err(|error| describe(&error));
-        Self { source, origin: PathBuf::from("chat_template"), compiled, clock_unix_secs: None }
+        let origin = PathBuf::from("chat_template");
+        Self { source, origin, compiled, clock_unix_secs: None, variables: Map::new() }
     }
 
     /// Names the file that error messages point to.
@@ -74,6 +91,27 @@ impl ChatTemplate {
     pub fn with_clock(mut self, unix_secs: u64) -> Self {
         self.clock_unix_secs = Some(unix_secs);
         self
+    }
+
+    /// Gives every rendering these variables, `enable_thinking` for instance. Those of a single rendering win.
+    #[must_use]
+    pub fn with_variables(mut self, variables: Map<String, Json>) -> Self {
+        self.variables = variables;
+        self
+    }
+
+    /// The variables that every rendering gets.
+    pub fn variables(&self) -> &Map<String, Json> {
+        &self.variables
+    }
+
+    /// Whether the template reads the variable `name`, as far as its source tells.
+    pub fn reads(&self, name: &str) -> bool {
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        self.source.match_indices(name).any(|(at, _)| {
+            let (before, after) = self.source.split_at(at);
+            !before.ends_with(is_word) && !after.get(name.len()..).unwrap_or_default().starts_with(is_word)
+        })
     }
 
     /// The template as it was given.
@@ -120,6 +158,7 @@ impl ChatTemplate {
             .collect();
         let tokens = [("bos_token", Value::from(bos)), ("eos_token", Value::from(eos))];
         self.render_values(messages, add_generation_prompt, tokens)
+            .map(|text| generation_tags::split(&text).text)
     }
 
     /// Lays out messages that are more than role and text (names, tool calls, content in parts), with further
@@ -129,12 +168,30 @@ impl ChatTemplate {
     /// As [`ChatTemplate::render`].
     pub fn render_json(
         &self,
-        messages: &serde_json::Value,
+        messages: &Json,
         add_generation_prompt: bool,
-        variables: &serde_json::Map<String, serde_json::Value>,
+        variables: &Map<String, Json>,
     ) -> Result<String> {
+        self.render_spans(messages, add_generation_prompt, variables).map(|rendered| rendered.text)
+    }
+
+    /// As [`ChatTemplate::render_json`], with the spans that the template itself marks as the assistant's.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn render_spans(
+        &self,
+        messages: &Json,
+        add_generation_prompt: bool,
+        variables: &Map<String, Json>,
+    ) -> Result<Rendered> {
         let variables = variables.iter().map(|(name, value)| (name.as_str(), python_json::to_value(value)));
-        self.render_values(python_json::to_value(messages), add_generation_prompt, variables)
+        let text = self.render_values(python_json::to_value(messages), add_generation_prompt, variables)?;
+        let mut rendered = generation_tags::split(&text);
+        if !generation_tags::are_in(&self.source) {
+            rendered.generated = None;
+        }
+        Ok(rendered)
     }
 
     fn render_values<'a>(
@@ -156,9 +213,13 @@ impl ChatTemplate {
             ("documents", Value::from(())),
             ("strftime_now", strftime_now),
         ];
+        let mut all: BTreeMap<String, Value> =
+            common.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        all.extend(self.variables.iter().map(|(name, value)| (name.clone(), python_json::to_value(value))));
+        all.extend(variables.into_iter().map(|(name, value)| (name.to_owned(), value)));
         environment
             .get_template(TEMPLATE_NAME)
-            .and_then(|template| template.render(Value::from_pairs(common.into_iter().chain(variables))))
+            .and_then(|template| template.render(Value::from(all)))
             .map_err(|error| self.error(describe(&error)))
     }
 
@@ -169,7 +230,9 @@ impl ChatTemplate {
 
 impl PartialEq for ChatTemplate {
     fn eq(&self, other: &Self) -> bool {
-        self.source == other.source && self.clock_unix_secs == other.clock_unix_secs
+        self.source == other.source
+            && self.clock_unix_secs == other.clock_unix_secs
+            && self.variables == other.variables
     }
 }
 
@@ -190,7 +253,7 @@ fn compile(source: &str) -> std::result::Result<Environment<'static>, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, "raised by the template")
             .with_source(RaisedByTemplate(message)))
     });
-    environment.add_template_owned(TEMPLATE_NAME, without_generation_tags(source))?;
+    environment.add_template_owned(TEMPLATE_NAME, generation_tags::replace(source))?;
     Ok(environment)
 }
 
@@ -208,33 +271,6 @@ fn describe(error: &Error) -> String {
         Some(line) => format!("line {line}: {what}"),
         None => what,
     }
-}
-
-/// Turns `{% generation %}…{% endgeneration %}` into a block that is always rendered.
-///
-/// The tags mark the assistant's text for transformers' own masks. Whitespace control (`{%-`, `-%}`) is kept.
-fn without_generation_tags(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start);
-        out.push_str(before);
-        let Some(end) = tag.find("%}") else {
-            rest = tag;
-            break;
-        };
-        let (tag, after) = tag.split_at(end + 2);
-        let inner = tag.trim_start_matches("{%").trim_end_matches("%}");
-        let word = inner.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
-        match word {
-            "generation" => out.push_str(&tag.replacen("generation", "if true", 1)),
-            "endgeneration" => out.push_str(&tag.replacen("endgeneration", "endif", 1)),
-            _ => out.push_str(tag),
-        }
-        rest = after;
-    }
-    out.push_str(rest);
-    out
 }
 
 fn system_clock_unix_secs() -> u64 {

@@ -159,6 +159,11 @@ impl Tokenizer {
         self.special_ids.contains(&id)
     }
 
+    /// The texts of the special tokens.
+    pub fn special_texts(&self) -> Vec<String> {
+        self.special_ids.iter().filter_map(|id| self.inner.id_to_token(*id)).collect()
+    }
+
     /// The id of the token written exactly `text` in the vocabulary.
     pub fn token_id(&self, text: &str) -> Option<u32> {
         self.inner.token_to_id(text)
@@ -217,6 +222,11 @@ impl Tokenizer {
     /// The chat template, if the model has one.
     pub fn chat_template(&self) -> Option<&ChatTemplate> {
         self.chat_template.as_ref()
+    }
+
+    /// The chat template of that name, where the model has several.
+    pub fn named_chat_template(&self, _name: &str) -> Option<&ChatTemplate> {
+        None
     }
 
     /// Replaces the chat template.

@@ -4,7 +4,9 @@ use super::{
     CLASSIFICATION, CLASSIFICATION_AND_REGRESSION, DPO, NOT_CLASSIFICATION, NOT_DPO, PRETRAINING, REGRESSION,
     WITHOUT_CONVERSATIONS, WITHOUT_MARKERS,
 };
-use crate::choices::{DataPart, ProblemType, TableLayout, TextFormat, ValidationStrategy};
+use crate::choices::{
+    DataPart, OnBadRow, ProblemType, TableLayout, TextFormat, Truncate, Turns, ValidationStrategy,
+};
 use crate::declare::fields;
 use crate::field::{facets, is, is_not};
 use crate::field_value::{Columns, OptionalText};
@@ -152,7 +154,22 @@ fields! {
         layout: TableLayout = TableLayout::Auto => facets().not_for(WITHOUT_CONVERSATIONS);
         /// How a conversation becomes text: `markers` puts the marker texts above around each part,
         /// `chat_template` uses the template that comes with the tokenizer.
-        text_format: TextFormat = TextFormat::Markers => facets().not_for(ONLY_LANGUAGE);
+        text_format: TextFormat = TextFormat::Markers => facets().not_for(WITHOUT_CONVERSATIONS);
+        /// Which answers of a conversation are learned. `auto`: all of them, each in the very context in which it will be
+        /// generated; as one sample where the chat template allows it, and as one sample an answer where it writes earlier
+        /// answers differently (thoughts are dropped, for instance). `last`: the last one. `all`: each as a sample of its own.
+        turns: Turns = Turns::Auto
+            => facets().when(&[is("mask_prompt_labels", "true")]).not_for(ONLY_LANGUAGE);
+        /// What becomes of samples longer than `tokenizer.max_length`. `prompt_left`: the oldest rounds go first, then the
+        /// beginning of the last prompt's text, then the end of the answer. `response_right`: the end of the answer goes
+        /// first. Both keep the beginning-of-text token, the system text and the markers of the roles, leave at least half of the
+        /// room to either side, and give both answers of a preference the same prompt. `drop`: the sample is left out.
+        /// `left`: the whole keeps its last tokens, as in H2O LLM Studio.
+        truncate: Truncate = Truncate::PromptLeft => facets().not_for(PRETRAINING);
+        /// What becomes of a row that cannot be learned from: a role that nobody knows, an image, a conversation that the chat
+        /// template refuses. `skip` leaves it out and names it, `error` ends the run. Without any good row the run ends in
+        /// either case.
+        on_bad_row: OnBadRow = OnBadRow::Skip => facets().not_for(WITHOUT_CONVERSATIONS);
         /// Reads only this many rows from the start of each table, before splitting and sampling. 0 reads all.
         max_rows: usize = 0 => facets().at_least(0.0).spin(0.0, 1.0);
     }

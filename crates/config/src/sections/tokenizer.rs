@@ -20,5 +20,14 @@ fields! {
         /// Options of the Hugging Face tokenizer class, a JSON object as text. `add_prefix_space` says whether
         /// SentencePiece tokenizers put a space before each part; with a chat template the model's own rule stays.
         tokenizer_kwargs: String = r#"{"use_fast": true, "add_prefix_space": false}"#.to_owned();
+        /// Puts the beginning-of-text token in front of every sample if the tokenizer puts it in front of texts by itself
+        /// (Llama 3, Gemma, Mistral) and the chat template has not written it. `false` leaves it out, as H2O LLM Studio does: such
+        /// models then see texts that they were not made for.
+        add_bos_token: bool = true;
+        /// Chat template to use instead of the tokenizer's own: a file with Jinja source, the source itself, `chatml`, or the
+        /// name of one of several templates that the tokenizer brings. Empty: the tokenizer's own.
+        chat_template: String = String::new();
+        /// Variables for the chat template, a JSON object as text: `{"enable_thinking": false}` for instance.
+        chat_template_kwargs: String = String::new();
     }
 }

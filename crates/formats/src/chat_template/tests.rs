@@ -71,7 +71,27 @@ fn generation_tags_are_transparent() {
     let turns = [("user", "a"), ("assistant", "b")];
     assert_eq!(render(with, &turns), render(without, &turns));
     assert_eq!(render(with, &turns), "ab");
-    assert_eq!(without_generation_tags("{% set generation = 1 %}{% open"), "{% set generation = 1 %}{% open");
+    assert_eq!(
+        generation_tags::replace("{% set generation = 1 %}{% open"),
+        "{% set generation = 1 %}{% open"
+    );
+}
+
+#[test]
+fn generation_tags_mark_spans() {
+    let source = "{% for m in messages %}[{{ m.role }}]{% if m.role == 'assistant' %}\n    {%- generation %}\n{{ m.content }};\n\
+                  {%- endgeneration %}\n{% else %}{{ m.content }}{% endif %}{% endfor %}";
+    let template = ChatTemplate::new(source.to_owned());
+    let messages = serde_json::json!([
+        {"role": "user", "content": "a"}, {"role": "assistant", "content": "bé"}, {"role": "assistant", "content": "c"}
+    ]);
+    let rendered = template.render_spans(&messages, false, &Map::new()).unwrap();
+    assert_eq!(rendered.text, "[user]a[assistant]bé;[assistant]c;");
+    let marked: Vec<&str> =
+        rendered.generated.unwrap().into_iter().map(|span| &rendered.text[span]).collect();
+    assert_eq!(marked, ["bé;", "c;"]);
+    let plain = ChatTemplate::new("{{ messages[0].content }}".to_owned());
+    assert_eq!(plain.render_spans(&messages, false, &Map::new()).unwrap().generated, None);
 }
 
 #[test]
