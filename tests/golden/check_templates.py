@@ -141,8 +141,20 @@ def byte_tokenizer(source):
 
 class Jinja:
     def __init__(self, source):
+        self.source = source
         self.template = _compile_jinja_template(source)
         self.template.globals["strftime_now"] = lambda form: NOW.strftime(form)
+
+    def thought_key(self):
+        """Where the template looks for what was thought; the content where it reads no key."""
+        for key in ("reasoning_content", "thinking", "reasoning", "thought"):
+            try:
+                text = self.render([user("q"), {"role": "assistant", "content": "a", key: "probe of a thought"}], None, False)
+            except Exception:
+                continue
+            if "probe of a thought" in text:
+                return key
+        return None
 
     def render(self, messages, tools, opens):
         text = self.template.render(
@@ -151,25 +163,65 @@ class Jinja:
         return text
 
 
-def adjusted(messages):
+def with_thoughts(messages, key):
+    """Thoughts under the name that the template reads, or in the content."""
+    out = []
+    for message in messages:
+        message = dict(message)
+        thought = message.pop("reasoning_content", None)
+        if thought and key:
+            message[key] = thought
+        elif thought:
+            message["content"] = f"<think>\n{thought}\n</think>\n\n{message['content']}"
+        out.append(message)
+    return out
+
+
+def as_parts(messages):
+    return [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in messages]
+
+
+def with_quoted_arguments(messages):
+    out = json.loads(json.dumps(messages))
+    for message in out:
+        for one in message.get("tool_calls", []):
+            one["function"]["arguments"] = json.dumps(one["function"]["arguments"], separators=(",", ":"))
+    return out
+
+
+def joined(messages):
+    out = []
+    for message in messages:
+        message = dict(message)
+        if message["role"] == "system" and out:
+            message["role"] = "user"
+        if out and out[-1]["role"] == message["role"] == "user":
+            out[-1]["content"] += "\n\n" + message["content"]
+        else:
+            out.append(message)
+    return out
+
+
+def folded(messages):
+    out = [dict(message) for message in messages]
+    if out[0]["role"] == "system":
+        text = out.pop(0)["content"]
+        out[0]["content"] = text + "\n\n" + out[0]["content"]
+    return out
+
+
+def adjusted(messages, key):
     """The messages as they are, then the changes the program may make, and must say."""
-    yield "", messages
-    folded = [dict(message) for message in messages]
-    if folded[0]["role"] == "system":
-        text = folded.pop(0)["content"]
-        folded[0]["content"] = text + "\n\n" + folded[0]["content"]
-        yield "system text in the first message", folded
-    for what, base in (("messages joined", messages), ("system text in the first message, messages joined", folded)):
-        merged = []
-        for message in base:
-            message = dict(message)
-            if message["role"] == "system" and merged:
-                message["role"] = "user"
-            if merged and merged[-1]["role"] == message["role"] == "user":
-                merged[-1]["content"] += "\n\n" + message["content"]
-            else:
-                merged.append(message)
-        yield what, merged
+    bare = [{k: v for k, v in message.items() if k != "reasoning_content"} for message in messages]
+    bases = [("", with_thoughts(messages, key)), ("", messages), ("thoughts left out", bare)]
+    for what, base in bases:
+        yield what, base
+        yield what, as_parts(base)
+        yield what, with_quoted_arguments(base)
+        yield what + "; system text in the first message", folded(base)
+        yield what + "; system text in the first message", as_parts(folded(base))
+        yield what + "; messages joined", joined(base)
+        yield what + "; system text in the first message, messages joined", joined(folded(base))
 
 
 def spans(tokens, decode):
@@ -192,7 +244,7 @@ def spans(tokens, decode):
 def check(name, conversation, samples, warnings, jinja, decode):
     """What is wrong, as sentences."""
     tools = conversation.get("tools")
-    problems = []
+    first = None
     trained = []
     for sample in samples:
         text, found = spans(sample["tokens"], decode)
@@ -201,7 +253,9 @@ def check(name, conversation, samples, warnings, jinja, decode):
             # Spans of one answer: the template may mark less than all of it.
             joined.append((text[:start], text[start:end], text))
         trained.extend(joined)
-    for what, messages in adjusted(conversation["messages"]):
+    for what, messages in adjusted(conversation["messages"], jinja.thought_key()):
+        problems = []
+        first = problems if first is None else first
         answers = [i for i, message in enumerate(messages) if message["role"] == "assistant" and message.get("weight") != 0]
         clean = [{key: value for key, value in message.items() if key != "weight"} for message in messages]
         try:
@@ -221,13 +275,15 @@ def check(name, conversation, samples, warnings, jinja, decode):
             matched.append(entry)
             message = clean[i]
             rest = entry[1]
-            said = message["content"].split("</think>")[-1].strip()
+            content = message["content"]
+            content = content if isinstance(content, str) else content[0]["text"]
+            said = content.split("</think>")[-1].strip()
             wanted = [said] if said and not message.get("tool_calls") else []
             wanted += [one["function"]["name"] for one in message.get("tool_calls", [])]
             for part in wanted:
                 if part not in rest and json.dumps(part, ensure_ascii=False)[1:-1] not in rest:
                     problems.append(f"[{what}] {part!r} is not trained in {rest!r}")
-            thought = message.get("reasoning_content")
+            thought = conversation["messages"][i].get("reasoning_content") if len(messages) == len(conversation["messages"]) else None
             if thought and thought not in rest and not any("thoughts that are not learned" in w for w in warnings):
                 problems.append(f"[{what}] the thought is not trained in {rest!r}, without a word")
             try:
@@ -235,16 +291,16 @@ def check(name, conversation, samples, warnings, jinja, decode):
             except Exception as error:
                 problems.append(f"[{what}] {error}")
                 break
-            if whole.startswith(prompt) and not marked and not whole[len(prompt):].startswith(rest):
+            closed = prompt.rstrip().endswith("</think>")
+            if whole.startswith(prompt) and not marked and not closed and not whole[len(prompt):].startswith(rest):
                 problems.append(f"[{what}] trained {rest!r}, and the template writes {whole[len(prompt):]!r}")
         else:
             if len(set(matched)) != len(trained) and not marked:
                 problems.append(f"[{what}] {len(trained)} trained spans for {len(answers)} answers")
                 continue
-            wrong = [problem for problem in problems if problem.startswith(f"[{what}]")]
-            if not wrong:
+            if not problems:
                 return what, []
-    return None, problems
+    return None, first[:6]
 
 
 def main():
@@ -277,8 +333,8 @@ def main():
             (model / "tokenizer_config.json").write_text(json.dumps({"bos_token": BOS, "eos_token": EOS, "tokenizer_class": "PreTrainedTokenizerFast"}))
             (model / "config.json").write_text(json.dumps(config))
             (model / "chat_template.jinja").write_text(source)
+            (model / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
             jinja = Jinja(source)
-            jinja.source = source
             decode = lambda ids: tokenizer.decode(ids, skip_special_tokens=False)
             for name, conversation in CONVERSATIONS.items():
                 rows = folder / "rows.jsonl"
@@ -289,7 +345,7 @@ def main():
                 )
                 if run.returncode != 0:
                     reason = run.stderr.strip().splitlines()
-                    refused.append((file.stem, name, next((l for l in reason if "row" in l), reason[-1] if reason else "?")))
+                    refused.append((file.stem, name, reason[0] if reason else "?"))
                     continue
                 page = json.loads(run.stdout)
                 what, problems = check(name, conversation, page["samples"], page["warnings"], jinja, decode)

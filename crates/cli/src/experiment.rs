@@ -60,13 +60,22 @@ pub(crate) fn apply(config: &mut ExperimentConfig, overrides: &Overrides) -> Res
 /// All conversations of one table as the experiment lays them out, in the order of the rows, whatever the experiment
 /// keeps for validation.
 pub(crate) fn conversations(config: &ExperimentConfig, table: &Path) -> Result<Vec<Conversation>, DataError> {
+    rows(config, table).map(|(conversations, _)| conversations)
+}
+
+/// As [`conversations`], with what was unusual about the table.
+pub(crate) fn rows(
+    config: &ExperimentConfig,
+    table: &Path,
+) -> Result<(Vec<Conversation>, Vec<String>), DataError> {
     let mut config = config.clone();
     config.dataset.train_dataframe = table.display().to_string();
     config.dataset.validation_strategy = ValidationStrategy::Automatic;
     config.dataset.validation_size = 0.0;
-    let mut conversations = load_splits(&config)?.train;
+    let splits = load_splits(&config)?;
+    let mut conversations = splits.train;
     conversations.sort_by_key(|conversation| conversation.row);
-    Ok(conversations)
+    Ok((conversations, splits.findings))
 }
 
 /// Makes the paths in the settings independent of the current folder, so that a run folder can be used from anywhere.

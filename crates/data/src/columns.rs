@@ -14,7 +14,10 @@ use crate::table::{Cell, Table};
 pub(crate) struct ColumnRounds {
     pub(crate) rounds: Vec<Round>,
     pub(crate) parents: Option<Parents>,
+    /// What was decided.
     pub(crate) notes: Vec<String>,
+    /// What was unusual.
+    pub(crate) findings: Vec<String>,
     /// The columns that were read.
     pub(crate) used: Vec<usize>,
 }
@@ -55,7 +58,8 @@ pub(crate) fn configured_rounds(
         .map(|name| required(table, name, "dataset.prompt_column"))
         .collect::<Result<_>>()?;
     refuse_lists(table, &prompts)?;
-    let Targets { targets, answers, mut notes } = match purpose {
+    let mut notes = Vec::new();
+    let Targets { targets, answers, notes: mut findings } = match purpose {
         Purpose::Questions => Targets::unknown(table.n_rows(), config.problem_type),
         Purpose::Train | Purpose::Validation => targets(table, config)?,
     };
@@ -86,9 +90,9 @@ pub(crate) fn configured_rounds(
     let parents = parents(table, dataset, &mut notes)?;
     let answers = dataset.answer_column.all().iter().filter_map(|name| table.column_idx(name));
     let used: Vec<usize> = prompts.iter().copied().chain(answers).chain(system).collect();
-    notes.extend(cell_notes(table, &used, n_empty));
+    findings.extend(cell_notes(table, &used, n_empty));
     let used = used.into_iter().chain(other_columns(table, dataset)).collect();
-    Ok(ColumnRounds { rounds, parents, notes, used })
+    Ok(ColumnRounds { rounds, parents, notes, findings, used })
 }
 
 /// Prompts are texts here; a list or an object would be read as JSON.
@@ -115,14 +119,20 @@ fn other_columns(table: &Table, dataset: &Dataset) -> Vec<usize> {
 
 /// Rows of texts and nothing else.
 fn texts(table: &Table, config: &ExperimentConfig) -> Result<ColumnRounds> {
-    let Targets { targets, answers, mut notes } = targets(table, config)?;
+    let Targets { targets, answers, notes: mut findings } = targets(table, config)?;
     let n_empty = answers.iter().filter(|text| text.trim().is_empty()).count();
     if n_empty > 0 {
-        notes.push(format!("{n_empty} of {} rows hold no text and are passed over", table.n_rows()));
+        findings.push(format!("{n_empty} of {} rows hold no text and are passed over", table.n_rows()));
     }
     let rounds = answers.into_iter().zip(targets).enumerate();
     let rounds = rounds.map(|(row, (answer, target))| Round { answer, row, target, ..Round::default() });
-    Ok(ColumnRounds { rounds: rounds.collect(), parents: None, notes, used: Vec::new() })
+    Ok(ColumnRounds {
+        rounds: rounds.collect(),
+        parents: None,
+        notes: Vec::new(),
+        findings,
+        used: Vec::new(),
+    })
 }
 
 /// Rounds of `instruction`, `input` and `output`; an empty input leaves no trace in the prompt.
@@ -154,8 +164,8 @@ pub(crate) fn alpaca_rounds(table: &Table, dataset: &Dataset, purpose: Purpose) 
         .collect();
     let used: Vec<usize> = [instruction].into_iter().chain(output).chain(input).chain(system).collect();
     let n_empty = rounds.iter().filter(|round| output.is_some() && round.answer.is_empty()).count();
-    let notes = cell_notes(table, &used, n_empty);
-    Ok(ColumnRounds { rounds, parents: None, notes, used })
+    let findings = cell_notes(table, &used, n_empty);
+    Ok(ColumnRounds { rounds, parents: None, notes: Vec::new(), findings, used })
 }
 
 /// A column that must be there.

@@ -19,6 +19,8 @@ pub(crate) struct LaidOut {
     rows: Rows,
     /// Sentences for the user: the layout, and what was unusual.
     pub(crate) notes: Vec<String>,
+    /// Those of them that say what was unusual.
+    pub(crate) findings: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -43,15 +45,15 @@ pub(crate) fn lay_out(table: &Table, config: &ExperimentConfig, purpose: Purpose
         _ => format!("layout {layout} ({how})"),
     };
     let mut notes = vec![format!("{}: {} rows, {what}", table.path.display(), table.n_rows())];
-    notes.extend(table.notes.iter().cloned());
+    let mut findings = table.notes.clone();
     let mut rows = match (dialogue, layout) {
         (Some(columns), _) => {
             let read = read_dialogues(table, &columns, config, purpose)?;
-            notes.extend(read.notes);
-            notes.extend(unused_columns(table, &columns.used()));
+            findings.extend(read.notes);
+            findings.extend(unused_columns(table, &columns.used()));
             Rows::Whole { conversations: read.conversations, trees: None }
         }
-        (None, TableLayout::Tree) => trees(table, dataset, &mut notes)?,
+        (None, TableLayout::Tree) => trees(table, dataset, &mut findings)?,
         (None, layout) => {
             let read = if layout == TableLayout::Alpaca {
                 alpaca_rounds(table, dataset, purpose)?
@@ -59,8 +61,9 @@ pub(crate) fn lay_out(table: &Table, config: &ExperimentConfig, purpose: Purpose
                 configured_rounds(table, config, purpose)?
             };
             notes.extend(read.notes);
+            findings.extend(read.findings);
             if config.problem_type != ProblemType::ContinuedPretraining {
-                notes.extend(unused_columns(table, &read.used));
+                findings.extend(unused_columns(table, &read.used));
             }
             Rows::Rounds { rounds: read.rounds, parents: read.parents }
         }
@@ -75,7 +78,8 @@ pub(crate) fn lay_out(table: &Table, config: &ExperimentConfig, purpose: Purpose
         };
         return Err(DataError::Empty { path: table.path.clone(), reason: reason.to_owned() });
     }
-    Ok(LaidOut { rows, notes })
+    notes.extend(findings.iter().cloned());
+    Ok(LaidOut { rows, notes, findings })
 }
 
 /// The layout in use and why.

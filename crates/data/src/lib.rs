@@ -3,6 +3,7 @@
 //! The way of the data: [`table`] reads a file, [`load`] lays its rows out as [`conversation`]s and splits them,
 //! `sample` turns a conversation into tokens with a mask, `batch` puts samples into micro-batches.
 
+mod answer_ends;
 mod augment;
 pub mod batch;
 mod chains;
@@ -45,6 +46,7 @@ mod training_set;
 mod training_tokenizer;
 mod trees;
 
+pub use answer_ends::end_ids;
 pub use batch::{BatchOptions, BatchPlan, IGNORED_LABEL, MicroBatch, plan_epoch, token_weights};
 pub use conversation::{Conversation, Round, RoundDetails, Target};
 pub use error::{DataError, Place, Result};

@@ -20,6 +20,8 @@ pub struct Splits {
     pub validation: Vec<Conversation>,
     /// What the reader decided and noticed, as sentences for the user.
     pub notes: Vec<String>,
+    /// Those of them that say what was unusual: what is not used, what was left out, what the file is like.
+    pub findings: Vec<String>,
 }
 
 /// Reads the tables and makes both sides.
@@ -34,6 +36,7 @@ pub fn load_splits(config: &ExperimentConfig) -> Result<Splits> {
     let dataset = &config.dataset;
     let train_table = open(&dataset.train_dataframe, config, Purpose::Train)?;
     let mut notes = train_table.laid_out.notes.clone();
+    let mut findings = train_table.laid_out.findings.clone();
     let custom_table = match dataset.validation_strategy {
         ValidationStrategy::Automatic => None,
         ValidationStrategy::Custom => {
@@ -48,6 +51,7 @@ pub fn load_splits(config: &ExperimentConfig) -> Result<Splits> {
     let (split, validation_source) = match &custom_table {
         Some(table) => {
             notes.extend(table.laid_out.notes.iter().cloned());
+            findings.extend(table.laid_out.findings.iter().cloned());
             (Split { train: train_source.all(), validation: table.laid_out.all() }, &table.laid_out)
         }
         None => (train_source.split(dataset.validation_size), train_source),
@@ -76,7 +80,7 @@ pub fn load_splits(config: &ExperimentConfig) -> Result<Splits> {
     mismatch(&mut train);
     mismatch(&mut validation);
     notes.push(format!("{} training and {} validation conversations", train.len(), validation.len()));
-    Ok(Splits { train, validation, notes })
+    Ok(Splits { train, validation, notes, findings })
 }
 
 struct OpenTable {

@@ -24,6 +24,8 @@ pub struct PreviewOptions {
     pub rows: Vec<usize>,
     /// Where tokens of earlier runs are kept.
     pub cache_dir: Option<PathBuf>,
+    /// What was unusual about the table: [`Splits::findings`](crate::Splits::findings).
+    pub findings: Vec<String>,
 }
 
 /// A few samples and a summary of all.
@@ -166,7 +168,7 @@ impl Preview {
             samples,
             statistics: Statistics::of(&report, assembler.max_length()),
             packing: PackingSummary::of(&set, config),
-            warnings: warnings(&set, report, &assembler),
+            warnings: options.findings.iter().cloned().chain(warnings(&set, report, &assembler)).collect(),
         })
     }
 

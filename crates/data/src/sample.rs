@@ -32,6 +32,7 @@
 use tunesmith_config::{ExperimentConfig, Packing, ProblemType, TextFormat, Truncate, Turns};
 use tunesmith_formats::tokenizer::Tokenizer;
 
+use crate::answer_ends::end_ids;
 use crate::conversation::{Conversation, Round, Target};
 use crate::error::{DataError, Result};
 use crate::escapes::unescape;
@@ -54,6 +55,8 @@ pub(crate) struct AssemblyOptions {
     turns: Turns,
     /// What stands at the beginning of every sample.
     start_id: Option<u32>,
+    /// The tokenizer would put something there, and the settings leave it out.
+    lacks_start: bool,
     /// Prompts are the source of an encoder.
     has_encoder: bool,
     /// What a sample may hold.
@@ -84,6 +87,7 @@ impl Assembler {
         let max_length = config.tokenizer.max_length;
         let has_texts = config.problem_type == ProblemType::ContinuedPretraining;
         let marker = |text: &str| if has_texts { String::new() } else { unescape(text) };
+        let training = training_tokenizer(config, tokenizer)?;
         let is_whole = has_texts || config.training.packing == Packing::Wrapped;
         let options = AssemblyOptions {
             format: if has_texts { TextFormat::Markers } else { dataset.text_format },
@@ -96,13 +100,14 @@ impl Assembler {
             mask_prompt: dataset.mask_prompt_labels,
             turns: if dataset.only_last_answer { Turns::Last } else { dataset.turns },
             has_encoder: config.problem_type == ProblemType::SequenceToSequenceModeling,
-            start_id: tokenizer.start_id().filter(|_| config.tokenizer.add_bos_token || has_texts),
+            start_id: training.start_id(),
+            lacks_start: training.start_id().is_none() && tokenizer.start_id().is_some(),
             room: Room {
                 n_tokens: if is_whole { usize::MAX } else { max_length },
                 truncate: dataset.truncate,
             },
         };
-        let tokenizer = training_tokenizer(config, tokenizer)?;
+        let tokenizer = training;
         let template = match options.format {
             TextFormat::Markers => None,
             TextFormat::ChatTemplate => {
@@ -393,21 +398,14 @@ impl Assembler {
     /// Tokens that end an answer: end of text and, with a chat template, what the template puts after an answer and
     /// after a call of a tool.
     pub fn stop_ids(&self) -> Vec<u32> {
-        let mut stop_ids = vec![self.tokenizer.eos_id()];
-        if let Some(reader) = &self.template {
-            for text in reader.ends() {
-                let Ok(ids) = self.tokenizer.encode_continuation(&text, stop_ids.first().copied()) else {
-                    continue;
-                };
-                let end = self.end_of(&[Part::answer(ids, true)]);
-                stop_ids.extend(end.filter(|id| !stop_ids.contains(id)));
-            }
+        match &self.template {
+            Some(_) => end_ids(&self.tokenizer),
+            None => vec![self.tokenizer.eos_id()],
         }
-        stop_ids
     }
 
     /// What a generated answer says: without what the chat template itself puts before an answer, such as an empty
-    /// thought, and without a thought where the `expected` answer has none.
+    /// thought, and without a thought where the `expected` answer is known and has none.
     pub fn spoken<'a>(&self, generated: &'a str, expected: &str) -> &'a str {
         let Some(reader) = &self.template else { return generated };
         let lead = reader.shape().lead.trim();
@@ -419,7 +417,9 @@ impl Assembler {
         let has_thought =
             text.trim_start().starts_with("<think>") || reader.shape().opening.contains("<think>");
         match text.split_once(END) {
-            Some((_, spoken)) if has_thought && !expected.contains(END) => spoken.trim_start(),
+            Some((_, spoken)) if has_thought && !expected.is_empty() && !expected.contains(END) => {
+                spoken.trim_start()
+            }
             _ => text,
         }
     }
@@ -447,7 +447,7 @@ impl Assembler {
     /// What the user should know of the format, whatever the samples are.
     pub(crate) fn format_notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if self.options.start_id.is_none() && self.tokenizer.start_id().is_some() {
+        if self.options.lacks_start {
             notes.push(
                 "the tokenizer puts a beginning-of-text token in front of texts, and tokenizer.add_bos_token: false leaves it \
                  out: the model sees texts that it was not made for"
@@ -662,24 +662,15 @@ impl Assembler {
             // Nothing is merged across a special token.
             return Ok(Some(rest_ids));
         }
-        let whole = self.start_ids(prompt)?;
+        let whole = self.tokenizer.encode_from_start(prompt)?;
         Ok(whole.strip_prefix(ids).map(<[u32]>::to_vec))
     }
 
     fn prompt_part(&self, prompt: &str, content_at: usize) -> Result<Part> {
-        let ids = self.start_ids(prompt)?;
-        let fixed = self.start_ids(prompt.get(..content_at).unwrap_or_default())?;
+        let ids = self.tokenizer.encode_from_start(prompt)?;
+        let fixed = self.tokenizer.encode_from_start(prompt.get(..content_at).unwrap_or_default())?;
         let n_fixed = n_shared(&ids, &fixed);
         Ok(Part::prompt(ids, n_fixed))
-    }
-
-    /// The tokens of a text that nothing precedes.
-    fn start_ids(&self, text: &str) -> Result<Vec<u32>> {
-        let mut ids = self.tokenizer.encode(text)?;
-        if let Some(start) = self.options.start_id.filter(|start| ids.first() != Some(start)) {
-            ids.insert(0, start);
-        }
-        Ok(ids)
     }
 
     /// An answer in pieces that are learned and pieces that are not.

@@ -8,7 +8,8 @@
 //!   nothing else ends one;
 //! - where the generation prompt opens a thought that the rendering with the answer has not, the thought is written and
 //!   closed in the answer;
-//! - where the system text moves once an answer follows, the answer is taken from the rendering without system text;
+//! - where what stands before the answer is written in another way once it is there (a system text moves, thoughts go),
+//!   the answer is what follows the last message;
 //! - where the template refuses or leaves out the system text, it is put in front of the first message of the user.
 //!
 //! Whether an answer's prompt goes on where the answer before ends is found out later: it decides only how many samples a
@@ -41,6 +42,8 @@ pub(crate) struct Turn {
 pub(crate) struct TemplateReader {
     template: ChatTemplate,
     variables: Map<String, Json>,
+    /// Contents are lists of parts: templates of models that see images want them.
+    has_parts: bool,
     shape: Shape,
 }
 
@@ -74,17 +77,25 @@ struct Adjustment {
     fills_nulls: bool,
     folds_system: bool,
     merges_roles: bool,
+    /// Arguments of calls as JSON text, as OpenAI writes them.
+    quotes_arguments: bool,
 }
 
 /// The gentlest first.
-const ADJUSTMENTS: [Adjustment; 6] = [
-    Adjustment { fills_nulls: false, folds_system: false, merges_roles: false },
-    Adjustment { fills_nulls: true, folds_system: false, merges_roles: false },
-    Adjustment { fills_nulls: false, folds_system: true, merges_roles: false },
-    Adjustment { fills_nulls: true, folds_system: true, merges_roles: false },
-    Adjustment { fills_nulls: true, folds_system: false, merges_roles: true },
-    Adjustment { fills_nulls: true, folds_system: true, merges_roles: true },
-];
+const ADJUSTMENTS: [Adjustment; 8] = {
+    const AS_IS: Adjustment =
+        Adjustment { fills_nulls: false, folds_system: false, merges_roles: false, quotes_arguments: false };
+    [
+        AS_IS,
+        Adjustment { fills_nulls: true, ..AS_IS },
+        Adjustment { folds_system: true, ..AS_IS },
+        Adjustment { fills_nulls: true, folds_system: true, ..AS_IS },
+        Adjustment { quotes_arguments: true, ..AS_IS },
+        Adjustment { fills_nulls: true, quotes_arguments: true, ..AS_IS },
+        Adjustment { fills_nulls: true, merges_roles: true, ..AS_IS },
+        Adjustment { fills_nulls: true, folds_system: true, merges_roles: true, quotes_arguments: false },
+    ]
+};
 
 /// Texts that no template writes by itself.
 const PROBES: [&str; 3] = ["Zq7xprobeuser", "Zq7xprobeanswer", "Zq7xprobethought"];
@@ -95,7 +106,9 @@ impl TemplateReader {
         let mut variables = Map::new();
         variables.insert("bos_token".to_owned(), json!(bos));
         variables.insert("eos_token".to_owned(), json!(eos));
-        let mut reader = Self { template, variables, shape: Shape::default() };
+        let mut reader = Self { template, variables, has_parts: false, shape: Shape::default() };
+        reader.has_parts =
+            !reader.writes_texts() && Self { has_parts: true, ..reader.clone() }.writes_texts();
         reader.shape = reader.find_shape(special).unwrap_or_default();
         reader.shape.thought = reader.find_thought_key();
         reader
@@ -143,19 +156,19 @@ impl TemplateReader {
         let (before, with) = (before.unwrap_or_default(), with.unwrap_or_default());
         let prompt = self.render(before, true, conversation)?.text;
         let rendered = self.render(with, false, conversation)?;
+        let content_at = content_at(&prompt, before).unwrap_or(0);
         let (answer, learned) = match self.rest(&prompt, &rendered) {
             Some(found) => found,
             None => {
                 let answer = self
                     .with_thought(&prompt, &rendered.text, round, notes)
-                    .or_else(|| self.without_system(with, conversation))
+                    .or_else(|| self.after_last_message(&prompt, &rendered.text, content_at))
                     .ok_or_else(|| cannot_separate(&prompt, &rendered.text))?;
                 let whole = 0..answer.len();
                 (answer, vec![whole])
             }
         };
         self.check_answer(&answer, round, notes)?;
-        let content_at = content_at(&prompt, before).unwrap_or(0);
         Ok(Turn { prompt, answer, learned, content_at })
     }
 
@@ -177,7 +190,8 @@ impl TemplateReader {
         Some((answer.to_owned(), learned))
     }
 
-    /// The answer where the prompt opens a thought that the rendering has not.
+    /// The answer where the prompt ends in a thought that the rendering with the answer writes in another way: open, and
+    /// the rendering has it elsewhere or not at all; or closed at once, which leaves no room for one.
     fn with_thought(
         &self,
         prompt: &str,
@@ -185,30 +199,38 @@ impl TemplateReader {
         round: &Round,
         notes: &mut SampleNotes,
     ) -> Option<String> {
-        let opening = self.shape.opening.as_str();
-        let tag = opening.trim();
-        if !(tag.starts_with('<') && tag.ends_with('>')) {
-            return None;
-        }
-        let answer = rendered.strip_prefix(prompt.strip_suffix(opening)?)?;
-        let close = tag.replacen('<', "</", 1);
+        const CLOSE: &str = "</think>";
+        const OPEN: &str = "<think>";
+        let (base, tail) = prompt.rsplit_once(OPEN)?;
+        let rest = rendered.strip_prefix(base)?;
         let key = round.details.as_ref().and_then(|details| details.answer_keys.get(THOUGHT)?.as_str());
-        let in_content = round.answer.split_once(tag).and_then(|(_, rest)| Some(rest.split_once(&close)?.0));
+        let in_content = round.answer.split_once(OPEN).and_then(|(_, rest)| Some(rest.split_once(CLOSE)?.0));
         let thought = key.or(in_content).unwrap_or("").trim();
-        notes.has_empty_thought |= thought.is_empty();
-        Some(format!("{thought}\n{close}\n\n{}", self.without_conversation_end(answer)))
+        match tail.trim() {
+            "" => {
+                notes.has_empty_thought |= thought.is_empty();
+                // A thought that the rendering has, less the white space that the prompt has already.
+                let written = rest.strip_prefix(OPEN).filter(|written| holds(written, thought));
+                Some(match written {
+                    Some(written) => self.without_conversation_end(written.trim_start()).to_owned(),
+                    None => format!("{thought}\n{CLOSE}\n\n{}", self.without_conversation_end(rest)),
+                })
+            }
+            CLOSE => {
+                notes.has_unread_thought |= !thought.is_empty();
+                let spoken = rest.split_once(CLOSE).map_or(rest, |(_, spoken)| spoken.trim_start());
+                Some(self.without_conversation_end(spoken).to_owned())
+            }
+            _ => None,
+        }
     }
 
-    /// The answer as the template writes it where there is no system text.
-    fn without_system(&self, with: &[Json], conversation: &Conversation) -> Option<String> {
-        let (system, with) = with.split_first()?;
-        if role_of(system) != "system" {
-            return None;
-        }
-        let (_, before) = with.split_last()?;
-        let prompt = self.render(before, true, conversation).ok()?.text;
-        let rendered = self.render(with, false, conversation).ok()?.text;
-        Some(self.without_conversation_end(rendered.strip_prefix(&prompt)?).to_owned())
+    /// The answer where the template writes what stands before it in another way once it is there (a system text moves,
+    /// earlier thoughts go): what follows the last message and the opening of the answer.
+    fn after_last_message(&self, prompt: &str, rendered: &str, content_at: usize) -> Option<String> {
+        let anchor = prompt.get(content_at..).filter(|anchor| !anchor.trim().is_empty())?;
+        let (_, answer) = rendered.rsplit_once(anchor)?;
+        Some(self.without_conversation_end(answer).to_owned())
     }
 
     fn without_conversation_end<'a>(&self, answer: &'a str) -> &'a str {
@@ -306,6 +328,9 @@ impl TemplateReader {
                 changes.fills_nulls = true;
                 set(&mut answer, "content", json!(""));
             }
+            if adjustment.quotes_arguments {
+                changes.quotes_arguments |= quote_arguments(&mut answer);
+            }
             self.place_thought(&mut answer);
             answers.push(list.len());
             list.push(answer);
@@ -343,15 +368,15 @@ impl TemplateReader {
             let name =
                 |tool: &Json| tool.get("function").unwrap_or(tool).get("name")?.as_str().map(str::to_owned);
             if let Some(lost) = tools.iter().filter_map(name).find(|name| !holds(&prompt, name)) {
-                return Err(format!("the chat template does not write the tool {lost}"));
+                return Err(format!(
+                    "the chat template does not write the tool {lost}; use a template that writes tools, or leave the \
+                     column of the tools out"
+                ));
             }
         }
         for message in before {
             let role = role_of(message);
-            let text = match message.get("content") {
-                Some(Json::String(text)) => text.trim(),
-                _ => continue,
-            };
+            let Some(text) = text_of(message) else { continue };
             if role != "assistant" && !holds(&prompt, text) {
                 let start: String = text.chars().take(40).collect();
                 return Err(format!("the chat template does not write the message of the {role} {start:?}"));
@@ -368,10 +393,27 @@ impl TemplateReader {
     ) -> Result<Rendered, String> {
         let mut variables = self.variables.clone();
         variables.extend(conversation.variables.clone());
-        let messages = Json::Array(messages.to_vec());
         self.template
-            .render_spans(&messages, add_generation_prompt, &variables)
+            .render_spans(&self.in_its_form(messages), add_generation_prompt, &variables)
             .map_err(|error| error.to_string())
+    }
+
+    /// A made-up conversation as text, if the template takes it.
+    fn probe(&self, messages: &[Json], add_generation_prompt: bool) -> Option<String> {
+        self.template.render_json(&self.in_its_form(messages), add_generation_prompt, &self.variables).ok()
+    }
+
+    fn in_its_form(&self, messages: &[Json]) -> Json {
+        match self.has_parts {
+            true => messages.iter().cloned().map(as_parts).collect(),
+            false => Json::Array(messages.to_vec()),
+        }
+    }
+
+    fn writes_texts(&self) -> bool {
+        let [user, ..] = PROBES;
+        let prompt = self.probe(&[json!({"role": "user", "content": user})], true);
+        prompt.is_some_and(|prompt| prompt.contains(user) && !prompt.contains(r#""type""#))
     }
 
     /// What follows answers and calls of tools, as far as the template writes them.
@@ -381,12 +423,11 @@ impl TemplateReader {
         let call =
             json!({"type": "function", "id": "Zq7xprobe", "function": {"name": answer, "arguments": {}}});
         for content in [Json::Null, json!("")] {
-            let messages = json!([
-                {"role": "user", "content": user},
-                {"role": "assistant", "content": content, "tool_calls": [call]},
-            ]);
-            let text = self.template.render_json(&messages, false, &self.variables);
-            if let Ok(text) = text
+            let messages = [
+                json!({"role": "user", "content": user}),
+                json!({"role": "assistant", "content": content, "tool_calls": [call]}),
+            ];
+            if let Some(text) = self.probe(&messages, false)
                 && let Some((_, rest)) = text.rsplit_once(answer)
             {
                 ends.push(self.without_conversation_end(rest).to_owned());
@@ -399,18 +440,14 @@ impl TemplateReader {
         let [user, answer, _] = PROBES;
         let message = |role: &str, content: &str| json!({"role": role, "content": content});
         let turns = [message("user", user), message("assistant", answer), message("user", "Zq7xprobenext")];
-        let render = |messages: &[Json], opens: bool| -> Option<String> {
-            let messages = Json::Array(messages.to_vec());
-            self.template.render_json(&messages, opens, &self.variables).ok()
-        };
-        let prompt = render(turns.get(..1)?, true)?;
-        let with = render(turns.get(..2)?, false)?;
+        let prompt = self.probe(turns.get(..1)?, true)?;
+        let with = self.probe(turns.get(..2)?, false)?;
         let header = prompt.rsplit_once(user)?.1;
         let (before, tail) = with.rsplit_once(answer)?;
         let before = before.rsplit_once(user)?.1;
         let n_same = common_prefix(header, before);
         let (opening, lead) = (header.get(n_same..)?, before.get(n_same..)?);
-        let later = render(&turns, true);
+        let later = self.probe(&turns, true);
         // Where earlier answers disappear, nothing tells what ends a conversation from what ends an answer.
         let later =
             later.as_deref().and_then(|text| text.rsplit_once(answer)).map_or(tail, |(_, later)| later);
@@ -432,9 +469,8 @@ impl TemplateReader {
     fn find_thought_key(&self) -> Option<ThoughtKey> {
         let [user, answer, thought] = PROBES;
         let is_written = |message: Json| {
-            let messages = json!([{"role": "user", "content": user}, message]);
-            let text = self.template.render_json(&messages, false, &self.variables);
-            text.is_ok_and(|text| text.contains(thought))
+            let text = self.probe(&[json!({"role": "user", "content": user}), message], false);
+            text.is_some_and(|text| text.contains(thought))
         };
         for key in [THOUGHT, "thinking", "reasoning", "thought"] {
             let mut message = json!({"role": "assistant", "content": answer});
@@ -461,6 +497,33 @@ struct Messages {
 
 fn role_of(message: &Json) -> &str {
     message.get("role").and_then(Json::as_str).unwrap_or_default()
+}
+
+/// The content of a message, if it is a text.
+fn text_of(message: &Json) -> Option<&str> {
+    message.get("content")?.as_str().map(str::trim)
+}
+
+/// Writes the arguments of calls as JSON text; whether there were any.
+fn quote_arguments(answer: &mut Json) -> bool {
+    let Some(Json::Array(calls)) = answer.get_mut("tool_calls") else { return false };
+    for call in calls {
+        if let Some(arguments) = call.get_mut("function").and_then(|function| function.get_mut("arguments"))
+            && !arguments.is_string()
+        {
+            *arguments = json!(arguments.to_string());
+        }
+    }
+    true
+}
+
+/// A message whose content is a list of one part.
+fn as_parts(mut message: Json) -> Json {
+    if let Some(Json::String(text)) = message.get("content") {
+        let parts = json!([{"type": "text", "text": text}]);
+        set(&mut message, "content", parts);
+    }
+    message
 }
 
 fn set(message: &mut Json, key: &str, value: Json) {
@@ -491,7 +554,7 @@ fn spoken_part(answer: &str) -> &str {
 
 /// Where the text of the last message begins in the prompt.
 fn content_at(prompt: &str, before: &[Json]) -> Option<usize> {
-    let text = before.last()?.get("content")?.as_str()?.trim();
+    let text = text_of(before.last()?)?;
     if text.is_empty() { None } else { prompt.rfind(text) }
 }
 

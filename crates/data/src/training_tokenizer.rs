@@ -23,7 +23,7 @@ const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['
 /// LLM Studio's default is false, so that SentencePiece tokenizers put no space before each part). With a chat
 /// template, and for plain texts, the model's own rules stay, because it was trained with them; the template is the one of
 /// `tokenizer.chat_template` if there is one, with `tokenizer.chat_template_kwargs` and a fixed date. A model exported
-/// after training needs this tokenizer.
+/// after training needs this tokenizer. Without `tokenizer.add_bos_token` texts begin without that token.
 ///
 /// # Errors
 /// [`DataError::Setting`] when the options are no JSON object, the tokenizer cannot be changed that way, or the template
@@ -32,10 +32,11 @@ pub fn training_tokenizer(config: &ExperimentConfig, tokenizer: &Tokenizer) -> R
     if config.problem_type == ProblemType::ContinuedPretraining {
         return Ok(tokenizer.clone());
     }
-    match config.dataset.text_format {
-        TextFormat::ChatTemplate => with_template(config, tokenizer),
-        TextFormat::Markers => with_prefix_space(config, tokenizer),
-    }
+    let tokenizer = match config.dataset.text_format {
+        TextFormat::ChatTemplate => with_template(config, tokenizer)?,
+        TextFormat::Markers => with_prefix_space(config, tokenizer)?,
+    };
+    Ok(if config.tokenizer.add_bos_token { tokenizer } else { tokenizer.without_start() })
 }
 
 /// The chat template that samples are written by.

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Value;
+use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind};
 use serde_json::{Map, Value as Json};
 
@@ -249,12 +249,24 @@ fn compile(source: &str) -> std::result::Result<Environment<'static>, Error> {
     environment.set_fuel(Some(FUEL));
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_filter("tojson", python_json::tojson);
+    // As Python decides it: nothing is no list, and a text is one.
+    environment.add_test("iterable", |value: &Value| holds_items(value.kind()));
+    environment.add_test("sequence", |value: &Value| {
+        holds_items(value.kind()) && value.kind() != ValueKind::Iterable
+    });
     environment.add_function("raise_exception", |message: String| -> std::result::Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, "raised by the template")
             .with_source(RaisedByTemplate(message)))
     });
     environment.add_template_owned(TEMPLATE_NAME, generation_tags::replace(source))?;
     Ok(environment)
+}
+
+fn holds_items(kind: ValueKind) -> bool {
+    matches!(
+        kind,
+        ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Iterable
+    )
 }
 
 /// The message of `raise_exception` if that ended the rendering, else the engine's reason with its line.

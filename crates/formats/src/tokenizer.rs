@@ -51,6 +51,8 @@ pub struct Tokenizer {
     piece_kind: PieceKind,
     prefix_space: PrefixSpace,
     vocab_size: usize,
+    /// Texts begin without a beginning-of-text token, whatever the tokenizer's own rules say.
+    leaves_out_start: bool,
     without_prefix: OnceLock<Option<Arc<tokenizers::Tokenizer>>>,
     fingerprint: OnceLock<String>,
 }
@@ -113,8 +115,42 @@ impl Tokenizer {
 
     /// The beginning-of-text token, if the tokenizer puts it in front of texts by itself.
     pub fn start_id(&self) -> Option<u32> {
+        if self.leaves_out_start {
+            return None;
+        }
         let of_nothing = self.inner.encode("", true).ok()?;
         of_nothing.get_ids().first().copied().filter(|id| Some(*id) == self.bos_id())
+    }
+
+    /// The same tokenizer without a beginning-of-text token in front of texts.
+    #[must_use]
+    pub fn without_start(mut self) -> Self {
+        self.leaves_out_start = true;
+        self
+    }
+
+    /// The ids of a text that nothing precedes: with the token of [`Tokenizer::start_id`] in front, unless the text begins
+    /// with it.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_from_start(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids = self.encode(text)?;
+        if let Some(start) = self.start_id().filter(|start| ids.first() != Some(start)) {
+            ids.insert(0, start);
+        }
+        Ok(ids)
+    }
+
+    /// The same tokenizer with another token to end texts; `None` when the vocabulary has no such token.
+    #[must_use]
+    pub fn with_eos(mut self, id: u32) -> Option<Self> {
+        let text = self.inner.id_to_token(id)?;
+        self.config.insert("eos_token".to_owned(), Value::from(text.as_str()));
+        self.special.eos = special::Named { text, id };
+        self.special_ids.insert(id);
+        self.fingerprint = OnceLock::new();
+        Some(self)
     }
 
     /// The text of `ids`; with `skip_special` without the special tokens. Ids outside the vocabulary have no

@@ -178,14 +178,19 @@ impl<'a> ChatSession<'a> {
                 all.extend_from_slice(messages);
                 let bos = self.tokenizer.bos_token().unwrap_or_default();
                 let text = template.render(&all, true, bos, self.tokenizer.eos_token())?;
-                Ok(self.tokenizer.encode(&text)?)
+                Ok(self.tokenizer.encode_from_start(&text)?)
             }
             ChatLayout::Markers(markers) => {
-                let mut ids = Vec::new();
+                let mut ids = self.tokenizer.encode_from_start("")?;
+                let n_start = ids.len();
                 for part in
                     marked_parts(markers, self.system.as_deref(), messages, self.tokenizer.eos_token())
                 {
                     ids.extend(self.tokenizer.encode(&part)?);
+                }
+                // Somebody who continues a plain text may have written the token.
+                if n_start > 0 && ids.get(n_start) == ids.first() {
+                    ids.drain(..n_start);
                 }
                 Ok(ids)
             }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use tunesmith_config::{ExperimentConfig, Prediction};
 use tunesmith_data::{Assembler, Conversation};
-use tunesmith_generate::{GenerationSettings, generate};
+use tunesmith_generate::{Generated, GenerationSettings, generate};
 use tunesmith_models::CausalLm;
 
 use crate::error::TrainError;
@@ -32,7 +32,7 @@ pub fn generation_settings(prediction: &Prediction, seed: u64) -> GenerationSett
     }
 }
 
-/// The answers to the last prompt of each conversation, `n_at_once` together (0 counts as 1; speed and memory only).
+/// The answers to the last prompt of each conversation, without what the chat template itself writes in front of one, `n_at_once` together (0 counts as 1; speed and memory only).
 ///
 /// `progress` is told how many are done. `None` when `stop` was raised meanwhile.
 ///
@@ -63,7 +63,10 @@ pub fn answer_all(
         if stop.is_raised() {
             return Ok(None);
         }
-        answers.extend(generated.into_iter().map(|answer| answer.text));
+        let expected = portion.iter().map(|one| one.rounds.last().map_or("", |round| round.answer.as_str()));
+        let spoken =
+            |(answer, expected): (Generated, &str)| assembler.spoken(&answer.text, expected).to_owned();
+        answers.extend(generated.into_iter().zip(expected).map(spoken));
         progress(answers.len());
     }
     Ok(Some(answers))

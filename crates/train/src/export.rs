@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use tunesmith_data::end_ids;
 use tunesmith_formats::StoreDtype;
 use tunesmith_formats::atomic::AtomicDir;
 use tunesmith_formats::model_source::ModelSource;
@@ -240,8 +241,7 @@ impl ProbeLogits {
     }
 }
 
-/// The source's generation settings with the tokenizer's end-of-text token among those that end a text: answers are
-/// trained to end with it.
+/// The source's generation settings with all tokens that answers were trained to end with among those that end a text.
 fn write_generation_config(
     out: &Path,
     source: &ModelSource,
@@ -249,17 +249,19 @@ fn write_generation_config(
 ) -> Result<(), TrainError> {
     let path = out.join("generation_config.json");
     let mut settings = source.generation_config()?;
-    let eos_id = u64::from(tokenizer.eos_id());
+    let wanted: Vec<u64> = end_ids(tokenizer).into_iter().map(u64::from).collect();
     if let Some(settings) = settings.as_object_mut() {
         let mut eos_ids: Vec<u64> = match settings.get("eos_token_id") {
             Some(Value::Array(ids)) => ids.iter().filter_map(Value::as_u64).collect(),
             Some(id) => id.as_u64().into_iter().collect(),
             None => Vec::new(),
         };
-        if !eos_ids.contains(&eos_id) {
-            eos_ids.insert(0, eos_id);
+        for id in wanted.into_iter().rev() {
+            if !eos_ids.contains(&id) {
+                eos_ids.insert(0, id);
+            }
         }
-        let eos = if eos_ids.len() == 1 { json!(eos_id) } else { json!(eos_ids) };
+        let eos = if let [only] = eos_ids.as_slice() { json!(only) } else { json!(eos_ids) };
         settings.insert("eos_token_id".to_owned(), eos);
     }
     write_json(&path, &settings)

@@ -2,7 +2,7 @@
 //! that training assembled.
 
 use tunesmith_config::{Dataset, ExperimentConfig, TextFormat};
-use tunesmith_data::{training_tokenizer, unescape};
+use tunesmith_data::{end_ids, training_tokenizer, unescape};
 use tunesmith_formats::chat_template::ChatTemplate;
 use tunesmith_formats::tokenizer::Tokenizer;
 
@@ -17,13 +17,26 @@ pub(crate) fn exported_tokenizer(
     let tokenizer = training_tokenizer(config, tokenizer)?;
     let dataset = &config.dataset;
     if dataset.text_format == TextFormat::ChatTemplate {
-        return Ok(tokenizer);
+        return Ok(ending_as_answers(config, tokenizer));
     }
     let markers = [&dataset.text_system_start, &dataset.text_prompt_start, &dataset.text_answer_separator];
     let [system, prompt, answer] = &markers.map(|text| unescape(text));
-    let template =
-        ChatTemplate::new(marker_template(dataset, [system, prompt, answer], tokenizer.eos_token()));
+    let mut source = marker_template(dataset, [system, prompt, answer], tokenizer.eos_token());
+    if tokenizer.start_id().is_some() {
+        // Programs that render a conversation put nothing in front of it.
+        source.insert_str(0, "{{ bos_token }}");
+    }
+    let template = ChatTemplate::new(source);
     Ok(tokenizer.with_chat_template(Some(template)))
+}
+
+/// A base model that was given a template ends texts as its answers end: programs that know one token only, stop there.
+fn ending_as_answers(config: &ExperimentConfig, tokenizer: Tokenizer) -> Tokenizer {
+    if config.tokenizer.chat_template.trim().is_empty() {
+        return tokenizer;
+    }
+    let other = end_ids(&tokenizer).into_iter().find(|id| *id != tokenizer.eos_id());
+    other.and_then(|id| tokenizer.clone().with_eos(id)).unwrap_or(tokenizer)
 }
 
 /// The Jinja source for the markers of `dataset`, already unescaped as `[system, prompt, answer]`, and the end-of-text

@@ -72,11 +72,12 @@ pub(crate) fn run(command: &DataCommand, terminal: &Terminal) -> Result<(), Fail
 
 fn preview(args: &PreviewArgs, terminal: &Terminal) -> Result<(), Failure> {
     let config = experiment::load(&args.yaml, &args.overrides, terminal)?;
-    let conversations = experiment::conversations(&config, &args.file)?;
+    let (conversations, findings) = experiment::rows(&config, &args.file)?;
     let model = model_store::backbone(&config, terminal)?;
     let tokenizer = ModelSource::open(&model.path)?.tokenizer()?;
 
-    let options = PreviewOptions { n_samples: args.samples, rows: args.rows.clone(), cache_dir: None };
+    let options =
+        PreviewOptions { n_samples: args.samples, rows: args.rows.clone(), cache_dir: None, findings };
     let preview = Preview::build(&config, &tokenizer, &conversations, &options)?;
     if args.json {
         terminal.line(preview.to_json());

@@ -86,7 +86,7 @@ fn conversation(row_idx: usize, row: &Spoken) -> Conversation {
         row: row_idx,
         ..Round::default()
     };
-    Conversation { rounds: vec![round], row: row_idx }
+    Conversation { rounds: vec![round], row: row_idx, variables: serde_json::Map::new() }
 }
 
 fn stopped() -> Failure {

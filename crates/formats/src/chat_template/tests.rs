@@ -78,6 +78,13 @@ fn generation_tags_are_transparent() {
 }
 
 #[test]
+fn nothing_is_no_list_and_a_text_is_one() {
+    let source = "{{ tools is iterable }} {{ tools is sequence }} {{ 'a' is iterable }} {{ 'a' is sequence }} \
+                  {{ [] is iterable }} {{ {'a': 1} is sequence }} {{ 1 is iterable }} {{ missing is iterable }}";
+    assert_eq!(render(source, &[]), "False False True True True True False True");
+}
+
+#[test]
 fn generation_tags_mark_spans() {
     let source = "{% for m in messages %}[{{ m.role }}]{% if m.role == 'assistant' %}\n    {%- generation %}\n{{ m.content }};\n\
                   {%- endgeneration %}\n{% else %}{{ m.content }}{% endif %}{% endfor %}";

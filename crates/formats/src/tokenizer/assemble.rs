@@ -70,6 +70,7 @@ pub(super) fn assemble(parts: Parts) -> Result<Tokenizer> {
         special,
         special_ids,
         chat_template,
+        leaves_out_start: false,
         without_prefix: OnceLock::new(),
         fingerprint: OnceLock::new(),
     })

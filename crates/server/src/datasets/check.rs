@@ -67,7 +67,7 @@ pub(crate) fn conversations(settings: &DataSettings, folder: &Path) -> ApiResult
     Ok(match load_splits(&config) {
         Ok(mut splits) => {
             splits.train.sort_by_key(|conversation| conversation.row);
-            Ok((splits.train, splits.notes))
+            Ok((splits.train, splits.findings))
         }
         Err(error) => Err(problem_of(&error, folder)),
     })
@@ -159,8 +159,7 @@ pub(crate) fn check(settings: &DataSettings, folder: &Path) -> ApiResult<Checked
         });
     }
     let prefix = format!("{}{}", folder.display(), std::path::MAIN_SEPARATOR);
-    let is_worth_telling = |note: &&String| note.contains("a word such as") || note.contains("line ends");
-    problems.extend(notes.iter().filter(is_worth_telling).map(|note| Problem {
+    problems.extend(notes.iter().map(|note| Problem {
         level: ProblemLevel::Warning,
         message: note.replace(&prefix, ""),
         hint: None,
@@ -219,7 +218,13 @@ pub(crate) fn readable(rounds: &Rounds, settings: &DataSettings) -> Conversation
             let named = settings.label_columns.iter().zip(values);
             turns.extend(named.map(|(name, value)| turn(role, &format!("{name}: {value}"))));
         } else if has_prompts {
-            turns.push(turn("user", &round.prompt));
+            match &round.details {
+                None => turns.push(turn("user", &round.prompt)),
+                Some(details) => turns.extend(details.before.iter().map(|message| {
+                    let text = |key: &str| message.get(key).and_then(serde_json::Value::as_str);
+                    turn(text("role").unwrap_or("user"), text("content").unwrap_or_default())
+                })),
+            }
             turns.push(turn("assistant", &round.answer));
         } else {
             turns.push(turn("text", &beginning(round.answer.clone())));
