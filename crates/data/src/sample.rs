@@ -88,6 +88,7 @@ impl Assembler {
         let has_texts = config.problem_type == ProblemType::ContinuedPretraining;
         let marker = |text: &str| if has_texts { String::new() } else { unescape(text) };
         let training = training_tokenizer(config, tokenizer)?;
+        let has_encoder = config.problem_type == ProblemType::SequenceToSequenceModeling;
         let is_whole = has_texts || config.training.packing == Packing::Wrapped;
         let options = AssemblyOptions {
             format: if has_texts { TextFormat::Markers } else { dataset.text_format },
@@ -99,8 +100,9 @@ impl Assembler {
             eos_after_answer: dataset.add_eos_token_to_answer,
             mask_prompt: dataset.mask_prompt_labels,
             turns: if dataset.only_last_answer { Turns::Last } else { dataset.turns },
-            has_encoder: config.problem_type == ProblemType::SequenceToSequenceModeling,
-            start_id: training.start_id(),
+            has_encoder,
+            // No family with an encoder begins its texts with a token of that kind.
+            start_id: training.start_id().filter(|_| !has_encoder),
             lacks_start: training.start_id().is_none() && tokenizer.start_id().is_some(),
             room: Room {
                 n_tokens: if is_whole { usize::MAX } else { max_length },
@@ -201,7 +203,11 @@ impl Assembler {
 
     /// All that stands before the answer, of which nothing is learned but the values at its end.
     fn valued(&self, conversation: &Conversation, values: &[f32]) -> Result<Noted> {
-        let (prompt, _, mut notes) = self.last_turn(conversation, 0)?;
+        let (mut prompt, _, mut notes) = self.last_turn(conversation, 0)?;
+        if matches!(prompt.ids.as_slice(), [only] if Some(*only) == self.options.start_id) {
+            // Nothing is asked.
+            prompt.ids.clear();
+        }
         notes.n_unknown = self.n_unknown(&prompt.ids);
         notes.had_labels = true;
         notes.is_too_long = self.options.room.truncate == Truncate::Drop && notes.n_prompt_cut > 0;
@@ -662,15 +668,23 @@ impl Assembler {
             // Nothing is merged across a special token.
             return Ok(Some(rest_ids));
         }
-        let whole = self.tokenizer.encode_from_start(prompt)?;
+        let whole = self.start_ids(prompt)?;
         Ok(whole.strip_prefix(ids).map(<[u32]>::to_vec))
     }
 
     fn prompt_part(&self, prompt: &str, content_at: usize) -> Result<Part> {
-        let ids = self.tokenizer.encode_from_start(prompt)?;
-        let fixed = self.tokenizer.encode_from_start(prompt.get(..content_at).unwrap_or_default())?;
+        let ids = self.start_ids(prompt)?;
+        let fixed = self.start_ids(prompt.get(..content_at).unwrap_or_default())?;
         let n_fixed = n_shared(&ids, &fixed);
         Ok(Part::prompt(ids, n_fixed))
+    }
+
+    /// The tokens of a text that nothing precedes.
+    fn start_ids(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(match self.options.start_id {
+            Some(_) => self.tokenizer.encode_from_start(text)?,
+            None => self.tokenizer.encode(text)?,
+        })
     }
 
     /// An answer in pieces that are learned and pieces that are not.

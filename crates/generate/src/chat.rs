@@ -181,7 +181,10 @@ impl<'a> ChatSession<'a> {
                 Ok(self.tokenizer.encode_from_start(&text)?)
             }
             ChatLayout::Markers(markers) => {
-                let mut ids = self.tokenizer.encode_from_start("")?;
+                let mut ids = match self.model.has_encoder() {
+                    true => Vec::new(),
+                    false => self.tokenizer.encode_from_start("")?,
+                };
                 let n_start = ids.len();
                 for part in
                     marked_parts(markers, self.system.as_deref(), messages, self.tokenizer.eos_token())

@@ -23,7 +23,9 @@ const ONE_WINDOW: [(&str, &str); 4] = [
     ("training.grad_accumulation", "100"),
     ("training.warmup_epochs", "0"),
 ];
-const CONVERSATIONS: [(&str, &str); 3] = [
+const CONVERSATIONS: [(&str, &str); 4] = [
+    // Both rounds fit.
+    ("tokenizer.max_length", "128"),
     ("dataset.id_column", "id"),
     ("dataset.parent_id_column", "parent"),
     ("dataset.limit_chained_samples", "true"),

@@ -145,7 +145,7 @@ fn the_best_weights_are_exported_when_they_are_kept() {
     // A rate this high overshoots, so that the best evaluation is not the last.
     let changes = [
         ("training.save_checkpoint", "best"),
-        ("training.learning_rate", "30"),
+        ("training.learning_rate", "3"),
         ("training.schedule", "Constant"),
         ("training.warmup_epochs", "0"),
         ("training.evaluation_epochs", "0.1"),
