@@ -11,6 +11,7 @@
 mod assemble;
 mod folder;
 mod gguf;
+mod oniguruma;
 mod pieces;
 mod prefix_space;
 mod pretokenizers;
@@ -316,5 +317,7 @@ fn head(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
+#[cfg(test)]
+mod foreign_tests;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
+use super::oniguruma;
 use super::pieces::PieceKind;
 use super::prefix_space::PrefixSpace;
 use super::special::SpecialTokens;
@@ -32,9 +33,12 @@ pub(super) struct Parts {
 
 /// Builds the tokenizer and settles its special tokens.
 pub(super) fn assemble(parts: Parts) -> Result<Tokenizer> {
-    let Parts { origin, rules, config, model_type, chat_template } = parts;
+    let Parts { origin, mut rules, config, model_type, chat_template } = parts;
     let error = |reason: String| FormatError::Tokenizer { path: origin.clone(), reason };
     check_merges(&rules).map_err(error)?;
+    for part in ["normalizer", "pre_tokenizer", "decoder"] {
+        rules.get_mut(part).map_or(Ok(()), translate_patterns).map_err(error)?;
+    }
     let expected_ids = added_ids(&rules);
     // The library panics on some malformed files that the check above does not know about.
     let built = catch_unwind(AssertUnwindSafe(|| serde_json::from_value::<tokenizers::Tokenizer>(rules)));
@@ -98,6 +102,26 @@ pub(super) fn added_token(value: &Value, special: bool) -> Option<AddedToken> {
         normalized: flag("normalized", !special),
         special,
     })
+}
+
+/// Writes every regular expression within `rules` the way this build reads it.
+fn translate_patterns(rules: &mut Value) -> std::result::Result<(), String> {
+    match rules {
+        Value::Array(parts) => parts.iter_mut().try_for_each(translate_patterns),
+        Value::Object(parts) => {
+            if let Some(Value::String(pattern)) =
+                parts.get_mut("pattern").and_then(|pattern| pattern.get_mut("Regex"))
+            {
+                *pattern = oniguruma::translate(pattern).map_err(|what| {
+                    format!(
+                        "the pattern {pattern:?} has {what}, which is not known to mean the same here as in the Python package"
+                    )
+                })?;
+            }
+            parts.values_mut().try_for_each(translate_patterns)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Every merge must join two pieces of the vocabulary to a third one: the library indexes without looking.
