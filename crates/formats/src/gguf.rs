@@ -2,15 +2,16 @@
 //!
 //! Versions 2 and 3, little-endian. The file is taken as hostile: every count is compared with the bytes
 //! that are left before anything is reserved for it, every offset is checked against the file's end, and
-//! tensors may not overlap.
+//! tensors may not overlap. A model in several files is read as one.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::dtype::StoredDtype;
 use crate::error::{FormatError, Result};
 use crate::gguf_metadata::{Array, Metadata, Value};
 use crate::gguf_quants::BlockLayout;
+use crate::gguf_split::{self, Split};
 use crate::mmap::MappedFile;
 
 /// Where data starts and each tensor begins, unless the file says otherwise.
@@ -37,37 +38,88 @@ pub struct GgufTensor {
     pub n_bytes: usize,
     /// Where the data starts, in bytes from the beginning of the file.
     pub start: usize,
+    /// Which of the model's files has it; 0 for a model in one file.
+    pub part_idx: usize,
 }
 
-/// An open GGUF file.
+/// An open GGUF file, or the files of a model that is split into several.
 #[derive(Debug)]
 pub struct GgufFile {
-    map: MappedFile,
+    maps: Vec<MappedFile>,
     metadata: Metadata,
     tensors: BTreeMap<String, GgufTensor>,
 }
 
 impl GgufFile {
-    /// Opens and checks the file at `path`; tensor data is not read yet.
+    /// Opens and checks the file at `path`, and with any part of a model that is split into several files all of them;
+    /// tensor data is not read yet.
     ///
     /// # Errors
-    /// [`FormatError::Truncated`] when the file ends before what its header promises,
+    /// [`FormatError::Missing`] naming a part that is not there, [`FormatError::Impostor`] for what is only named like a GGUF
+    /// file, [`FormatError::Truncated`] when the file ends before what its header promises,
     /// [`FormatError::UnsupportedDtype`] naming the first tensor of a type number unknown here,
     /// [`FormatError::Malformed`] for everything else that contradicts the format.
     pub fn open(path: &Path) -> Result<Self> {
-        let map = MappedFile::open(path)?;
-        let (metadata, tensors) = parse(path, &map)?;
-        Ok(Self { map, metadata, tensors })
+        let (map, metadata, tensors) = open_one(path)?;
+        match Split::read(&metadata)? {
+            None => Ok(Self { maps: vec![map], metadata, tensors }),
+            Some(split) => Self::open_parts(&split.paths(path)?, split),
+        }
     }
 
-    /// Where the file is.
+    fn open_parts(paths: &[PathBuf], split: Split) -> Result<Self> {
+        let n_parts = split.n_parts;
+        if let Some((part_idx, path)) = paths.iter().enumerate().find(|(_, path)| !path.is_file()) {
+            return Err(gguf_split::missing(path, part_idx + 1, n_parts));
+        }
+        let mut maps = Vec::new();
+        let mut first_metadata = None;
+        let mut all = BTreeMap::new();
+        for (part_idx, path) in paths.iter().enumerate() {
+            let malformed =
+                |reason: String| FormatError::Malformed { path: path.clone(), format: "GGUF", reason };
+            let (map, metadata, tensors) = open_one(path)?;
+            if Split::read(&metadata)?
+                .is_none_or(|found| (found.part_idx, found.n_parts) != (part_idx, n_parts))
+            {
+                return Err(malformed(format!(
+                    "it should be part {} of {n_parts} of the model, and says otherwise (split.no, split.count)",
+                    part_idx + 1
+                )));
+            }
+            for (name, tensor) in tensors {
+                if all.contains_key(&name) {
+                    return Err(malformed(format!("tensor {name:?} is in another part of the model, too")));
+                }
+                all.insert(name, GgufTensor { part_idx, ..tensor });
+            }
+            first_metadata.get_or_insert(metadata);
+            maps.push(map);
+        }
+        match first_metadata {
+            Some(metadata) if split.n_tensors.is_none_or(|expected| expected == all.len()) => {
+                Ok(Self { maps, metadata, tensors: all })
+            }
+            _ => Err(FormatError::Malformed {
+                path: paths.first().cloned().unwrap_or_default(),
+                format: "GGUF",
+                reason: format!(
+                    "the {n_parts} parts of the model have {} tensors, not the {} promised (split.tensors.count)",
+                    all.len(),
+                    split.n_tensors.unwrap_or_default()
+                ),
+            }),
+        }
+    }
+
+    /// Where the file is, or the first one of several.
     pub fn path(&self) -> &Path {
-        self.map.path()
+        self.metadata.path()
     }
 
     /// Lets the system take back the memory of what has been read; see [`MappedFile::let_go`].
     pub fn let_go(&self) {
-        self.map.let_go();
+        self.maps.iter().for_each(MappedFile::let_go);
     }
 
     /// The key–value pairs.
@@ -87,7 +139,10 @@ impl GgufFile {
 
     /// The stored bytes of `tensor`, which must be one of this file's.
     pub fn bytes(&self, tensor: &GgufTensor) -> &[u8] {
-        self.map.get(tensor.start..tensor.start.saturating_add(tensor.n_bytes)).unwrap_or_default()
+        self.maps
+            .get(tensor.part_idx)
+            .and_then(|map| map.get(tensor.start..tensor.start.saturating_add(tensor.n_bytes)))
+            .unwrap_or_default()
     }
 
     /// Shape and dequantised values of the tensor called `name` in the file.
@@ -160,6 +215,13 @@ struct Entry {
     dtype: StoredDtype,
     n_bytes: u64,
     offset: u64,
+}
+
+fn open_one(path: &Path) -> Result<(MappedFile, Metadata, BTreeMap<String, GgufTensor>)> {
+    let map = MappedFile::open(path)?;
+    FormatError::refuse_impostor(path, &map)?;
+    let (metadata, tensors) = parse(path, &map)?;
+    Ok((map, metadata, tensors))
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<(Metadata, BTreeMap<String, GgufTensor>)> {
@@ -239,8 +301,8 @@ fn place(cursor: &Cursor, mut entries: Vec<Entry>, data_start: u64) -> Result<BT
         }
         previous = Some((name.clone(), end));
         // Both fit usize: they are within the mapped file.
-        let tensor =
-            GgufTensor { name: name.clone(), shape, dtype, n_bytes: n_bytes as usize, start: start as usize };
+        let (n_bytes, start) = (n_bytes as usize, start as usize);
+        let tensor = GgufTensor { name: name.clone(), shape, dtype, n_bytes, start, part_idx: 0 };
         if tensors.insert(name.clone(), tensor).is_some() {
             return Err(cursor.malformed(format!("tensor {name:?} occurs twice")));
         }

@@ -15,6 +15,7 @@ mod gguf_config;
 pub mod gguf_metadata;
 mod gguf_names;
 pub mod gguf_quants;
+mod gguf_split;
 pub mod hub;
 pub mod impostor;
 mod json_keys;

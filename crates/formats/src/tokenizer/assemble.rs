@@ -13,8 +13,8 @@ use super::oniguruma;
 use super::pieces::PieceKind;
 use super::prefix_space::PrefixSpace;
 use super::special::SpecialTokens;
+use super::templates::Templates;
 use super::{Tokenizer, head};
-use crate::chat_template::ChatTemplate;
 use crate::error::{FormatError, Result};
 
 /// What a tokenizer is made of.
@@ -27,13 +27,13 @@ pub(super) struct Parts {
     pub(super) config: Map<String, Value>,
     /// The model family, for special tokens that old files leave to the class: `model_type` of `config.json`.
     pub(super) model_type: Option<String>,
-    /// The chat template.
-    pub(super) chat_template: Option<ChatTemplate>,
+    /// The chat templates.
+    pub(super) templates: Templates,
 }
 
 /// Builds the tokenizer and settles its special tokens.
 pub(super) fn assemble(parts: Parts) -> Result<Tokenizer> {
-    let Parts { origin, mut rules, config, model_type, chat_template } = parts;
+    let Parts { origin, mut rules, config, model_type, templates } = parts;
     let error = |reason: String| FormatError::Tokenizer { path: origin.clone(), reason };
     check_merges(&rules).map_err(error)?;
     for part in ["normalizer", "pre_tokenizer", "decoder"] {
@@ -73,7 +73,7 @@ pub(super) fn assemble(parts: Parts) -> Result<Tokenizer> {
         config,
         special,
         special_ids,
-        chat_template,
+        templates,
         without_prefix: OnceLock::new(),
         fingerprint: OnceLock::new(),
     })

@@ -122,3 +122,152 @@ fn real_vocabularies_give_the_ids_of_transformers() {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
+
+fn golden(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/tokenizers").join(name);
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|id| u32::try_from(id.as_u64().unwrap()).unwrap()).collect()
+}
+
+#[test]
+fn what_stands_around_a_text_is_that_of_transformers() {
+    let golden = golden("post_processors.json");
+    let mut found = Vec::new();
+    for case in golden["cases"].as_array().unwrap() {
+        let mut rules = golden["tokenizer"].clone();
+        rules["post_processor"] = case["rules"].clone();
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("tokenizer.json"), rules.to_string()).unwrap();
+        for flags in ["", r#", "add_bos_token": true, "add_eos_token": true"#, r#", "add_bos_token": false"#]
+        {
+            let config = format!(r#"{{"bos_token": "<s>", "eos_token": "</s>"{flags}}}"#);
+            fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
+            let tokenizer = Tokenizer::from_folder(dir.path()).unwrap();
+            let (before, after) = tokenizer.around();
+            let text = tokenizer.encode("ab").unwrap();
+            assert_eq!([&before[..], &text, &after].concat(), ids(&case["ids"]), "{}", case["of"]);
+            assert_eq!(tokenizer.start_id(), before.first().copied().filter(|id| *id == 2), "{}", case["of"]);
+            assert_eq!(tokenizer.end_id(), after.last().copied(), "{}", case["of"]);
+            if flags.is_empty() {
+                found.push((before, after));
+            }
+        }
+    }
+    let expected: [(&[u32], &[u32]); 9] = [
+        (&[], &[]),
+        (&[], &[]),
+        (&[2], &[]),
+        (&[2], &[]),
+        (&[], &[3]),
+        (&[2], &[3]),
+        (&[2, 4], &[]),
+        (&[4], &[]),
+        (&[2], &[3]),
+    ];
+    let expected: Vec<_> =
+        expected.into_iter().map(|(before, after)| (before.to_vec(), after.to_vec())).collect();
+    assert_eq!(found, expected);
+    // One token for both roles, put after texts only, starts none.
+    let mut rules = golden["tokenizer"].clone();
+    rules["post_processor"] = golden["cases"][4]["rules"].clone();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("tokenizer.json"), rules.to_string()).unwrap();
+    fs::write(dir.path().join("tokenizer_config.json"), r#"{"bos_token": "</s>", "eos_token": "</s>"}"#)
+        .unwrap();
+    let tokenizer = Tokenizer::from_folder(dir.path()).unwrap();
+    assert_eq!((tokenizer.start_id(), tokenizer.end_id()), (None, Some(3)));
+}
+
+#[test]
+fn two_files_of_gpt2_and_qwen2_make_a_tokenizer() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/tokenizers/bpe-gpt2");
+    let golden = golden("bpe-gpt2/golden.json");
+    for (class, cases) in golden["cases"].as_object().unwrap() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["vocab.json", "merges.txt", "added_tokens.json"] {
+            fs::copy(source.join(name), dir.path().join(name)).unwrap();
+        }
+        let config = dir.path().join("tokenizer_config.json");
+        fs::write(&config, format!(r#"{{"tokenizer_class": "{class}"}}"#)).unwrap();
+        let tokenizer = Tokenizer::from_folder(dir.path()).unwrap();
+        let saved = tempfile::tempdir().unwrap();
+        tokenizer.save(saved.path()).unwrap();
+        for tokenizer in [tokenizer, Tokenizer::from_folder(saved.path()).unwrap()] {
+            assert_eq!(tokenizer.eos_token(), "<|endoftext|>");
+            for case in cases.as_array().unwrap() {
+                let text = case["text"].as_str().unwrap();
+                assert_eq!(tokenizer.encode(text).unwrap(), ids(&case["ids"]), "{class}: {text:?}");
+                assert_eq!(
+                    tokenizer.encode(&tokenizer.decode(&ids(&case["ids"]), false).unwrap()).unwrap(),
+                    ids(&case["ids"])
+                );
+            }
+        }
+        // Another class cuts texts otherwise; nobody knows how.
+        fs::write(&config, r#"{"tokenizer_class": "CodeGenTokenizer"}"#).unwrap();
+        let text = Tokenizer::from_folder(dir.path()).unwrap_err().to_string();
+        assert!(text.contains("has vocab.json but no tokenizer.json"), "{text}");
+        fs::write(&config, format!(r#"{{"tokenizer_class": "{class}"}}"#)).unwrap();
+        fs::write(dir.path().join("merges.txt"), "#version: 0.2\na b c\n").unwrap();
+        let text = Tokenizer::from_folder(dir.path()).unwrap_err().to_string();
+        assert!(text.contains("merges.txt") && text.contains("line 2 is not a pair"), "{text}");
+    }
+}
+
+#[test]
+fn named_templates_survive_saving_and_line_ends_are_plain() {
+    let golden = golden("post_processors.json");
+    let folder = |config: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("tokenizer.json"), golden["tokenizer"].to_string()).unwrap();
+        fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
+        dir
+    };
+    let sources = |tokenizer: &Tokenizer| {
+        let of = |template: Option<&ChatTemplate>| template.map(|template| template.source().to_owned());
+        let named: Vec<_> = tokenizer
+            .chat_template_names()
+            .map(|name| (name.to_owned(), of(tokenizer.named_chat_template(name)).unwrap()))
+            .collect();
+        assert_eq!(tokenizer.named_chat_template("default"), tokenizer.chat_template());
+        (of(tokenizer.chat_template()), named)
+    };
+    let list = r#"{"eos_token": "</s>", "chat_template": [{"name": "default", "template": "d\r\ne"},
+        {"name": "tool_use", "template": "t\rs"}, {"name": "rag", "template": "r"}]}"#;
+    let pair = |name: &str, source: &str| (name.to_owned(), source.to_owned());
+    let from_list = (Some("d\ne".to_owned()), vec![pair("rag", "r"), pair("tool_use", "t\ns")]);
+
+    let in_config = folder(list);
+    // Files of their own win over the configuration, as a whole.
+    let in_files = folder(list);
+    fs::write(in_files.path().join("chat_template.jinja"), "file\r\n").unwrap();
+    fs::create_dir(in_files.path().join("additional_chat_templates")).unwrap();
+    fs::write(in_files.path().join("additional_chat_templates/tool_use.jinja"), "tools\r\n").unwrap();
+    let from_files = (Some("file\n".to_owned()), vec![pair("tool_use", "tools\n")]);
+    let without_default = folder(
+        r#"{"eos_token": "</s>", "chat_template": [{"name": "a", "template": "1"}, {"name": "b", "template": "2"}]}"#,
+    );
+    let neither = (None, vec![pair("a", "1"), pair("b", "2")]);
+    for (dir, expected) in [(in_config, from_list), (in_files, from_files), (without_default, neither)] {
+        let tokenizer = Tokenizer::from_folder(dir.path()).unwrap();
+        assert_eq!(sources(&tokenizer), expected);
+        let saved = tempfile::tempdir().unwrap();
+        tokenizer.save(saved.path()).unwrap();
+        let again = Tokenizer::from_folder(saved.path()).unwrap();
+        assert_eq!(sources(&again), expected);
+        assert_eq!(again.fingerprint(), tokenizer.fingerprint());
+        let replaced = tokenizer.clone().with_chat_template(Some(ChatTemplate::new("x".into())));
+        assert_eq!(sources(&replaced), (Some("x".into()), expected.1));
+        assert_ne!(replaced.fingerprint(), tokenizer.fingerprint());
+    }
+    let mut fields = phi3_fields("phi3", "");
+    for (key, source) in [("", "d\r\n"), (".tool_use", "t")] {
+        fields.insert(format!("tokenizer.chat_template{key}"), Field::String(source.into()));
+    }
+    fields.insert("tokenizer.chat_templates".into(), strings(&["tool_use"]));
+    let tokenizer = Tokenizer::from_gguf(&Metadata::new(Path::new("m.gguf"), fields)).unwrap();
+    assert_eq!(sources(&tokenizer), (Some("d\n".into()), vec![pair("tool_use", "t")]));
+}

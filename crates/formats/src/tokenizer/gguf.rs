@@ -11,7 +11,7 @@ use super::assemble::{Parts, assemble, tokenizer_error};
 use super::head;
 use super::pretokenizers::{self, PreTokenizer};
 use super::sentencepiece::{Pieces, piece_type, rules as sentencepiece_rules};
-use crate::chat_template::ChatTemplate;
+use super::templates::Templates;
 use crate::error::Result;
 use crate::gguf_metadata::Metadata;
 
@@ -54,13 +54,12 @@ pub(super) fn build(metadata: &Metadata) -> Result<Tokenizer> {
     {
         config.insert("model_max_length".into(), json!(length));
     }
-    let template = metadata.string("tokenizer.chat_template")?;
     assemble(Parts {
         origin: path.to_owned(),
         rules: Value::Object(rules),
         config,
         model_type: None,
-        chat_template: template.map(|source| ChatTemplate::new(source.to_owned()).with_origin(path)),
+        templates: Templates::of_gguf(metadata)?,
     })
 }
 

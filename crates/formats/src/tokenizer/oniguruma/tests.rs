@@ -151,3 +151,26 @@ proptest::proptest! {
         }
     }
 }
+
+/// The engine gives up on a match that takes too many steps, and the rest of the text would be one word without notice.
+#[test]
+fn long_runs_do_not_end_the_cutting() {
+    const N_CHARS: usize = 1_500_000;
+    let mut failures = Vec::new();
+    for entry in golden()["patterns"].as_array().unwrap() {
+        let (Some(name), pattern) = (entry["of"].as_str(), entry["pattern"].as_str().unwrap()) else { continue };
+        let splitter = splitter(pattern, "Isolated");
+        for run in ["a", " ", "1", "\n", "A", "é", "-", "한"] {
+            let tail = |n: usize| {
+                let text = format!("{}x 1234567, hello  World\n\nI'll", run.repeat(n));
+                let all = words(&splitter, &text);
+                all.iter().rev().take(4).map(|word| word.len()).collect::<Vec<_>>()
+            };
+            // Whole groups of three either way.
+            if tail(N_CHARS / run.len())[..3] != tail(300)[..3] {
+                failures.push(format!("{name} after many {run:?}"));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
