@@ -16,6 +16,7 @@ pub mod gguf_metadata;
 mod gguf_names;
 pub mod gguf_quants;
 mod gguf_split;
+mod gguf_types;
 pub mod hub;
 pub mod impostor;
 mod json_keys;

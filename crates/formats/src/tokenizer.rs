@@ -18,6 +18,7 @@ mod pretokenizers;
 mod save;
 mod sentencepiece;
 mod special;
+mod step_limit;
 mod stream;
 mod templates;
 mod vocab_files;
@@ -37,6 +38,7 @@ use crate::gguf_metadata::Metadata;
 use pieces::PieceKind;
 use prefix_space::PrefixSpace;
 use special::SpecialTokens;
+use step_limit::StepLimit;
 use templates::Templates;
 
 pub use stream::DecodeStream;
@@ -55,6 +57,7 @@ pub struct Tokenizer {
     piece_kind: PieceKind,
     prefix_space: PrefixSpace,
     vocab_size: usize,
+    step_limit: Arc<StepLimit>,
     without_prefix: OnceLock<Option<Arc<tokenizers::Tokenizer>>>,
     fingerprint: OnceLock<String>,
 }
@@ -132,14 +135,17 @@ impl Tokenizer {
     pub fn around(&self) -> (Vec<u32>, Vec<u32>) {
         let encode = |special| self.inner.encode("a", special).map(|encoding| encoding.get_ids().to_vec());
         let (Ok(plain), Ok(whole)) = (encode(false), encode(true)) else { return Default::default() };
-        let start = whole.windows(plain.len().max(1)).position(|part| part == plain);
-        match start {
-            Some(start) => {
-                let after = whole.get(start + plain.len()..).unwrap_or_default().to_vec();
-                (whole.get(..start).unwrap_or_default().to_vec(), after)
-            }
-            None => Default::default(),
-        }
+        let n_before = if plain.is_empty() {
+            // The vocabulary cannot say "a": what ends a text is told by its role.
+            let ends = |id: &u32| *id == self.eos_id() && Some(*id) != self.bos_id();
+            whole.iter().position(ends).or(Some(whole.len()))
+        } else {
+            whole.windows(plain.len()).position(|part| part == plain)
+        };
+        let Some((before, rest)) = n_before.and_then(|n_before| whole.split_at_checked(n_before)) else {
+            return Default::default();
+        };
+        (before.to_vec(), rest.get(plain.len()..).unwrap_or_default().to_vec())
     }
 
     /// The text of `ids`; with `skip_special` without the special tokens. Ids outside the vocabulary have no
@@ -320,6 +326,9 @@ impl Tokenizer {
     }
 
     fn encode_with(&self, inner: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {
+        self.step_limit
+            .check(text)
+            .map_err(|reason| self.error(format!("cannot encode {:?}…: {reason}", head(text))))?;
         let encoding = inner
             .encode_fast(text, false)
             .map_err(|error| self.error(format!("cannot encode {:?}…: {error}", head(text))))?;

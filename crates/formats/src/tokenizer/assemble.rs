@@ -13,6 +13,7 @@ use super::oniguruma;
 use super::pieces::PieceKind;
 use super::prefix_space::PrefixSpace;
 use super::special::SpecialTokens;
+use super::step_limit::StepLimit;
 use super::templates::Templates;
 use super::{Tokenizer, head};
 use crate::error::{FormatError, Result};
@@ -36,8 +37,13 @@ pub(super) fn assemble(parts: Parts) -> Result<Tokenizer> {
     let Parts { origin, mut rules, config, model_type, templates } = parts;
     let error = |reason: String| FormatError::Tokenizer { path: origin.clone(), reason };
     check_merges(&rules).map_err(error)?;
+    // Those of the decoder are for single pieces, which are short.
+    let (mut patterns, mut of_pieces) = (Vec::new(), Vec::new());
     for part in ["normalizer", "pre_tokenizer", "decoder"] {
-        rules.get_mut(part).map_or(Ok(()), translate_patterns).map_err(error)?;
+        let found = if part == "decoder" { &mut of_pieces } else { &mut patterns };
+        if let Some(rules) = rules.get_mut(part) {
+            translate_patterns(rules, found).map_err(error)?;
+        }
     }
     let expected_ids = added_ids(&rules);
     // The library panics on some malformed files that the check above does not know about.
@@ -74,6 +80,7 @@ pub(super) fn assemble(parts: Parts) -> Result<Tokenizer> {
         special,
         special_ids,
         templates,
+        step_limit: Arc::new(StepLimit::new(&patterns)),
         without_prefix: OnceLock::new(),
         fingerprint: OnceLock::new(),
     })
@@ -104,10 +111,10 @@ pub(super) fn added_token(value: &Value, special: bool) -> Option<AddedToken> {
     })
 }
 
-/// Writes every regular expression within `rules` the way this build reads it.
-fn translate_patterns(rules: &mut Value) -> std::result::Result<(), String> {
+/// Writes every regular expression within `rules` the way this build reads it, and adds it to `patterns`.
+fn translate_patterns(rules: &mut Value, patterns: &mut Vec<String>) -> std::result::Result<(), String> {
     match rules {
-        Value::Array(parts) => parts.iter_mut().try_for_each(translate_patterns),
+        Value::Array(parts) => parts.iter_mut().try_for_each(|part| translate_patterns(part, patterns)),
         Value::Object(parts) => {
             if let Some(Value::String(pattern)) =
                 parts.get_mut("pattern").and_then(|pattern| pattern.get_mut("Regex"))
@@ -117,8 +124,9 @@ fn translate_patterns(rules: &mut Value) -> std::result::Result<(), String> {
                         "the pattern {pattern:?} has {what}, which is not known to mean the same here as in the Python package"
                     )
                 })?;
+                patterns.push(pattern.clone());
             }
-            parts.values_mut().try_for_each(translate_patterns)
+            parts.values_mut().try_for_each(|part| translate_patterns(part, patterns))
         }
         _ => Ok(()),
     }

@@ -22,10 +22,7 @@ pub(super) fn read(dir: &Path) -> Result<Tokenizer> {
         .and_then(|config| config.get("model_type").and_then(Value::as_str).map(str::to_owned));
     let rules = match rules {
         Some(rules) => rules,
-        None => {
-            let class = config.get("tokenizer_class").and_then(Value::as_str);
-            vocab_files::rules(dir, class, model_type.as_deref())?.ok_or_else(|| missing_rules(dir))?
-        }
+        None => vocab_files::rules(dir, &config, model_type.as_deref())?.ok_or_else(|| missing_rules(dir))?,
     };
 
     // transformers lets the separate map win only over configurations from before `added_tokens_decoder`.

@@ -58,6 +58,47 @@ fn tokens_of_phi3_take_the_white_space_after_them_along() {
     assert_eq!(ids("llama", "other", "<|user|>\nhi"), [10, 3, 5, 6]);
 }
 
+/// The ids of the `tokenizer.json`, where one token takes white space along, and those of llama.cpp for a Phi 3.
+#[test]
+fn a_phi3_file_gives_the_ids_of_the_folder_and_of_llama_cpp() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/gguf/phi3-tiny.gguf");
+    let tokenizer = Tokenizer::from_gguf(GgufFile::open(&path).unwrap().metadata()).unwrap();
+    let golden = golden("spm-llama/golden.json");
+    for case in golden["cases"].as_array().unwrap() {
+        let text = case["text"].as_str().unwrap();
+        assert_eq!(tokenizer.encode(text).unwrap(), ids(&case["ids"]), "{text:?}");
+    }
+    for (text, expected) in [
+        ("<|user|> \n\t x", &[420, 358, 397][..]),
+        ("</s>\nhi", &[2, 358, 364, 366]),
+        ("<s>\nhi", &[1, 358, 13, 364, 366]),
+        ("<unk> hi", &[0, 266, 364, 366]),
+    ] {
+        assert_eq!(tokenizer.encode(text).unwrap(), expected, "{text:?}");
+    }
+}
+
+/// Files of SmolLM3, Phi 4, OLMo 2 and GLM 4 cut texts as Llama 3's do, and start them with nothing.
+#[test]
+fn names_of_the_same_rules_give_the_same_ids() {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/tokenizers/bpe-llama3/tokenizer.gguf");
+    let file = GgufFile::open(&path).unwrap();
+    let golden = golden("bpe-llama3/golden.json");
+    for name in ["llama-bpe", "smaug-bpe", "dbrx", "glm4", "chatglm-bpe"] {
+        let mut fields: BTreeMap<String, Field> =
+            file.metadata().iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
+        fields.insert("tokenizer.ggml.pre".into(), Field::String(name.into()));
+        fields.remove("tokenizer.ggml.add_bos_token");
+        let tokenizer = Tokenizer::from_gguf(&Metadata::new(Path::new("m.gguf"), fields)).unwrap();
+        assert_eq!(tokenizer.start_id().is_some(), name == "llama-bpe");
+        for case in golden["gguf_cases"].as_array().unwrap() {
+            let text = case["text"].as_str().unwrap();
+            assert_eq!(tokenizer.encode(text).unwrap(), ids(&case["ids"]), "{name}: {text:?}");
+        }
+    }
+}
+
 #[test]
 fn a_gguf_file_without_a_pre_tokenizer_is_not_guessed_at() {
     let build = |architecture: &str, pre: Option<&str>| {
@@ -170,6 +211,20 @@ fn what_stands_around_a_text_is_that_of_transformers() {
     let expected: Vec<_> =
         expected.into_iter().map(|(before, after)| (before.to_vec(), after.to_vec())).collect();
     assert_eq!(found, expected);
+    // A vocabulary without letters has the same around its texts.
+    let words = serde_json::json!({"<s>": 2, "</s>": 3});
+    for (rules_idx, expected) in [(2, (Some(2), None)), (4, (None, Some(3))), (5, (Some(2), Some(3)))] {
+        let mut rules = golden["tokenizer"].clone();
+        rules["model"] = serde_json::json!({"type": "BPE", "vocab": words, "merges": []});
+        rules["added_tokens"].as_array_mut().unwrap().truncate(2);
+        rules["post_processor"] = golden["cases"][rules_idx]["rules"].clone();
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("tokenizer.json"), rules.to_string()).unwrap();
+        fs::write(dir.path().join("tokenizer_config.json"), r#"{"bos_token": "<s>", "eos_token": "</s>"}"#)
+            .unwrap();
+        let tokenizer = Tokenizer::from_folder(dir.path()).unwrap();
+        assert_eq!((tokenizer.start_id(), tokenizer.end_id()), expected);
+    }
     // One token for both roles, put after texts only, starts none.
     let mut rules = golden["tokenizer"].clone();
     rules["post_processor"] = golden["cases"][4]["rules"].clone();
@@ -179,6 +234,25 @@ fn what_stands_around_a_text_is_that_of_transformers() {
         .unwrap();
     let tokenizer = Tokenizer::from_folder(dir.path()).unwrap();
     assert_eq!((tokenizer.start_id(), tokenizer.end_id()), (None, Some(3)));
+}
+
+#[test]
+fn a_text_that_a_pattern_gives_up_on_is_refused() {
+    let with = |pattern: &str| {
+        let mut rules = golden("post_processors.json")["tokenizer"].clone();
+        rules["pre_tokenizer"] = serde_json::json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("tokenizer.json"), rules.to_string()).unwrap();
+        fs::write(dir.path().join("tokenizer_config.json"), r#"{"eos_token": "</s>"}"#).unwrap();
+        Tokenizer::from_folder(dir.path()).unwrap()
+    };
+    // Looks from each digit to the end of the number.
+    let tokenizer = with(r"\d{1,3}(?=(?:\d{3})*\b)");
+    assert!(tokenizer.encode(&"1".repeat(300)).is_ok());
+    let text = tokenizer.encode(&format!("{}x", "1".repeat(4000))).unwrap_err().to_string();
+    assert!(text.contains("takes too many steps") && text.contains("cannot encode \"1111"), "{text}");
+    assert!(with(r"\p{N}{1,3}|\s+(?!\S)|\s+").encode(&"1 a".repeat(4000)).is_ok());
+    assert!(with(r"\p{N}{1,3}|\s+(?!\S)|\s+").encode(&" ".repeat(400_000)).is_ok());
 }
 
 #[test]
@@ -207,9 +281,14 @@ fn two_files_of_gpt2_and_qwen2_make_a_tokenizer() {
             }
         }
         // Another class cuts texts otherwise; nobody knows how.
-        fs::write(&config, r#"{"tokenizer_class": "CodeGenTokenizer"}"#).unwrap();
-        let text = Tokenizer::from_folder(dir.path()).unwrap_err().to_string();
-        assert!(text.contains("has vocab.json but no tokenizer.json"), "{text}");
+        for other in [
+            r#"{"tokenizer_class": "CodeGenTokenizer"}"#.to_owned(),
+            format!(r#"{{"tokenizer_class": "{class}", "add_prefix_space": true}}"#),
+        ] {
+            fs::write(&config, other).unwrap();
+            let text = Tokenizer::from_folder(dir.path()).unwrap_err().to_string();
+            assert!(text.contains("has vocab.json but no tokenizer.json"), "{text}");
+        }
         fs::write(&config, format!(r#"{{"tokenizer_class": "{class}"}}"#)).unwrap();
         fs::write(dir.path().join("merges.txt"), "#version: 0.2\na b c\n").unwrap();
         let text = Tokenizer::from_folder(dir.path()).unwrap_err().to_string();

@@ -5,6 +5,8 @@
 //! a line there and of the text here. [`translate`] reads a pattern as Oniguruma does and writes one that both read
 //! alike, so that a saved tokenizer is right in either; a pattern that both already read alike stays as it is. What cannot be
 //! written that way is refused.
+//!
+//! Length: one grammar, whose parts call one another.
 
 use std::iter::Peekable;
 use std::str::CharIndices;

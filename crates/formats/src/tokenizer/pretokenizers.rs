@@ -269,8 +269,11 @@ mod tests {
                 }
             }
         }
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/model-families.md");
+        let page = fs::read_to_string(page).unwrap();
         for name in known().split(", ") {
             assert!(checked.contains(&name), "{name} has no golden words");
+            assert!(page.contains(&format!("`{name}`")), "docs/model-families.md does not have {name}");
         }
         assert!(by_name("no-such-name").is_none() && by_name("default").is_none());
     }

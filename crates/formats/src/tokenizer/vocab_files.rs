@@ -12,8 +12,18 @@ use super::folder::{read_file, read_object};
 use super::pretokenizers;
 use crate::error::Result;
 
-/// The rules, if `dir` has both files and the tokenizer is of a class (or, without one, the model of a type) that is known.
-pub(super) fn rules(dir: &Path, class: Option<&str>, model_type: Option<&str>) -> Result<Option<Value>> {
+/// The rules, if `dir` has both files, the tokenizer is of a class (or, without one, the model of a type) that is known, and its
+/// configuration `config` asks for nothing beside.
+pub(super) fn rules(
+    dir: &Path,
+    config: &Map<String, Value>,
+    model_type: Option<&str>,
+) -> Result<Option<Value>> {
+    let is_set = |key: &str| config.get(key) == Some(&Value::Bool(true));
+    if ["add_prefix_space", "add_bos_token", "add_eos_token"].into_iter().any(is_set) {
+        return Ok(None);
+    }
+    let class = config.get("tokenizer_class").and_then(Value::as_str);
     let family = class.map(|class| class.trim_end_matches("Fast")).or(model_type);
     let name = match family {
         Some("GPT2Tokenizer" | "gpt2") => "gpt-2",

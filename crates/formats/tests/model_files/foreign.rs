@@ -28,10 +28,7 @@ fn copy_of(name: &str) -> tempfile::TempDir {
 }
 
 fn refusal(path: &Path) -> FormatError {
-    match ModelSource::open(path) {
-        Ok(_) => panic!("{} was opened", path.display()),
-        Err(error) => error,
-    }
+    ModelSource::open(path).map(|source| source.path().to_owned()).unwrap_err()
 }
 
 fn set_config(folder: &Path, key: &str, value: Value) {
@@ -130,6 +127,29 @@ fn pointers_and_pages_in_a_files_place_are_told() {
     fs::write(folder.path().join("model.safetensors.index.json"), POINTER).unwrap();
     let text = refusal(folder.path()).to_string();
     assert!(text.contains("index.json") && text.contains("Git LFS pointer"), "{text}");
+}
+
+/// Folders and a file that stand for what people got from hubs and clones.
+#[test]
+fn pointers_of_the_shared_cases_are_told() {
+    let shared = std::env::var_os("TUNESMITH_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
+    let cases = shared.join("cases/16-lfs-pointers");
+    if !cases.is_dir() {
+        eprintln!("skipped: there is no {}", cases.display());
+        return;
+    }
+    for (name, file) in
+        [("weights", "model.safetensors"), ("html", "model.safetensors"), ("model.gguf", "model.gguf")]
+    {
+        let error = refusal(&cases.join(name));
+        assert!(matches!(error, FormatError::Impostor { .. }), "{error}");
+        assert!(error.to_string().contains(file), "{error}");
+    }
+    let error = Tokenizer::from_folder(&cases.join("tokenizer")).unwrap_err();
+    assert!(error.to_string().contains("tokenizer.json: this is a Git LFS pointer"), "{error}");
+    let text = refusal(&cases.join("shard")).to_string();
+    assert!(text.contains("model-00002-of-00002.safetensors: this shard"), "{text}");
 }
 
 #[test]

@@ -1,4 +1,6 @@
 //! The hub client against a small HTTP server on this machine.
+//!
+//! Length: every test needs the server and its model.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
