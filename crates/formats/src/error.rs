@@ -1,8 +1,11 @@
 //! What can go wrong with a file or with the hub, said in one sentence that names the path, what was
 //! expected and what was found; [`FormatError::hint`] adds what the user can do about it.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+use crate::impostor::{HEAD_BYTES, Impostor, impostor};
 
 /// Result of everything in this crate.
 pub type Result<T> = std::result::Result<T, FormatError>;
@@ -53,6 +56,15 @@ pub enum FormatError {
         format: &'static str,
         /// What is wrong, with the offending values.
         reason: String,
+    },
+
+    /// Something else was put in a file's place: a Git LFS pointer, the page of a web server.
+    #[error("{}: {found}", path.display())]
+    Impostor {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: Impostor,
     },
 
     /// A JSON file cannot be parsed or has a value of the wrong kind.
@@ -229,6 +241,10 @@ impl FormatError {
             Self::Truncated { .. } | Self::Checksum { .. } => {
                 Some("The file is incomplete; download or copy it again.".into())
             }
+            Self::Impostor { found, .. } => Some(found.hint().to_owned()),
+            Self::Missing { path, .. } if path.extension().is_some_and(|end| end == "gguf") => {
+                Some("All parts of a split model have to be in one folder; download or copy the others, too.".into())
+            }
             Self::Missing { what, .. } if what.contains("config.json") => Some(
                 "A model folder needs config.json, tokenizer.json and model.safetensors (or its shards with \
                  model.safetensors.index.json), or one .gguf file."
@@ -247,20 +263,33 @@ impl FormatError {
             Self::UnknownArchitecture { known, .. } => {
                 Some(format!("Models of these architectures can be used: {}.", known.join(", ")))
             }
+            Self::Config { key, .. } if key == "quantization_config" => Some(
+                "Take the model that it was made from (for NAME-bnb-4bit, NAME-GPTQ, NAME-AWQ and NAME-FP8 that is NAME), with \
+                 architecture.backbone_dtype nf4 or int4 if it is to take little memory."
+                    .into(),
+            ),
             Self::Unreachable { .. } => Some(
                 "Without a network, pass the path of a model folder or .gguf file instead of a model id. With a \
                  mirror, set HF_ENDPOINT; behind a proxy, set HTTPS_PROXY, and SSL_CERT_FILE to its certificate."
                     .into(),
             ),
-            Self::AccessRefused { had_token: false, .. } => Some(
-                "The model is private, gated, or misspelled. Set HF_TOKEN to a token of an account that may read it."
-                    .into(),
-            ),
-            Self::AccessRefused { had_token: true, .. } => Some(
-                "Check that HF_TOKEN is valid and that its account was granted access on the model's page.".into(),
-            ),
+            Self::AccessRefused { url, model_id, had_token, .. } => {
+                let address = url.split("/api/").next().unwrap_or_default();
+                let address = address.split(&format!("/{model_id}/")).next().unwrap_or_default();
+                let page = format!("{address}/{model_id}");
+                Some(match had_token {
+                    false => format!(
+                        "The model is gated, private, or misspelled. If {page} asks for it, accept the license there; then \
+                         log in with `hf auth login`, or set HF_TOKEN to a token of an account that may read it."
+                    ),
+                    true => format!(
+                        "Accept the license on {page} with the token's account, and check that HF_TOKEN or the login of \
+                         `hf auth login` is valid and may read gated models."
+                    ),
+                })
+            }
             Self::NotOnHub { .. } => Some(
-                "Check the spelling (owner/name) and the revision; private models need HF_TOKEN to be visible.".into(),
+                "Check the spelling (owner/name) and the revision; private models need HF_TOKEN or `hf auth login` to be visible.".into(),
             ),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("Free some disk space and run the same command again.".into())
@@ -274,9 +303,26 @@ impl FormatError {
         move |source| Self::Io { path: path.to_owned(), action, source }
     }
 
-    /// Builds [`FormatError::Json`] from the parser's error.
+    /// Builds [`FormatError::Json`] from the parser's error, or [`FormatError::Impostor`] when the file is something else
+    /// altogether.
     pub(crate) fn json(path: &Path) -> impl FnOnce(serde_json::Error) -> Self {
-        move |error| Self::Json { path: path.to_owned(), reason: error.to_string() }
+        move |error| {
+            let mut head = Vec::new();
+            // A file that cannot be read again was not the one that could not be parsed.
+            let read = File::open(path).and_then(|file| file.take(HEAD_BYTES as u64).read_to_end(&mut head));
+            match impostor(&head).filter(|_| read.is_ok()) {
+                Some(found) => Self::Impostor { path: path.to_owned(), found },
+                None => Self::Json { path: path.to_owned(), reason: error.to_string() },
+            }
+        }
+    }
+
+    /// Fails with [`FormatError::Impostor`] when `bytes`, the content of the file at `path`, are not what its name says.
+    pub(crate) fn refuse_impostor(path: &Path, bytes: &[u8]) -> Result<()> {
+        match impostor(bytes.get(..HEAD_BYTES).unwrap_or(bytes)) {
+            Some(found) => Err(Self::Impostor { path: path.to_owned(), found }),
+            None => Ok(()),
+        }
     }
 }
 

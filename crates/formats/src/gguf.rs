@@ -2,15 +2,16 @@
 //!
 //! Versions 2 and 3, little-endian. The file is taken as hostile: every count is compared with the bytes
 //! that are left before anything is reserved for it, every offset is checked against the file's end, and
-//! tensors may not overlap.
+//! tensors may not overlap. A model in several files is read as one.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::dtype::StoredDtype;
 use crate::error::{FormatError, Result};
 use crate::gguf_metadata::{Array, Metadata, Value};
-use crate::gguf_quants::BlockLayout;
+use crate::gguf_split::{self, Split};
+use crate::gguf_types::element_type;
 use crate::mmap::MappedFile;
 
 /// Where data starts and each tensor begins, unless the file says otherwise.
@@ -37,37 +38,88 @@ pub struct GgufTensor {
     pub n_bytes: usize,
     /// Where the data starts, in bytes from the beginning of the file.
     pub start: usize,
+    /// Which of the model's files has it; 0 for a model in one file.
+    pub part_idx: usize,
 }
 
-/// An open GGUF file.
+/// An open GGUF file, or the files of a model that is split into several.
 #[derive(Debug)]
 pub struct GgufFile {
-    map: MappedFile,
+    maps: Vec<MappedFile>,
     metadata: Metadata,
     tensors: BTreeMap<String, GgufTensor>,
 }
 
 impl GgufFile {
-    /// Opens and checks the file at `path`; tensor data is not read yet.
+    /// Opens and checks the file at `path`, and with any part of a model that is split into several files all of them;
+    /// tensor data is not read yet.
     ///
     /// # Errors
-    /// [`FormatError::Truncated`] when the file ends before what its header promises,
+    /// [`FormatError::Missing`] naming a part that is not there, [`FormatError::Impostor`] for what is only named like a GGUF
+    /// file, [`FormatError::Truncated`] when the file ends before what its header promises,
     /// [`FormatError::UnsupportedDtype`] naming the first tensor of a type number unknown here,
     /// [`FormatError::Malformed`] for everything else that contradicts the format.
     pub fn open(path: &Path) -> Result<Self> {
-        let map = MappedFile::open(path)?;
-        let (metadata, tensors) = parse(path, &map)?;
-        Ok(Self { map, metadata, tensors })
+        let (map, metadata, tensors) = open_one(path)?;
+        match Split::read(&metadata)? {
+            None => Ok(Self { maps: vec![map], metadata, tensors }),
+            Some(split) => Self::open_parts(&split.paths(path)?, split),
+        }
     }
 
-    /// Where the file is.
+    fn open_parts(paths: &[PathBuf], split: Split) -> Result<Self> {
+        let n_parts = split.n_parts;
+        if let Some((part_idx, path)) = paths.iter().enumerate().find(|(_, path)| !path.is_file()) {
+            return Err(gguf_split::missing(path, part_idx + 1, n_parts));
+        }
+        let mut maps = Vec::new();
+        let mut first_metadata = None;
+        let mut all = BTreeMap::new();
+        for (part_idx, path) in paths.iter().enumerate() {
+            let malformed =
+                |reason: String| FormatError::Malformed { path: path.clone(), format: "GGUF", reason };
+            let (map, metadata, tensors) = open_one(path)?;
+            if Split::read(&metadata)?
+                .is_none_or(|found| (found.part_idx, found.n_parts) != (part_idx, n_parts))
+            {
+                return Err(malformed(format!(
+                    "it should be part {} of {n_parts} of the model, and says otherwise (split.no, split.count)",
+                    part_idx + 1
+                )));
+            }
+            for (name, tensor) in tensors {
+                if all.contains_key(&name) {
+                    return Err(malformed(format!("tensor {name:?} is in another part of the model, too")));
+                }
+                all.insert(name, GgufTensor { part_idx, ..tensor });
+            }
+            first_metadata.get_or_insert(metadata);
+            maps.push(map);
+        }
+        match first_metadata {
+            Some(metadata) if split.n_tensors.is_none_or(|expected| expected == all.len()) => {
+                Ok(Self { maps, metadata, tensors: all })
+            }
+            _ => Err(FormatError::Malformed {
+                path: paths.first().cloned().unwrap_or_default(),
+                format: "GGUF",
+                reason: format!(
+                    "the {n_parts} parts of the model have {} tensors, not the {} promised (split.tensors.count)",
+                    all.len(),
+                    split.n_tensors.unwrap_or_default()
+                ),
+            }),
+        }
+    }
+
+    /// Where the file is, or the first one of several.
     pub fn path(&self) -> &Path {
-        self.map.path()
+        self.metadata.path()
     }
 
     /// Lets the system take back the memory of what has been read; see [`MappedFile::let_go`].
     pub fn let_go(&self) {
-        self.map.let_go();
+        self.maps.iter().for_each(MappedFile::let_go);
     }
 
     /// The key–value pairs.
@@ -87,7 +139,10 @@ impl GgufFile {
 
     /// The stored bytes of `tensor`, which must be one of this file's.
     pub fn bytes(&self, tensor: &GgufTensor) -> &[u8] {
-        self.map.get(tensor.start..tensor.start.saturating_add(tensor.n_bytes)).unwrap_or_default()
+        self.maps
+            .get(tensor.part_idx)
+            .and_then(|map| map.get(tensor.start..tensor.start.saturating_add(tensor.n_bytes)))
+            .unwrap_or_default()
     }
 
     /// Shape and dequantised values of the tensor called `name` in the file.
@@ -110,49 +165,6 @@ impl GgufFile {
     }
 }
 
-/// Element type by ggml's number, with values and bytes of a block.
-fn element_type(number: u32) -> Option<(StoredDtype, usize, usize)> {
-    let block = |layout: BlockLayout| (StoredDtype::Quantised(layout), layout.n_values(), layout.n_bytes());
-    let other = |name, n_values, n_bytes| (StoredDtype::Other(name), n_values, n_bytes);
-    Some(match number {
-        0 => (StoredDtype::F32, 1, 4),
-        1 => (StoredDtype::F16, 1, 2),
-        2 => block(BlockLayout::Q4_0),
-        3 => block(BlockLayout::Q4_1),
-        6 => block(BlockLayout::Q5_0),
-        7 => block(BlockLayout::Q5_1),
-        8 => block(BlockLayout::Q8_0),
-        9 => other("Q8_1", 32, 40),
-        10 => other("Q2_K", 256, 84),
-        11 => other("Q3_K", 256, 110),
-        12 => block(BlockLayout::Q4_K),
-        13 => block(BlockLayout::Q5_K),
-        14 => block(BlockLayout::Q6_K),
-        15 => other("Q8_K", 256, 292),
-        16 => other("IQ2_XXS", 256, 66),
-        17 => other("IQ2_XS", 256, 74),
-        18 => other("IQ3_XXS", 256, 98),
-        19 => other("IQ1_S", 256, 50),
-        20 => other("IQ4_NL", 32, 18),
-        21 => other("IQ3_S", 256, 110),
-        22 => other("IQ2_S", 256, 82),
-        23 => other("IQ4_XS", 256, 136),
-        24 => other("I8", 1, 1),
-        25 => other("I16", 1, 2),
-        26 => other("I32", 1, 4),
-        27 => other("I64", 1, 8),
-        28 => (StoredDtype::F64, 1, 8),
-        29 => other("IQ1_M", 256, 56),
-        30 => (StoredDtype::BF16, 1, 2),
-        34 => other("TQ1_0", 256, 54),
-        35 => other("TQ2_0", 256, 66),
-        39 => other("MXFP4", 32, 17),
-        40 => other("NVFP4", 64, 36),
-        41 => other("Q1_0", 128, 18),
-        _ => return None,
-    })
-}
-
 /// A tensor's entry as it stands in the file, its offset still relative to the data section.
 struct Entry {
     name: String,
@@ -160,6 +172,13 @@ struct Entry {
     dtype: StoredDtype,
     n_bytes: u64,
     offset: u64,
+}
+
+fn open_one(path: &Path) -> Result<(MappedFile, Metadata, BTreeMap<String, GgufTensor>)> {
+    let map = MappedFile::open(path)?;
+    FormatError::refuse_impostor(path, &map)?;
+    let (metadata, tensors) = parse(path, &map)?;
+    Ok((map, metadata, tensors))
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<(Metadata, BTreeMap<String, GgufTensor>)> {
@@ -239,8 +258,8 @@ fn place(cursor: &Cursor, mut entries: Vec<Entry>, data_start: u64) -> Result<BT
         }
         previous = Some((name.clone(), end));
         // Both fit usize: they are within the mapped file.
-        let tensor =
-            GgufTensor { name: name.clone(), shape, dtype, n_bytes: n_bytes as usize, start: start as usize };
+        let (n_bytes, start) = (n_bytes as usize, start as usize);
+        let tensor = GgufTensor { name: name.clone(), shape, dtype, n_bytes, start, part_idx: 0 };
         if tensors.insert(name.clone(), tensor).is_some() {
             return Err(cursor.malformed(format!("tensor {name:?} occurs twice")));
         }

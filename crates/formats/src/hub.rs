@@ -4,6 +4,8 @@
 //! whose blocking client has no time-outs and no check of what it downloaded; the parts of the hub's HTTP
 //! interface needed here are three: the list of files, the files, and their announced SHA-256.
 
+mod environment;
+mod hf_cache;
 mod listing;
 mod transfer;
 
@@ -18,6 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic::write_file;
 use crate::error::{FormatError, Result};
+use environment::Environment;
+use hf_cache::Snapshot;
 use listing::{RemoteFile, Selection, select};
 use transfer::{Client, Target, unfinished_path};
 
@@ -42,6 +46,8 @@ pub struct Hub {
     pub retry_wait_secs: f64,
     /// Use only what was fetched before.
     pub offline: bool,
+    /// The cache of the Python package of the hub: what it has is not fetched again.
+    pub hf_cache: Option<PathBuf>,
 }
 
 /// What `pull` is doing.
@@ -91,19 +97,20 @@ struct Record {
 }
 
 impl Hub {
-    /// The hub that the environment names: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`; otherwise
-    /// huggingface.co without a token.
+    /// The hub as the Python package of the hub finds it: its address in `HF_ENDPOINT` (else huggingface.co); the token in
+    /// `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN`, or where `hf auth login` puts it (`HF_TOKEN_PATH`, else `$HF_HOME/token`); the
+    /// cache in `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, else `$HF_HOME/hub`, with `HF_HOME` in
+    /// `$XDG_CACHE_HOME/huggingface` or `~/.cache/huggingface`; offline with `HF_HUB_OFFLINE`.
     pub fn from_env() -> Self {
-        let variable =
-            |name| env::var(name).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-        let offline =
-            variable("HF_HUB_OFFLINE").is_some_and(|text| !matches!(text.as_str(), "0" | "false" | "no"));
+        let Environment { endpoint, token, hf_cache, is_offline } =
+            Environment::read(|name| env::var(name).ok());
         Self {
-            endpoint: variable("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()),
-            token: variable("HF_TOKEN"),
+            endpoint: endpoint.unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()),
+            token,
             timeout_secs: DEFAULT_TIMEOUT_SECS,
             retry_wait_secs: 1.0,
-            offline,
+            offline: is_offline,
+            hf_cache,
         }
     }
 
@@ -113,8 +120,8 @@ impl Hub {
     ///
     /// Configuration, tokenizer and safetensors weights are fetched; when there are none of those, the only
     /// GGUF file. `owner/name:Q4_K_M` takes the GGUF file with that text in its name. Pickled weights are
-    /// never fetched. Files that are here and unchanged are not fetched again, and interrupted ones are
-    /// continued, also by a later call.
+    /// never fetched. Files that are here or in the cache of the Python package, unchanged, are not fetched again, and
+    /// interrupted ones are continued, also by a later call.
     ///
     /// # Errors
     /// [`FormatError::Unreachable`] when the hub does not answer and the model was not fetched before,
@@ -138,15 +145,38 @@ impl Hub {
             true => Err(client.unreachable("HF_HUB_OFFLINE is set")),
             false => client.list(revision),
         };
-        let listing = match listed {
-            Ok(listing) => listing,
+        let name = format!("{model_id}@{revision}");
+        let (listing, is_cached) = match listed {
+            Ok(listing) => (listing, false),
             Err(FormatError::Unreachable { reason, .. }) if record.is_whole(&folder) => {
                 on_progress(Progress::Cached { reason: &reason });
                 return Ok(folder);
             }
+            Err(FormatError::Unreachable { url, reason }) => {
+                let hf_cache = self.hf_cache.as_deref();
+                match hf_cache.and_then(|cache| Snapshot::of_revision(cache, model_id, revision)) {
+                    None => return Err(FormatError::Unreachable { url, reason }),
+                    Some(snapshot) => {
+                        let listing = snapshot.listing()?;
+                        let lacks = snapshot.missing_shard(&listing.files).or_else(|| {
+                            select(&name, listing.files.clone(), gguf_filter).err().map(|_| "weights".into())
+                        });
+                        if let Some(lacks) = lacks {
+                            let reason = format!(
+                                "{reason}, and the cache of huggingface_hub has no {lacks} of this model"
+                            );
+                            return Err(FormatError::Unreachable { url, reason });
+                        }
+                        on_progress(Progress::Cached { reason: &reason });
+                        (listing, true)
+                    }
+                }
+            }
             Err(error) => return Err(error),
         };
-        let Selection { files } = select(&format!("{model_id}@{revision}"), listing.files, gguf_filter)?;
+        let snapshot =
+            self.hf_cache.as_deref().and_then(|cache| Snapshot::of_commit(cache, model_id, &listing.commit));
+        let Selection { files } = select(&name, listing.files, gguf_filter)?;
         let n_bytes = files.iter().filter_map(|file| file.n_bytes).sum();
         on_progress(Progress::Listed { n_files: files.len(), n_bytes });
 
@@ -166,6 +196,17 @@ impl Hub {
             let is_here = record.files.get(&file.name) == Some(&identity)
                 && fs::metadata(&path)
                     .is_ok_and(|meta| file.n_bytes.is_none_or(|n_bytes| n_bytes == meta.len()));
+            let is_here = is_here || {
+                let found = snapshot.as_ref().is_some_and(|snapshot| snapshot.take(file, &path));
+                if found {
+                    record.files.insert(file.name.clone(), identity.clone());
+                    record.write(&folder)?;
+                }
+                found
+            };
+            if !is_here && is_cached {
+                return Err(client.unreachable(&format!("{} could not be taken from the cache", file.name)));
+            }
             if !is_here {
                 let target = Target { file, folder: &folder, commit: &listing.commit, done_bytes };
                 client.fetch(&target, on_progress)?;

@@ -13,6 +13,7 @@ use crate::gguf::GgufFile;
 use crate::gguf_config::{CONFIGURING, is_tied, model_config};
 use crate::gguf_names::{Layout, block_idx, hub_name, rows_to_hub_layout, to_hub_layout};
 use crate::gguf_quants::BlockLayout;
+use crate::gguf_split::only_model;
 use crate::model_config::{Architecture, ModelConfig};
 use crate::safetensors_io::SafetensorsFile;
 pub use crate::safetensors_io::TensorInfo;
@@ -40,7 +41,7 @@ enum Store {
 
 impl ModelSource {
     /// Opens the model at `path`: a `.gguf` file, or a folder with `config.json` and `model.safetensors` or
-    /// shards with `model.safetensors.index.json`, or a folder with a single `.gguf` file.
+    /// shards with `model.safetensors.index.json`, or a folder with a single `.gguf` file or the parts of one.
     ///
     /// # Errors
     /// [`FormatError::NotAModel`] saying what is missing; whatever the configuration's and the weights'
@@ -64,21 +65,19 @@ impl ModelSource {
         let with = |extension: &str| -> Vec<&String> {
             names.iter().filter(|name| name.to_lowercase().ends_with(extension)).collect()
         };
-        match with(".gguf")[..] {
-            [name] => return Self::open_gguf(path, &path.join(name)),
-            [] => {}
-            [first, second, ..] => {
-                let reason =
-                    format!("it holds several .gguf files ({first}, {second}, …); give the path of one");
-                return Err(not_a_model(reason));
-            }
+        let ggufs: Vec<&str> = with(".gguf").into_iter().map(String::as_str).collect();
+        if let Some(name) = only_model(&ggufs) {
+            return Self::open_gguf(path, &path.join(name));
         }
+        if let [first, second, ..] = ggufs[..] {
+            let reason = format!("it holds several .gguf files ({first}, {second}, …); give the path of one");
+            return Err(not_a_model(reason));
+        }
+        let foreign = [".bin", ".pth", ".pt", ".ckpt", ".h5", ".msgpack", ".onnx"];
         Err(not_a_model(if has("adapter_config.json") {
             "it holds a PEFT adapter, not a whole model".into()
-        } else if !with(".bin").is_empty() || !with(".pth").is_empty() {
-            "its weights are pickled (.bin, .pth), a format that can run code when opened; convert them to \
-             safetensors"
-                .into()
+        } else if let Some(name) = foreign.into_iter().find_map(|end| with(end).into_iter().next()) {
+            not_readable(path, name)
         } else if let [name, ..] = with(".safetensors")[..] {
             format!("its weights ({name}) are not called model.safetensors, and there is no index of shards")
         } else {
@@ -305,6 +304,21 @@ impl ModelSource {
     }
 }
 
+/// Why the weights called `name` cannot be read, and how to make some that can.
+fn not_readable(folder: &Path, name: &str) -> String {
+    let format = match name.rsplit('.').next() {
+        Some("h5") => "weights of TensorFlow",
+        Some("msgpack") => "weights of Flax",
+        Some("onnx") => "an ONNX graph",
+        _ => "pickled weights, a format that can run code when opened",
+    };
+    format!(
+        "{name} holds {format}; write model.safetensors beside it with Python: python -c \"from transformers import \
+         AutoModelForCausalLM as M; M.from_pretrained('{0}').save_pretrained('{0}')\"",
+        folder.display()
+    )
+}
+
 /// Opens the shards that the index at `path` names and checks that they hold what it promises.
 fn open_shards(path: &Path) -> Result<Vec<SafetensorsFile>> {
     let text = fs::read(path).map_err(FormatError::io(path, "read"))?;
@@ -326,7 +340,12 @@ fn open_shards(path: &Path) -> Result<Vec<SafetensorsFile>> {
     }
     let mut files = Vec::new();
     for (shard, tensors) in shards {
-        let file = SafetensorsFile::open(&path.with_file_name(shard))?;
+        let shard_path = path.with_file_name(shard);
+        if !shard_path.is_file() {
+            let what = format!("this shard, which {} names,", file_name(path));
+            return Err(FormatError::Missing { path: shard_path, what });
+        }
+        let file = SafetensorsFile::open(&shard_path)?;
         if let Some(missing) = tensors.iter().find(|name| file.tensor(name).is_none()) {
             return Err(malformed(format!(
                 "weight_map places {missing:?} in {shard}, which does not hold it"
@@ -355,6 +374,10 @@ fn is_buffer(architecture: Architecture, name: &str) -> bool {
             .any(|buffer| name.ends_with(buffer)),
         _ => name.ends_with(".rotary_emb.inv_freq"),
     }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn file_names(folder: &Path) -> Result<Vec<String>> {

@@ -72,10 +72,11 @@ impl SafetensorsFile {
     /// Opens and checks the file at `path`; tensor data is not read yet.
     ///
     /// # Errors
-    /// [`FormatError::Truncated`] with the bytes expected and found, [`FormatError::Malformed`] for a
-    /// header that contradicts itself or the file.
+    /// [`FormatError::Impostor`] for what is only named like weights, [`FormatError::Truncated`] with the bytes expected and
+    /// found, [`FormatError::Malformed`] for a header that contradicts itself or the file.
     pub fn open(path: &Path) -> Result<Self> {
         let map = MappedFile::open(path)?;
+        FormatError::refuse_impostor(path, &map)?;
         let (metadata, tensors) = parse(path, &map)?;
         Ok(Self { map, metadata, tensors })
     }

@@ -11,13 +11,17 @@
 mod assemble;
 mod folder;
 mod gguf;
+mod oniguruma;
 mod pieces;
 mod prefix_space;
 mod pretokenizers;
 mod save;
 mod sentencepiece;
 mod special;
+mod step_limit;
 mod stream;
+mod templates;
+mod vocab_files;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -34,6 +38,8 @@ use crate::gguf_metadata::Metadata;
 use pieces::PieceKind;
 use prefix_space::PrefixSpace;
 use special::SpecialTokens;
+use step_limit::StepLimit;
+use templates::Templates;
 
 pub use stream::DecodeStream;
 
@@ -47,19 +53,21 @@ pub struct Tokenizer {
     config: Map<String, Value>,
     special: SpecialTokens,
     special_ids: BTreeSet<u32>,
-    chat_template: Option<ChatTemplate>,
+    templates: Templates,
     piece_kind: PieceKind,
     prefix_space: PrefixSpace,
     vocab_size: usize,
     /// Texts begin without a beginning-of-text token, whatever the tokenizer's own rules say.
     leaves_out_start: bool,
+    step_limit: Arc<StepLimit>,
     without_prefix: OnceLock<Option<Arc<tokenizers::Tokenizer>>>,
     fingerprint: OnceLock<String>,
 }
 
 impl Tokenizer {
     /// Reads the tokenizer of a model folder in Hugging Face layout: `tokenizer.json` and, where present,
-    /// `tokenizer_config.json`, `special_tokens_map.json`, `chat_template.jinja` and `config.json`.
+    /// `tokenizer_config.json`, `special_tokens_map.json`, `chat_template.jinja`, `additional_chat_templates` and
+    /// `config.json`. Without a `tokenizer.json` `vocab.json` and `merges.txt` of a GPT-2 or Qwen 2 tokenizer will do.
     ///
     /// # Errors
     /// [`FormatError::Missing`] without a `tokenizer.json`, [`FormatError::Json`] or
@@ -118,8 +126,31 @@ impl Tokenizer {
         if self.leaves_out_start {
             return None;
         }
-        let of_nothing = self.inner.encode("", true).ok()?;
-        of_nothing.get_ids().first().copied().filter(|id| Some(*id) == self.bos_id())
+        self.around().0.first().copied().filter(|id| Some(*id) == self.bos_id())
+    }
+
+    /// The end-of-text token, if the tokenizer puts it after texts by itself, as T5's does.
+    pub fn end_id(&self) -> Option<u32> {
+        self.around().1.last().copied().filter(|id| *id == self.eos_id())
+    }
+
+    /// What the tokenizer puts before and after every text by itself (its post-processor): in most one token or none, in
+    /// some, such as GLM's, several. The files' `add_bos_token` and `add_eos_token` change nothing: transformers does not look at
+    /// them where there is a `tokenizer.json`.
+    pub fn around(&self) -> (Vec<u32>, Vec<u32>) {
+        let encode = |special| self.inner.encode("a", special).map(|encoding| encoding.get_ids().to_vec());
+        let (Ok(plain), Ok(whole)) = (encode(false), encode(true)) else { return Default::default() };
+        let n_before = if plain.is_empty() {
+            // The vocabulary cannot say "a": what ends a text is told by its role.
+            let ends = |id: &u32| *id == self.eos_id() && Some(*id) != self.bos_id();
+            whole.iter().position(ends).or(Some(whole.len()))
+        } else {
+            whole.windows(plain.len()).position(|part| part == plain)
+        };
+        let Some((before, rest)) = n_before.and_then(|n_before| whole.split_at_checked(n_before)) else {
+            return Default::default();
+        };
+        (before.to_vec(), rest.get(plain.len()..).unwrap_or_default().to_vec())
     }
 
     /// The same tokenizer without a beginning-of-text token in front of texts.
@@ -257,18 +288,23 @@ impl Tokenizer {
 
     /// The chat template, if the model has one.
     pub fn chat_template(&self) -> Option<&ChatTemplate> {
-        self.chat_template.as_ref()
+        self.templates.default.as_ref()
     }
 
-    /// The chat template of that name, where the model has several.
-    pub fn named_chat_template(&self, _name: &str) -> Option<&ChatTemplate> {
-        None
+    /// The chat template called `name`, such as "tool_use" or "rag"; "default" is that of [`Tokenizer::chat_template`].
+    pub fn named_chat_template(&self, name: &str) -> Option<&ChatTemplate> {
+        self.templates.get(name)
     }
 
-    /// Replaces the chat template.
+    /// The names of the chat templates beside the default one, sorted.
+    pub fn chat_template_names(&self) -> impl Iterator<Item = &str> {
+        self.templates.named.keys().map(String::as_str)
+    }
+
+    /// Replaces the chat template; those with other names stay.
     #[must_use]
     pub fn with_chat_template(mut self, template: Option<ChatTemplate>) -> Self {
-        self.chat_template = template;
+        self.templates.default = template;
         self.fingerprint = OnceLock::new();
         self
     }
@@ -312,13 +348,16 @@ impl Tokenizer {
                 for token in [Some(&self.special.eos), self.special.bos.as_ref(), self.special.unk.as_ref()] {
                     hasher.update(token.map_or(u32::MAX, |token| token.id).to_le_bytes());
                 }
-                hasher.update(self.chat_template.as_ref().map_or("", ChatTemplate::source));
+                hasher.update(self.templates.default.as_ref().map_or("", ChatTemplate::source));
+                for (name, template) in &self.templates.named {
+                    hasher.update(format!("\n{name}\n{}", template.source()));
+                }
                 hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
             })
             .clone()
     }
 
-    /// Writes `tokenizer.json`, `tokenizer_config.json` (with the chat template) and
+    /// Writes `tokenizer.json`, `tokenizer_config.json` (with the chat templates) and
     /// `special_tokens_map.json` into `dir`, which must exist. transformers loads them.
     ///
     /// # Errors
@@ -328,6 +367,9 @@ impl Tokenizer {
     }
 
     fn encode_with(&self, inner: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>> {
+        self.step_limit
+            .check(text)
+            .map_err(|reason| self.error(format!("cannot encode {:?}…: {reason}", head(text))))?;
         let encoding = inner
             .encode_fast(text, false)
             .map_err(|error| self.error(format!("cannot encode {:?}…: {error}", head(text))))?;
@@ -362,5 +404,7 @@ fn head(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
+#[cfg(test)]
+mod foreign_tests;
 #[cfg(test)]
 mod tests;

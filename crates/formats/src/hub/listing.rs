@@ -3,11 +3,13 @@
 use serde::Deserialize;
 
 use crate::error::{FormatError, Result};
+use crate::gguf_split::{PartName, only_model};
 
 /// Everything beside the weights that a model folder may need.
-const SIDE_FILES: [&str; 10] = [
+const SIDE_FILES: [&str; 11] = [
     "added_tokens.json",
     "chat_template.jinja",
+    "chat_template.json",
     "config.json",
     "generation_config.json",
     "merges.txt",
@@ -48,6 +50,14 @@ struct Lfs {
 }
 
 impl RemoteFile {
+    /// A file that is on this machine; `hash` is what the hub calls its content.
+    pub(super) fn known(name: String, n_bytes: u64, hash: Option<String>) -> Self {
+        let sha256 = hash.as_deref().and_then(sha256_hex);
+        let blob_id = hash.filter(|_| sha256.is_none());
+        let lfs = sha256.map(|sha256| Lfs { sha256: Some(sha256) });
+        Self { name, n_bytes: Some(n_bytes), blob_id, lfs }
+    }
+
     /// The announced SHA-256 in lower-case hexadecimal; large files have one.
     pub(super) fn sha256(&self) -> Option<String> {
         self.lfs.as_ref()?.sha256.as_deref().and_then(sha256_hex)
@@ -68,6 +78,10 @@ pub(super) struct Selection {
 /// Picks from the `files` of the model called `model` those that can be read here.
 pub(super) fn select(model: &str, files: Vec<RemoteFile>, gguf_filter: Option<&str>) -> Result<Selection> {
     let refused = |reason: String| FormatError::NotAModel { path: model.into(), reason };
+    let nested_gguf = files
+        .iter()
+        .find(|file| file.name.contains('/') && file.name.to_lowercase().ends_with(".gguf"))
+        .map(|file| file.name.clone());
     // Sub-folders hold other formats or training states; names that are not plain are an attack.
     let files: Vec<RemoteFile> = files.into_iter().filter(|file| is_plain_name(&file.name)).collect();
     let has = |name: &str| files.iter().any(|file| file.name == name);
@@ -93,10 +107,18 @@ pub(super) fn select(model: &str, files: Vec<RemoteFile>, gguf_filter: Option<&s
     let matching: Vec<&RemoteFile> = all.iter().copied().filter(named).collect();
     let names =
         |files: &[&RemoteFile]| files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>().join(", ");
+    let part = matching.first().and_then(|file| PartName::parse(&file.name));
+    let matching_names: Vec<&str> = matching.iter().map(|file| file.name.as_str()).collect();
+    if let (Some(part), Some(_)) = (part, only_model(&matching_names)) {
+        let missing = (1..=part.n_parts)
+            .map(|part_no| part.of_part(part_no))
+            .find(|name| !matching_names.contains(&name.as_str()));
+        return match missing {
+            Some(name) => Err(refused(format!("its GGUF file is split, and {name} is missing"))),
+            None => Ok(Selection { files: matching.into_iter().cloned().collect() }),
+        };
+    }
     match matching[..] {
-        [file] if file.name.contains("-of-0") => {
-            Err(refused(format!("its GGUF file is split ({}), which cannot be read", file.name)))
-        }
         [file] => Ok(Selection { files: vec![file.clone()] }),
         [] if !all.is_empty() => {
             Err(refused(format!("no .gguf file has {filter:?} in its name; there are: {}", names(&all))))
@@ -106,7 +128,12 @@ pub(super) fn select(model: &str, files: Vec<RemoteFile>, gguf_filter: Option<&s
              safetensors revision (often refs/pr/1)"
                 .into(),
         )),
-        [] => Err(refused("it has neither safetensors nor GGUF weights".into())),
+        [] => match nested_gguf {
+            Some(name) => Err(refused(format!(
+                "its .gguf files are in folders ({name}), which are not fetched; download the wanted ones and give their path"
+            ))),
+            None => Err(refused("it has neither safetensors nor GGUF weights".into())),
+        },
         _ => Err(refused(format!(
             "it has several .gguf files; add a part of the wanted name after a colon, as in owner/name:Q8_0. There \
              are: {}",
@@ -191,7 +218,14 @@ mod tests {
         assert_eq!(selected(&many, Some("q4_0")).unwrap(), ["m.Q4_0.gguf"]);
         assert!(selected(&many[..2], None).unwrap_err().contains("several .gguf files"));
         assert!(selected(&many, Some("q5")).unwrap_err().contains("there are: m.Q8_0.gguf, m.Q4_0.gguf"));
-        assert!(selected(&["m-00001-of-00002.gguf"], None).unwrap_err().contains("split"));
+        let parts = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"];
+        assert_eq!(selected(&parts, None).unwrap(), parts);
+        assert!(selected(&parts[1..], None).unwrap_err().contains("m-00001-of-00002.gguf is missing"));
+        let sizes = ["m-Q8-00001-of-00002.gguf", "m-Q8-00002-of-00002.gguf", "m-Q4.gguf"];
+        assert_eq!(selected(&sizes, Some("q8")).unwrap(), sizes[..2]);
+        assert_eq!(selected(&sizes, Some("q4")).unwrap(), ["m-Q4.gguf"]);
+        assert!(selected(&sizes, None).unwrap_err().contains("several .gguf files"));
+        assert!(selected(&["Q8/m.gguf"], None).unwrap_err().contains("in folders (Q8/m.gguf)"));
     }
 
     #[test]

@@ -281,7 +281,7 @@ pub(super) fn unfinished_path(folder: &Path, file: &RemoteFile, commit: &str) ->
     folder.join(format!(".{}.{identity}.part", file.name))
 }
 
-fn hash_file(path: &Path) -> io::Result<String> {
+pub(super) fn hash_file(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];

@@ -9,11 +9,13 @@ use std::sync::{Arc, OnceLock};
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
+use super::oniguruma;
 use super::pieces::PieceKind;
 use super::prefix_space::PrefixSpace;
 use super::special::SpecialTokens;
+use super::step_limit::StepLimit;
+use super::templates::Templates;
 use super::{Tokenizer, head};
-use crate::chat_template::ChatTemplate;
 use crate::error::{FormatError, Result};
 
 /// What a tokenizer is made of.
@@ -26,15 +28,23 @@ pub(super) struct Parts {
     pub(super) config: Map<String, Value>,
     /// The model family, for special tokens that old files leave to the class: `model_type` of `config.json`.
     pub(super) model_type: Option<String>,
-    /// The chat template.
-    pub(super) chat_template: Option<ChatTemplate>,
+    /// The chat templates.
+    pub(super) templates: Templates,
 }
 
 /// Builds the tokenizer and settles its special tokens.
 pub(super) fn assemble(parts: Parts) -> Result<Tokenizer> {
-    let Parts { origin, rules, config, model_type, chat_template } = parts;
+    let Parts { origin, mut rules, config, model_type, templates } = parts;
     let error = |reason: String| FormatError::Tokenizer { path: origin.clone(), reason };
     check_merges(&rules).map_err(error)?;
+    // Those of the decoder are for single pieces, which are short.
+    let (mut patterns, mut of_pieces) = (Vec::new(), Vec::new());
+    for part in ["normalizer", "pre_tokenizer", "decoder"] {
+        let found = if part == "decoder" { &mut of_pieces } else { &mut patterns };
+        if let Some(rules) = rules.get_mut(part) {
+            translate_patterns(rules, found).map_err(error)?;
+        }
+    }
     let expected_ids = added_ids(&rules);
     // The library panics on some malformed files that the check above does not know about.
     let built = catch_unwind(AssertUnwindSafe(|| serde_json::from_value::<tokenizers::Tokenizer>(rules)));
@@ -69,8 +79,9 @@ pub(super) fn assemble(parts: Parts) -> Result<Tokenizer> {
         config,
         special,
         special_ids,
-        chat_template,
+        templates,
         leaves_out_start: false,
+        step_limit: Arc::new(StepLimit::new(&patterns)),
         without_prefix: OnceLock::new(),
         fingerprint: OnceLock::new(),
     })
@@ -99,6 +110,27 @@ pub(super) fn added_token(value: &Value, special: bool) -> Option<AddedToken> {
         normalized: flag("normalized", !special),
         special,
     })
+}
+
+/// Writes every regular expression within `rules` the way this build reads it, and adds it to `patterns`.
+fn translate_patterns(rules: &mut Value, patterns: &mut Vec<String>) -> std::result::Result<(), String> {
+    match rules {
+        Value::Array(parts) => parts.iter_mut().try_for_each(|part| translate_patterns(part, patterns)),
+        Value::Object(parts) => {
+            if let Some(Value::String(pattern)) =
+                parts.get_mut("pattern").and_then(|pattern| pattern.get_mut("Regex"))
+            {
+                *pattern = oniguruma::translate(pattern).map_err(|what| {
+                    format!(
+                        "the pattern {pattern:?} has {what}, which is not known to mean the same here as in the Python package"
+                    )
+                })?;
+                patterns.push(pattern.clone());
+            }
+            parts.values_mut().try_for_each(|part| translate_patterns(part, patterns))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Every merge must join two pieces of the vocabulary to a third one: the library indexes without looking.

@@ -8,9 +8,10 @@ use serde_json::{Map, Value, json};
 
 use super::Tokenizer;
 use super::assemble::{Parts, assemble, tokenizer_error};
+use super::head;
+use super::pretokenizers::{self, PreTokenizer};
 use super::sentencepiece::{Pieces, piece_type, rules as sentencepiece_rules};
-use super::{head, pretokenizers};
-use crate::chat_template::ChatTemplate;
+use super::templates::Templates;
 use crate::error::Result;
 use crate::gguf_metadata::Metadata;
 
@@ -36,7 +37,8 @@ pub(super) fn build(metadata: &Metadata) -> Result<Tokenizer> {
     let mut rules: Map<String, Value> =
         rules.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     rules.insert("version".into(), json!("1.0"));
-    rules.insert("added_tokens".into(), vocabulary.added_tokens());
+    let swallows_space = kind == "llama" && is_phi3(metadata)?;
+    rules.insert("added_tokens".into(), vocabulary.added_tokens(swallows_space));
     let adds_bos = metadata.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(adds_bos);
     let adds_eos = metadata.bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
     let before = adds_bos.then(|| named.get("bos_token")).flatten();
@@ -52,14 +54,21 @@ pub(super) fn build(metadata: &Metadata) -> Result<Tokenizer> {
     {
         config.insert("model_max_length".into(), json!(length));
     }
-    let template = metadata.string("tokenizer.chat_template")?;
     assemble(Parts {
         origin: path.to_owned(),
         rules: Value::Object(rules),
         config,
         model_type: None,
-        chat_template: template.map(|source| ChatTemplate::new(source.to_owned()).with_origin(path)),
+        templates: Templates::of_gguf(metadata)?,
     })
+}
+
+/// Whether the file is one of Phi 3 (not 4, whose vocabulary is of another kind). Its tokens take the white space after them
+/// along, which GGUF cannot say. The name covers files that hold a tokenizer alone.
+fn is_phi3(metadata: &Metadata) -> Result<bool> {
+    let name = metadata.string("general.name")?.unwrap_or_default().to_lowercase();
+    Ok(metadata.string("general.architecture")? == Some("phi3")
+        || ["phi-3", "phi3", "phi 3"].iter().any(|part| name.contains(part)))
 }
 
 type Rules = Vec<(&'static str, Value)>;
@@ -95,13 +104,16 @@ impl Vocabulary {
             .into()
     }
 
-    /// What is matched before merging: control tokens as special ones, user-defined tokens as plain ones.
-    fn added_tokens(&self) -> Value {
+    /// What is matched before merging: control tokens as special ones, user-defined tokens as plain ones. With
+    /// `swallows_space` all but those around a text take the white space after them along.
+    fn added_tokens(&self, swallows_space: bool) -> Value {
+        const AROUND_A_TEXT: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
         let added = self.texts.iter().zip(&self.types).enumerate().filter_map(|(id, (text, kind))| {
             let special = matches!(*kind, piece_type::UNKNOWN | piece_type::CONTROL);
+            let rstrip = swallows_space && !AROUND_A_TEXT.contains(&text.as_str());
             (special || *kind == piece_type::USER_DEFINED).then(|| {
                 json!({
-                    "id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false,
+                    "id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": rstrip,
                     "normalized": false, "special": special,
                 })
             })
@@ -132,11 +144,7 @@ fn unique(texts: &[String]) -> Vec<String> {
 /// Byte-level BPE as GPT-2 has it; also whether the family starts texts with the beginning-of-text token.
 fn byte_level(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<(Rules, bool)> {
     let path = metadata.path();
-    let name = metadata.string("tokenizer.ggml.pre")?.unwrap_or("default");
-    let pre_tokenizer = pretokenizers::by_name(name).ok_or_else(|| {
-        let known = pretokenizers::KNOWN;
-        tokenizer_error(path, format!("pre-tokenizer {name:?} is not supported; known are {known}"))
-    })?;
+    let pre_tokenizer = pre_tokenizer(metadata)?;
     let merges = metadata
         .strings("tokenizer.ggml.merges")?
         .ok_or_else(|| tokenizer_error(path, "the vocabulary has no merges (tokenizer.ggml.merges)"))?;
@@ -162,6 +170,31 @@ fn byte_level(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<(Rules, bo
         ("model", model),
     ];
     Ok((rules, pre_tokenizer.adds_bos))
+}
+
+/// The rules that `tokenizer.ggml.pre` names. Files from before May 2024 have no such key, and converters that did not know the
+/// tokenizer wrote "default": only an architecture that never had another tokenizer tells what is right then.
+fn pre_tokenizer(metadata: &Metadata) -> Result<PreTokenizer> {
+    let path = metadata.path();
+    let known = pretokenizers::known;
+    match metadata.string("tokenizer.ggml.pre")? {
+        None | Some("" | "default") if metadata.string("general.architecture")? == Some("gpt2") => {
+            pretokenizers::by_name("gpt-2")
+                .ok_or_else(|| tokenizer_error(path, format!("known pre-tokenizers are {}", known())))
+        }
+        None | Some("" | "default") => Err(tokenizer_error(
+            path,
+            format!(
+                "the file does not say how a text is cut into words (tokenizer.ggml.pre is missing or \"default\"), and \
+                 guessing would give wrong ids; take a newer GGUF file of the model, or set the key with \
+                 gguf-new-metadata --pre-tokenizer NAME; known are {}",
+                known()
+            ),
+        )),
+        Some(name) => pretokenizers::by_name(name).ok_or_else(|| {
+            tokenizer_error(path, format!("pre-tokenizer {name:?} is not supported; known are {}", known()))
+        }),
+    }
 }
 
 /// SentencePiece BPE as Llama 2 has it.

@@ -34,8 +34,8 @@ pub(super) fn write(tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
             config.insert(key.to_owned(), json!(token.text));
         }
     }
-    if let Some(template) = &tokenizer.chat_template {
-        config.insert("chat_template".into(), json!(template.source()));
+    if let Some(templates) = tokenizer.templates.to_value() {
+        config.insert("chat_template".into(), templates);
     }
     let named: Map<String, Value> = NAMED_KEYS
         .into_iter()

@@ -157,8 +157,9 @@ fn shards_are_read_as_one_model_and_written_as_they_were_read() {
         ModelSource::open(copy.path()).unwrap_err().to_string()
     };
     assert!(
-        refusal(r#"{"weight_map":{"a":"model-9.safetensors"}}"#)
-            .contains("model-9.safetensors: the file is missing")
+        refusal(r#"{"weight_map":{"a":"model-9.safetensors"}}"#).contains(
+            "model-9.safetensors: this shard, which model.safetensors.index.json names, is missing"
+        )
     );
     let lacking = refusal(r#"{"weight_map":{"a":"model-00001-of-00003.safetensors"}}"#);
     assert!(lacking.contains("which does not hold it"), "{lacking}");

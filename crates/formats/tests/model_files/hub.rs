@@ -1,4 +1,6 @@
 //! The hub client against a small HTTP server on this machine.
+//!
+//! Length: every test needs the server and its model.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -90,6 +92,7 @@ impl Server {
             timeout_secs: 5.0,
             retry_wait_secs: 0.001,
             offline: false,
+            hf_cache: None,
         }
     }
 
@@ -346,9 +349,11 @@ fn refusals_say_what_to_do() {
     let server = refusing("401 Unauthorized");
     let error = pull(&server.hub(), cache.path()).unwrap_err();
     assert!(error.to_string().ends_with("access refused (HTTP 401) for o/m"), "{error}");
-    assert!(error.hint().unwrap().contains("Set HF_TOKEN"));
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("set HF_TOKEN") && hint.contains("hf auth login"), "{hint}");
+    assert!(hint.contains(&format!("{}/o/m asks for it, accept the license", server.endpoint)), "{hint}");
     let error = pull(&Hub { token: Some("hf_abc".into()), ..server.hub() }, cache.path()).unwrap_err();
-    assert!(error.hint().unwrap().contains("Check that HF_TOKEN"), "{error}");
+    assert!(error.hint().unwrap().contains("check that HF_TOKEN"), "{error}");
 
     let error = pull(&refusing("404 Not Found").hub(), cache.path()).unwrap_err();
     assert!(error.to_string().ends_with("not found (HTTP 404): model o/m at revision main"), "{error}");
@@ -398,6 +403,95 @@ fn a_hub_that_does_not_answer_is_given_up_soon() {
     let empty = tempfile::tempdir().unwrap();
     let error = pull(&Hub { offline: true, ..server.hub() }, empty.path()).unwrap_err();
     assert!(error.to_string().contains("HF_HUB_OFFLINE is set"), "{error}");
+}
+
+/// The cache of huggingface_hub with these files of o/m at the commit c0ffee, as links to blobs.
+#[cfg(unix)]
+fn hf_cache(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+    let cache = tempfile::tempdir().unwrap();
+    let model = cache.path().join("models--o--m");
+    for folder in ["refs", "blobs", "snapshots/c0ffee"] {
+        fs::create_dir_all(model.join(folder)).unwrap();
+    }
+    fs::write(model.join("refs/main"), "c0ffee").unwrap();
+    for (name, content) in files {
+        let hash = sha256(content);
+        let blob = if content.len() > 100 { hash.as_str() } else { &hash[..40] };
+        fs::write(model.join("blobs").join(blob), content).unwrap();
+        let link = model.join("snapshots/c0ffee").join(name);
+        std::os::unix::fs::symlink(Path::new("../../blobs").join(blob), link).unwrap();
+    }
+    cache
+}
+
+#[test]
+#[cfg(unix)]
+fn what_the_python_package_fetched_is_not_fetched_again() {
+    let server = Server::start(model);
+    let theirs = hf_cache(&[("model.safetensors", &weights())]);
+    let hub = Hub { hf_cache: Some(theirs.path().to_owned()), ..server.hub() };
+    let cache = tempfile::tempdir().unwrap();
+    let folder = pull(&hub, cache.path()).unwrap();
+    assert_eq!(fs::read(folder.join("model.safetensors")).unwrap(), weights());
+    let asked: Vec<_> = server.requests().into_iter().map(|request| request.path).collect();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!(asked[1].ends_with("config.json"), "{asked:?}");
+    // The other cache may be cleared, and a later call asks for the list only.
+    fs::remove_dir_all(theirs.path()).unwrap();
+    pull(&server.hub(), cache.path()).unwrap();
+    assert_eq!(fs::read(folder.join("model.safetensors")).unwrap(), weights());
+    assert_eq!(server.requests().len(), 3);
+
+    // Neither other content under the name of a blob nor that of another commit is taken.
+    let damaged = hf_cache(&[("model.safetensors", &weights()[..500])]);
+    let hub = Hub { hf_cache: Some(damaged.path().to_owned()), ..server.hub() };
+    let folder = pull(&hub, tempfile::tempdir().unwrap().path()).map(|folder| folder.exists());
+    assert!(folder.is_ok());
+    assert!(server.requests().last().unwrap().path.ends_with("model.safetensors"));
+}
+
+#[test]
+#[cfg(unix)]
+fn offline_the_cache_of_the_python_package_is_enough() {
+    let server = Server::start(model);
+    let whole = hf_cache(&[("model.safetensors", &weights()), ("config.json", b"{}"), ("README.md", b"#")]);
+    let offline = |folder: &Path| Hub { offline: true, hf_cache: Some(folder.to_owned()), ..server.hub() };
+    for revision in [None, Some("c0ffee")] {
+        let cache = tempfile::tempdir().unwrap();
+        let mut n_cached = 0;
+        let folder = offline(whole.path())
+            .pull("o/m", revision, cache.path(), &mut |progress| {
+                n_cached += usize::from(matches!(progress, Progress::Cached { .. }));
+            })
+            .unwrap();
+        assert_eq!(n_cached, 1);
+        assert_eq!(visible_files(&folder), ["config.json", "model.safetensors"]);
+        assert_eq!(fs::read(folder.join("model.safetensors")).unwrap(), weights());
+        if revision.is_none() {
+            // Online again, nothing has to be fetched.
+            pull(&server.hub(), cache.path()).unwrap();
+            assert_eq!(server.requests().len(), 1, "only the list");
+        }
+    }
+    for revision in ["other", "../refs", "refs/../../x"] {
+        let cache = tempfile::tempdir().unwrap();
+        let error = offline(whole.path()).pull("o/m", Some(revision), cache.path(), &mut |_| {}).unwrap_err();
+        assert!(error.to_string().ends_with("HF_HUB_OFFLINE is set"), "{error}");
+    }
+    // Without all of the weights it is no model.
+    let index = br#"{"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}"#;
+    let parts = hf_cache(&[
+        ("config.json", b"{}"),
+        ("model.safetensors.index.json", index),
+        ("model-1-of-2.safetensors", &[0; 200]),
+    ]);
+    let cache = tempfile::tempdir().unwrap();
+    let text = pull(&offline(parts.path()), cache.path()).unwrap_err().to_string();
+    assert!(text.contains("has no model-2-of-2.safetensors of this model"), "{text}");
+    let none = hf_cache(&[("config.json", b"{}")]);
+    let text = pull(&offline(none.path()), cache.path()).unwrap_err().to_string();
+    assert!(text.contains("has no weights of this model"), "{text}");
+    assert!(!cache.path().join("models").exists());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a failed unwrap is the failure of the test")]
 
+mod foreign;
 mod golden;
 mod hostile;
 mod hub;
