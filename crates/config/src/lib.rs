@@ -26,9 +26,10 @@ mod yaml_writer;
 
 pub use check::{Finding, Level};
 pub use choices::{
-    AttentionImplementation, BackboneDtype, DataPart, DeepspeedMethod, JudgeFailures, LogStepSize, Logger,
-    LoraInit, LossFunction, Metric, MixedPrecisionDtype, Optimizer, Packing, ProblemType, SaveCheckpoint,
-    Schedule, ScoreHead, TableLayout, TextFormat, ValidationStrategy,
+    AttentionImplementation, BackboneDtype, DataPart, DeepspeedMethod, JudgeFailures, LeadingZeros,
+    LogStepSize, Logger, LoraInit, LossFunction, Metric, MixedPrecisionDtype, Optimizer, Packing,
+    ProblemType, SaveCheckpoint, Schedule, ScoreHead, TableLayout, TextEncoding, TextFormat,
+    ValidationStrategy,
 };
 pub use error::{ConfigError, FieldProblem, Warning};
 pub use experiment::{find_field, schema};

@@ -94,7 +94,8 @@ fn defaults_are_those_of_upstream() {
         logging.log_step_size=absolute logging.log_all_ranks=false logging.logger=None
         logging.neptune_project='' logging.wandb_project='' logging.wandb_entity='' logging.mlflow_experiment=''
         prediction.metric_gpt_failures=left_out
-        dataset.layout=auto dataset.text_format=markers dataset.max_rows=0 training.packing=samples
+        dataset.layout=auto dataset.text_format=markers dataset.max_rows=0 dataset.encoding=auto dataset.leading_zeros=keep
+        training.packing=samples
         training.shuffle=true training.checkpoint_interval_secs=600.0 training.checkpoint_every_steps=0
         training.log_every_steps=1 environment.device=auto environment.threads=0";
     let config = ExperimentConfig::default();
