@@ -3,23 +3,33 @@
 //! The way of the data: [`table`] reads a file, [`load`] lays its rows out as [`conversation`]s and splits them,
 //! `sample` turns a conversation into tokens with a mask, `batch` puts samples into micro-batches.
 
+mod arrow_cells;
+mod arrow_messages;
 mod augment;
 pub mod batch;
+mod cell;
 mod chains;
 mod columns;
+mod compressed;
 pub mod conversation;
 mod counter_random;
+mod date_texts;
+mod encoding;
 pub mod error;
 mod escapes;
+pub mod file_types;
+mod json_text;
 mod labels;
 mod layouts;
 pub mod legacy_random;
+mod line_ends;
 pub mod load;
 mod messages;
 mod personalize;
 pub mod preview;
 pub mod preview_render;
 mod questions;
+mod row_collector;
 mod row_texts;
 pub mod sample;
 mod sample_cache;
@@ -29,9 +39,11 @@ mod sanity;
 mod shuffle;
 mod split;
 pub mod table;
+mod table_arrow;
 mod table_delimited;
 mod table_files;
 mod table_json;
+mod table_options;
 mod table_parquet;
 mod table_text;
 #[cfg(test)]
@@ -42,9 +54,11 @@ mod training_set;
 mod trees;
 
 pub use batch::{BatchOptions, BatchPlan, IGNORED_LABEL, MicroBatch, plan_epoch, token_weights};
+pub use compressed::unpacked_limit_bytes;
 pub use conversation::{Conversation, Round, Target};
 pub use error::{DataError, Place, Result};
 pub use escapes::unescape;
+pub use file_types::{Compression, FileType, TABLE_TYPES};
 pub use load::{Splits, load_splits};
 pub use preview::{Preview, PreviewOptions};
 pub use preview_render::RenderOptions;
@@ -52,6 +66,7 @@ pub use questions::{Questions, load_questions};
 pub use row_texts::RowTexts;
 pub use sample::{Assembler, TRAINING_CLOCK_UNIX_SECS, training_tokenizer};
 pub use samples::{SampleSet, TokenizeReport, tokenize};
-pub use table::{Cell, Table, read_table};
+pub use table::{Cell, Table, UnreadColumn, read_table, read_table_with};
+pub use table_options::TableOptions;
 pub use token_sample::{SampleNotes, TokenSample};
 pub use training_set::TrainingSet;
