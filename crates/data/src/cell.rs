@@ -94,11 +94,17 @@ fn python_float(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0.0 { "inf" } else { "-inf" }.to_owned();
     }
-    let scientific = format!("{value:e}");
+    let shortest = format!("{value:e}");
+    let n_digits = shortest.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
+    // Of two shortest texts that are equally near, Python takes the even one, as exact rounding does.
+    let rounded = format!("{value:.*e}", n_digits.saturating_sub(1));
+    let is_rounded = rounded.parse() == Ok(value);
+    let scientific = if is_rounded { rounded } else { shortest };
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if (-4..16).contains(&exponent) {
-        let plain = format!("{value}");
+        let n_decimals = usize::try_from(n_digits as i32 - 1 - exponent).unwrap_or(0);
+        let plain = if is_rounded { format!("{value:.n_decimals$}") } else { value.to_string() };
         return if plain.contains('.') { plain } else { format!("{plain}.0") };
     }
     let sign = if exponent < 0 { '-' } else { '+' };
@@ -120,6 +126,12 @@ mod tests {
             (1.5e300, "1.5e+300"),
             (1e-4, "0.0001"),
             (1e-5, "1e-05"),
+            (839_058_694_955_410.2, "839058694955410.2"),
+            (-839_058_694_955_410.2, "-839058694955410.2"),
+            (9_999_999_999_999_998.0, "9999999999999998.0"),
+            (5e-324, "5e-324"),
+            (0.000_123_456_789_012_345_67, "0.00012345678901234567"),
+            (-0.0, "-0.0"),
             (f64::INFINITY, "inf"),
             (f64::NEG_INFINITY, "-inf"),
         ];

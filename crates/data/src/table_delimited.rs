@@ -191,7 +191,7 @@ impl ColumnKind {
             // Digits that a float does not hold stay digits.
             Self::Float => match whole_number(value) {
                 Some(Cell::Int(whole)) if whole.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS => {
-                    Some(Cell::Float(whole as f64))
+                    parse_float(value).map(Cell::Float)
                 }
                 Some(whole) => Some(whole),
                 None => parse_float(value).map(Cell::Float),

@@ -46,8 +46,8 @@ fn whole_numbers_of_any_size_keep_their_digits_in_csv() {
     assert_eq!(column("t.csv", &format!("n\n{}\n", unsigned.join("\n"))), unsigned);
     assert_eq!(column("t.tsv", "n\n+100000000000000000000\n"), ["100000000000000000000"]);
     // Between numbers with a point, too, where pandas has 1e+20 and 9007199254740992.0.
-    let mixed = "n\n1.5\n100000000000000000000\n9007199254740993\n2\n";
-    assert_eq!(column("t.csv", mixed), ["1.5", "100000000000000000000", "9007199254740993", "2.0"]);
+    let mixed = "n\n1.5\n100000000000000000000\n9007199254740993\n2\n-0\n";
+    assert_eq!(column("t.csv", mixed), ["1.5", "100000000000000000000", "9007199254740993", "2.0", "-0.0"]);
     // Beside gaps neighbours stay apart.
     let gaps = "a,n\nx,18446744073709551615\ny,\nz,18446744073709551614\n";
     let read: Vec<String> = texts(&read("t.csv", gaps)).into_iter().map(|row| row[1].clone()).collect();
