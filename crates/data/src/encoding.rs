@@ -43,7 +43,7 @@ pub(crate) fn decoded(
     let mut head = Vec::new();
     bytes.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut head)?;
     let (mark, n_mark_bytes) = match head.as_slice() {
-        [0xff, 0xfe, 0, 0, ..] => return Err(not_in(chosen.as_str(), "it is UTF-32, which is not read")),
+        [0xff, 0xfe, 0, 0, ..] => return Err(not_in("UTF-8", "it looks like UTF-32, which is not read")),
         [0xef, 0xbb, 0xbf, ..] => (Some(TextEncoding::Utf8), 3),
         [0xff, 0xfe, ..] => (Some(TextEncoding::Utf16Le), 2),
         [0xfe, 0xff, ..] => (Some(TextEncoding::Utf16Be), 2),

@@ -51,6 +51,10 @@ const ENDINGS: [(&str, FileType); 12] = [
 const COMPRESSIONS: [(&str, Compression); 3] =
     [("gz", Compression::Gzip), ("zst", Compression::Zstd), ("zstd", Compression::Zstd)];
 
+/// What the datasets library writes beside its tables, or puts into a repository.
+const DESCRIPTIONS: [&str; 4] =
+    ["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"];
+
 impl FileType {
     /// What `name` says; `None` for files that are no tables. Only texts can be compressed as a whole: Parquet and Arrow
     /// files compress their columns themselves.
@@ -82,6 +86,12 @@ pub fn is_table_name(name: &str) -> bool {
 /// Whether a file of that name is a plain text, which has no columns of its own.
 pub fn is_text_name(name: &str) -> bool {
     FileType::from_name(name).is_some_and(|(file_type, _)| file_type == FileType::Text)
+}
+
+/// Whether a file of that name or path only says what the tables beside it are: texts, and what the datasets library writes.
+pub fn is_description_name(path: &str) -> bool {
+    let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
+    is_text_name(name) || DESCRIPTIONS.contains(&name)
 }
 
 /// The ending of a table's name in lower case, with that of a compression: `jsonl.gz`. Of any other name what follows its
@@ -149,6 +159,8 @@ mod tests {
         }
         assert_eq!(["a.JSONL.GZ", "a.csv", "a.tar.gz", "a"].map(table_ending), ["jsonl.gz", "csv", "gz", ""]);
         assert!(all_endings().all(|ending| FileType::from_name(&format!("x{ending}")).is_some()));
+        assert!(is_description_name("a/README.md") && is_description_name("a/dataset_info.json"));
+        assert!(!is_description_name("a/info.json") && !is_description_name("README"));
         assert!(is_table_name("x.arrow") && !is_table_name("x.txt") && is_text_name("x.txt.gz"));
     }
 }

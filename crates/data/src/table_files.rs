@@ -5,14 +5,10 @@ use std::path::{Path, PathBuf};
 use glob::{MatchOptions, Pattern};
 
 use crate::error::{DataError, Result};
-use crate::file_types::{FileType, TABLE_TYPES};
+use crate::file_types::{FileType, TABLE_TYPES, is_description_name};
 use crate::table::{Respelled, Table, TablePart};
 use crate::table_options::TableOptions;
 use crate::text_file::io_error;
-
-/// What the datasets library writes beside its tables: descriptions of them.
-const DESCRIPTIONS: [&str; 4] =
-    ["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"];
 
 /// The files that `path` names, in the order of their names: itself, all tables of a folder and the folders in it, or all
 /// that a pattern finds. Hidden files are passed over, and in a folder with tables the files that describe them.
@@ -42,20 +38,15 @@ pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
             files.push(file);
         }
     }
-    if files.iter().any(|file| !is_description(file)) && !is_pattern {
-        files.retain(|file| !is_description(file));
+    let is_table = |file: &PathBuf| !is_description_name(&file.to_string_lossy());
+    if !is_pattern && files.iter().any(is_table) {
+        files.retain(is_table);
     }
     if files.is_empty() {
         let reason = format!("there is no table: no {TABLE_TYPES}");
         return Err(DataError::Empty { path: path.to_owned(), reason });
     }
     Ok(files)
-}
-
-/// Whether a file may only say what the tables beside it are.
-fn is_description(path: &Path) -> bool {
-    let is_text = FileType::from_path(path).is_none_or(|(file_type, _)| file_type == FileType::Text);
-    is_text || path.file_name().is_some_and(|name| DESCRIPTIONS.iter().any(|known| name == *known))
 }
 
 /// The rows of several tables, one table after the other, which all have the columns of the first in any order. Files without
