@@ -102,6 +102,54 @@ choices! {
         Tree = "tree",
     }
 
+    /// How a file of characters stores them.
+    pub enum TextEncoding {
+        /// By the byte order mark; UTF-8 without one.
+        Auto = "auto",
+        /// UTF-8, with or without a byte order mark.
+        Utf8 = "utf-8",
+        /// UTF-16 by its byte order mark; little-endian without one.
+        Utf16 = "utf-16",
+        /// UTF-16, little-endian.
+        Utf16Le = "utf-16le",
+        /// UTF-16, big-endian.
+        Utf16Be = "utf-16be",
+        /// ISO 8859-1: every byte is the character of that number.
+        Latin1 = "latin-1",
+        /// Western European, Windows: what Excel calls ANSI.
+        Windows1252 = "windows-1252",
+        /// Central European, Windows.
+        Windows1250 = "windows-1250",
+        /// Cyrillic, Windows.
+        Windows1251 = "windows-1251",
+        /// Central European.
+        Iso8859_2 = "iso-8859-2",
+        /// Western European with the euro sign.
+        Iso8859_15 = "iso-8859-15",
+        /// Russian, Unix.
+        Koi8R = "koi8-r",
+        /// Western European, classic Mac OS.
+        MacRoman = "mac-roman",
+        /// Simplified Chinese; GBK and GB 2312 are parts of it.
+        Gb18030 = "gb18030",
+        /// Traditional Chinese.
+        Big5 = "big5",
+        /// Japanese, Windows.
+        ShiftJis = "shift_jis",
+        /// Japanese, Unix.
+        EucJp = "euc-jp",
+        /// Korean.
+        EucKr = "euc-kr",
+    }
+
+    /// What `007` in a CSV or TSV file is.
+    pub enum LeadingZeros {
+        /// These three digits.
+        Keep = "keep",
+        /// The number 7.
+        Drop = "drop",
+    }
+
     /// How rounds become one text.
     pub enum TextFormat {
         /// The marker texts of the dataset section around each part.

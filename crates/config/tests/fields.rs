@@ -95,7 +95,7 @@ fn defaults_are_those_of_upstream() {
         logging.neptune_project='' logging.wandb_project='' logging.wandb_entity='' logging.mlflow_experiment=''
         prediction.metric_gpt_failures=left_out
         dataset.layout=auto dataset.text_format=markers dataset.max_rows=0
-        dataset.turns=auto dataset.truncate=prompt_left dataset.on_bad_row=skip
+        dataset.encoding=auto dataset.leading_zeros=keep dataset.turns=auto dataset.truncate=prompt_left dataset.on_bad_row=skip
         tokenizer.add_bos_token=true tokenizer.chat_template='' tokenizer.chat_template_kwargs=''
         training.packing=samples
         training.shuffle=true training.checkpoint_interval_secs=600.0 training.checkpoint_every_steps=0

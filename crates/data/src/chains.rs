@@ -45,6 +45,14 @@ impl Id {
             Self::Text(text) => text.parse().ok().map(Self::Whole),
         }
     }
+
+    /// The number of a text with leading zeros.
+    fn padded_number(&self) -> Option<i64> {
+        match self {
+            Self::Text(text) if text.starts_with('0') && text.len() > 1 => text.parse().ok(),
+            _ => None,
+        }
+    }
 }
 
 /// Looks up every row's parent. Parents that are missing or no row's id count as none.
@@ -54,11 +62,23 @@ pub(crate) fn link<'a>(
 ) -> Parents {
     let positions: HashMap<Id, usize> =
         ids.enumerate().filter_map(|(row_idx, cell)| Some((Id::of(cell)?, row_idx))).collect();
+    // `1` refers to the id `01` where no other id is that number.
+    let mut of_padded: HashMap<i64, Option<usize>> = HashMap::new();
+    for (id, row_idx) in &positions {
+        if let Some(number) = id.padded_number() {
+            of_padded.entry(number).and_modify(|row| *row = None).or_insert(Some(*row_idx));
+        }
+    }
     parents
         .map(|cell| {
             let id = Id::of(cell)?;
-            let exact = positions.get(&id).copied();
-            exact.or_else(|| positions.get(&id.other_type()?).copied())
+            let other = id.other_type();
+            let found = |id: &Id| positions.get(id).copied();
+            let padded = |number: &i64| of_padded.get(number).copied().flatten();
+            found(&id).or_else(|| found(other.as_ref()?)).or_else(|| match (&id, &other) {
+                (Id::Whole(number), _) | (_, Some(Id::Whole(number))) => padded(number),
+                _ => None,
+            })
         })
         .collect()
 }
@@ -270,6 +290,15 @@ mod tests {
         assert!(has_cycle(&[None, Some(2), Some(3), Some(1)]));
         assert!(has_cycle(&[Some(1), Some(2), Some(3), Some(0)]));
         assert!(!has_cycle(&[]));
+    }
+
+    #[test]
+    fn padded_numbers_are_referred_to_with_and_without_their_zeros() {
+        let ids = ["08", "09", "10", "007", "07"].map(text);
+        let parents = [text("8"), Cell::Int(9), Cell::Int(10), Cell::Int(7), text("010")];
+        assert_eq!(link(ids.iter(), parents.iter()), [Some(0), Some(1), Some(2), None, None]);
+        let large = ["11898508762506083281", "11898508762506083282"].map(text);
+        assert_eq!(link(large.iter(), [Cell::Missing, text("11898508762506083281")].iter()), [None, Some(0)]);
     }
 
     #[test]

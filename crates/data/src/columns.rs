@@ -10,6 +10,10 @@ use crate::labels::{Targets, targets};
 use crate::sanity::{IdColumns, checked_parents};
 use crate::table::{Cell, Table};
 
+/// What is learned there are values, not texts.
+const CLASSIFICATION_AND_REGRESSION: [ProblemType; 2] =
+    [ProblemType::CausalClassificationModeling, ProblemType::CausalRegressionModeling];
+
 /// Rounds of a table and, where rows refer to each other, the position of each row's parent.
 pub(crate) struct ColumnRounds {
     pub(crate) rounds: Vec<Round>,
@@ -33,7 +37,8 @@ pub(crate) enum Purpose {
 /// Whether the table has every configured prompt column and, unless it holds questions, the columns of the answers.
 pub(crate) fn has_configured_columns(table: &Table, config: &ExperimentConfig, purpose: Purpose) -> bool {
     let dataset = &config.dataset;
-    let has = |name: &String| table.column_idx(name).is_some();
+    // One that was left out counts: it is what is meant, and the error says why it cannot be used.
+    let has = |name: &String| table.column_idx(name).is_some() || table.unread_reason(name).is_some();
     let has_answers = purpose == Purpose::Questions || dataset.answer_column.all().iter().all(has);
     let compares = config.problem_type == ProblemType::DpoModeling
         && config.training.loss_function != LossFunction::KtoLoss
@@ -88,9 +93,13 @@ pub(crate) fn configured_rounds(
         })
         .collect();
     let parents = parents(table, dataset, &mut notes)?;
-    let answers = dataset.answer_column.all().iter().filter_map(|name| table.column_idx(name));
-    let used: Vec<usize> = prompts.iter().copied().chain(answers).chain(system).collect();
+    let answers: Vec<usize> =
+        dataset.answer_column.all().iter().filter_map(|name| table.column_idx(name)).collect();
+    let used: Vec<usize> = prompts.iter().copied().chain(answers.iter().copied()).chain(system).collect();
     findings.extend(cell_notes(table, &used, n_empty));
+    // Classes and numbers are read by their value, whatever their spelling.
+    let has_texts = !CLASSIFICATION_AND_REGRESSION.contains(&config.problem_type);
+    findings.extend(spelling_notes(table, used.iter().filter(|column| has_texts || !answers.contains(column))));
     let used = used.into_iter().chain(other_columns(table, dataset)).collect();
     Ok(ColumnRounds { rounds, parents, notes, findings, used })
 }
@@ -164,22 +173,33 @@ pub(crate) fn alpaca_rounds(table: &Table, dataset: &Dataset, purpose: Purpose) 
         .collect();
     let used: Vec<usize> = [instruction].into_iter().chain(output).chain(input).chain(system).collect();
     let n_empty = rounds.iter().filter(|round| output.is_some() && round.answer.is_empty()).count();
-    let findings = cell_notes(table, &used, n_empty);
+    let mut findings = cell_notes(table, &used, n_empty);
+    findings.extend(spelling_notes(table, used.iter()));
     Ok(ColumnRounds { rounds, parents: None, notes: Vec::new(), findings, used })
 }
 
 /// A column that must be there.
 pub(crate) fn required(table: &Table, name: &str, field: &str) -> Result<usize> {
+    if let (None, Some(reason)) = (table.column_idx(name), table.unread_reason(name)) {
+        return Err(DataError::UnreadColumn {
+            path: table.path.clone(),
+            column: name.to_owned(),
+            field: field.to_owned(),
+            reason: reason.to_owned(),
+        });
+    }
     table.column_idx(name).ok_or_else(|| {
         // Columns that forms would preselect come before similar spellings.
         let suggestions = find_field(field).map(|spec| spec.facets.suggestions).unwrap_or_default();
         let columns = || table.columns.iter().map(String::as_str);
+        let unread =
+            table.unread.iter().map(|unread| format!("{} (not read: {})", unread.name, unread.reason));
         let preferred = suggestions.iter().copied().find(|name| columns().any(|column| column == *name));
         DataError::MissingColumn {
             path: table.path.clone(),
             column: name.to_owned(),
             field: field.to_owned(),
-            available: table.columns.clone(),
+            available: table.columns.iter().cloned().chain(unread).collect(),
             nearest: nearest(name, columns()).or(preferred).map(str::to_owned),
         }
     })
@@ -218,6 +238,21 @@ fn parents(table: &Table, dataset: &Dataset, notes: &mut Vec<String>) -> Result<
     })?;
     let id_idx = required(table, id_name, "dataset.id_column")?;
     checked_parents(table, &IdColumns { id_name, id_idx, parent_name, parent_idx }).map(Some)
+}
+
+/// Columns used as texts in which numbers or truth values have another spelling than in the file.
+fn spelling_notes<'a>(
+    table: &'a Table,
+    used: impl Iterator<Item = &'a usize>,
+) -> impl Iterator<Item = String> {
+    used.filter_map(|column| {
+        let (respelled, name) = (table.respelled.get(*column)?, table.columns.get(*column)?);
+        let (raw, text) = respelled.example.as_ref()?;
+        Some(format!(
+            "{} cells of the column {name} are numbers or truth values and spelled as pandas does, such as {raw} as {text}",
+            respelled.n_cells
+        ))
+    })
 }
 
 /// What the user should know about the cells of the used columns.

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use tunesmith_formats::Impostor;
 use tunesmith_formats::error::FormatError;
+
+use crate::file_types::TABLE_TYPES;
 
 /// Result of everything in this crate.
 pub type Result<T> = std::result::Result<T, DataError>;
@@ -30,6 +33,41 @@ pub enum DataError {
         path: PathBuf,
         /// Its ending, without the dot.
         ending: String,
+    },
+
+    /// The file is not what its name says: a Git LFS pointer, a web page.
+    #[error("{}: {impostor}", path.display())]
+    Impostor {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        impostor: Impostor,
+    },
+
+    /// The bytes of a text are not characters in the encoding they were read in.
+    #[error("{}{}: the text is not {encoding}; {likely}", path.display(), line.map(|line| format!(":{line}")).unwrap_or_default())]
+    Encoding {
+        /// The file.
+        path: PathBuf,
+        /// Line of the file, counted from 1, where one can be named.
+        line: Option<u64>,
+        /// The encoding it was read in.
+        encoding: &'static str,
+        /// What it may be instead.
+        likely: String,
+    },
+
+    /// A setting names a column whose cells cannot be text, numbers or lists of them.
+    #[error("{}: the column {column} (set by {field}) cannot be used: {reason}", path.display())]
+    UnreadColumn {
+        /// The table.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// The setting that asks for it.
+        field: String,
+        /// Why it was not read.
+        reason: String,
     },
 
     /// The file's content breaks the rules of its format.
@@ -159,9 +197,14 @@ impl DataError {
             Self::Io { action: "open", .. } => Some(
                 "check the path; it is read relative to the folder the program was started in".to_owned(),
             ),
-            Self::UnknownFileType { .. } => {
-                Some("use a csv, tsv, json, jsonl, pq or parquet file".to_owned())
-            }
+            Self::UnknownFileType { .. } => Some(format!("use a {TABLE_TYPES}")),
+            Self::Impostor { impostor, .. } => Some(impostor.hint().to_owned()),
+            Self::Encoding { .. } => Some(
+                "set dataset.encoding to the encoding of the file (windows-1252 for most files that are saved as ANSI or by Excel \
+                 as plain CSV), or save the file as UTF-8"
+                    .to_owned(),
+            ),
+            Self::UnreadColumn { .. } => Some("name a column of texts, numbers or lists of them".to_owned()),
             Self::MissingColumn { field, nearest: Some(nearest), .. } => {
                 Some(format!("did you mean {nearest:?}? Set {field} accordingly"))
             }

@@ -9,7 +9,8 @@ use crate::conversation::{Conversation, mismatch};
 use crate::error::{DataError, Result};
 use crate::layouts::{LaidOut, lay_out};
 use crate::split::Split;
-use crate::table::read_table;
+use crate::table::read_table_with;
+use crate::table_options::TableOptions;
 
 /// Everything the run learns from and is measured on.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,9 +91,7 @@ struct OpenTable {
 }
 
 fn open(path: &str, config: &ExperimentConfig, purpose: Purpose) -> Result<OpenTable> {
-    let max_rows = config.dataset.max_rows;
-    let max_rows = (max_rows > 0).then_some(max_rows);
-    let table = read_table(Path::new(path), max_rows)?;
+    let table = read_table_with(Path::new(path), &TableOptions::from_config(&config.dataset))?;
     let laid_out = lay_out(&table, config, purpose)?;
     let n_rows = laid_out.n_row_numbers().max(table.n_rows());
     Ok(OpenTable { laid_out, n_rows })

@@ -8,7 +8,8 @@ use crate::columns::Purpose;
 use crate::conversation::Conversation;
 use crate::error::{DataError, Result};
 use crate::layouts::{lay_out, layout_of};
-use crate::table::{Table, read_table};
+use crate::table::{Table, read_table_with};
+use crate::table_options::TableOptions;
 
 /// A table and what each of its rows asks.
 #[derive(Debug)]
@@ -32,7 +33,8 @@ pub fn load_questions(config: &ExperimentConfig, path: &Path, max_rows: Option<u
     if config.problem_type == ProblemType::ContinuedPretraining {
         return refused("problem_type", "the run learned plain texts, so rows of a table ask it nothing");
     }
-    let table = read_table(path, max_rows)?;
+    let options = TableOptions { max_rows, ..TableOptions::from_config(&config.dataset) };
+    let table = read_table_with(path, &options)?;
     if layout_of(&table, config, Purpose::Questions).0 == TableLayout::Tree {
         return refused("dataset.layout", "trees of messages have no row for each question");
     }

@@ -8,7 +8,8 @@ use tunesmith_config::{ExperimentConfig, TableLayout, ValidationStrategy};
 use crate::columns::Purpose;
 use crate::error::{DataError, Result};
 use crate::layouts::layout_of;
-use crate::table::read_table;
+use crate::table::read_table_with;
+use crate::table_options::TableOptions;
 
 /// Columns of the validation table by name; the rows are those of the table, as in [`crate::Round::row`].
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -31,7 +32,7 @@ impl RowTexts {
             ValidationStrategy::Custom => of_its_own.unwrap_or(&dataset.train_dataframe),
             ValidationStrategy::Automatic => &dataset.train_dataframe,
         };
-        let table = read_table(Path::new(path), (dataset.max_rows > 0).then_some(dataset.max_rows))?;
+        let table = read_table_with(Path::new(path), &TableOptions::from_config(dataset))?;
         let refused = |reason: String| DataError::Setting { field: "prediction.metric_gpt_template", reason };
         if layout_of(&table, config, Purpose::Validation).0 == TableLayout::Tree {
             let what = names.join(", ");

@@ -95,16 +95,11 @@ mod tests {
     }
 
     fn check_cells(ids: Vec<Cell>, parents: Vec<Cell>) -> std::result::Result<Parents, String> {
-        let table = Table {
-            path: "t.csv".into(),
-            columns: vec!["id".into(), "parent_id".into()],
-            rows: ids.into_iter().zip(parents).map(|(id, parent)| vec![id, parent]).collect(),
-            notes: Vec::new(),
-            n_missing_words: vec![0, 0],
-            lines: Vec::new(),
-            parts: Vec::new(),
-            continues: Vec::new(),
-        };
+        let table = Table::new(
+            "t.csv".as_ref(),
+            vec!["id".into(), "parent_id".into()],
+            ids.into_iter().zip(parents).map(|(id, parent)| vec![id, parent]).collect(),
+        );
         let columns = IdColumns { id_name: "id", id_idx: 0, parent_name: "parent_id", parent_idx: 1 };
         checked_parents(&table, &columns).map_err(|error| error.to_string())
     }
@@ -143,16 +138,7 @@ mod tests {
 
     #[test]
     fn one_column_cannot_be_both() {
-        let table = Table {
-            path: "t.csv".into(),
-            columns: vec!["id".into()],
-            rows: vec![vec![Cell::Int(1)]],
-            notes: Vec::new(),
-            n_missing_words: vec![0],
-            lines: Vec::new(),
-            parts: Vec::new(),
-            continues: Vec::new(),
-        };
+        let table = Table::new("t.csv".as_ref(), vec!["id".into()], vec![vec![Cell::Int(1)]]);
         let columns = IdColumns { id_name: "id", id_idx: 0, parent_name: "id", parent_idx: 0 };
         assert!(checked_parents(&table, &columns).unwrap_err().to_string().contains("different columns"));
     }

@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+pub use crate::cell::Cell;
 use crate::error::{DataError, Place, Result};
-use crate::{table_delimited, table_files, table_json, table_parquet, table_text};
+use crate::file_types::FileType;
+use crate::table_options::TableOptions;
+use crate::{table_arrow, table_delimited, table_files, table_json, table_parquet, table_text};
 
 /// A whole table in memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,12 +21,34 @@ pub struct Table {
     pub notes: Vec<String>,
     /// For each column how many cells hold a word such as `None` or `NA` that was read as missing.
     pub n_missing_words: Vec<usize>,
+    /// Columns of the file that are not among `columns`, as their cells are nothing that a [`Cell`] holds.
+    pub unread: Vec<UnreadColumn>,
+    /// For each column which of its numbers and truth values have another text than in the file; empty if none has.
+    pub(crate) respelled: Vec<Respelled>,
     /// Line of each row; empty for files whose rows have no lines.
     pub(crate) lines: Vec<u64>,
     /// The files of a table made of several, in order; empty for one file.
     pub(crate) parts: Vec<TablePart>,
     /// Whether each row's text goes on where that of the row before ends; empty where rows stand alone.
     pub(crate) continues: Vec<bool>,
+}
+
+/// A column that could not be read; who uses it gets an error, and nobody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadColumn {
+    /// Its name.
+    pub name: String,
+    /// What stands in it.
+    pub reason: String,
+}
+
+/// Cells of a column whose text is not what stands in the file, as they are numbers or truth values.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Respelled {
+    /// How many.
+    pub(crate) n_cells: usize,
+    /// The first one in the file, and its text.
+    pub(crate) example: Option<(String, String)>,
 }
 
 /// One of the files of a table.
@@ -35,71 +60,96 @@ pub(crate) struct TablePart {
     pub(crate) first_row: usize,
 }
 
-/// One value of a table.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Cell {
-    /// Nothing.
-    Missing,
-    /// Text.
-    Text(String),
-    /// Whole number.
-    Int(i64),
-    /// Number; never NaN, which is [`Cell::Missing`].
-    Float(f64),
-    /// true or false.
-    Bool(bool),
-    /// List, object, or a number that fits none of the above.
-    Json(serde_json::Value),
+/// Reads a whole table, or its first rows, as files are read when nothing else is said: [`TableOptions::default`].
+///
+/// # Errors
+/// As for [`read_table_with`].
+pub fn read_table(path: &Path, max_rows: Option<usize>) -> Result<Table> {
+    read_table_with(path, &TableOptions { max_rows, ..TableOptions::default() })
 }
 
-/// Reads a csv, tsv, json, jsonl, pq, parquet, txt or md file; the ending decides, in upper or lower case. A folder, or a
-/// pattern with `*`, reads many files as one table.
+/// Reads a csv, tsv, json, jsonl, parquet, arrow, txt or md file; the ending decides, in upper or lower case ([`FileType`]).
+/// A folder, or a pattern with `*`, reads many files as one table.
 ///
-/// With `max_rows` only that many rows from the start are kept. Cells have the types and, through
-/// [`Cell::text`], the texts that pandas gives them.
-pub fn read_table(path: &Path, max_rows: Option<usize>) -> Result<Table> {
-    let max_rows = max_rows.unwrap_or(usize::MAX);
+/// Cells have the types and, through [`Cell::text`], the texts that pandas gives them, except that no digit is lost: whole
+/// numbers beyond 64 bits, and those with leading zeros if the options say so, are texts.
+///
+/// # Errors
+/// A file that cannot be read or is not what its name says, content that breaks the rules of its format, no rows.
+pub fn read_table_with(path: &Path, options: &TableOptions) -> Result<Table> {
     let files = table_files::files_of(path)?;
     let table = match files.as_slice() {
-        [file] => read_file(file, max_rows)?,
-        files => table_files::join(path, files, max_rows, read_file)?,
+        [file] => read_file(file, options)?,
+        files => table_files::join(path, files, options, read_file)?,
     };
+    let empty = |reason: &str| DataError::Empty { path: path.to_owned(), reason: reason.to_owned() };
     if table.rows.is_empty() {
-        let reason = "the table has no rows".to_owned();
-        return Err(DataError::Empty { path: path.to_owned(), reason });
+        return Err(empty("the table has no rows"));
+    }
+    if table.columns.is_empty() {
+        let reasons: Vec<String> =
+            table.unread.iter().map(|column| format!("{}: {}", column.name, column.reason)).collect();
+        return Err(empty(&format!("no column can be read ({})", reasons.join("; "))));
     }
     Ok(table)
 }
 
 /// The rows of one file; none at all is no error yet.
-fn read_file(path: &Path, max_rows: usize) -> Result<Table> {
-    match ending(path).as_str() {
-        "csv" => table_delimited::read_csv(path, max_rows),
-        "tsv" => table_delimited::read_tsv(path, max_rows),
-        "json" => table_json::read_json(path, max_rows),
-        "jsonl" | "ndjson" => table_json::read_json_lines(path, max_rows),
-        "parquet" | "pq" => table_parquet::read_parquet(path, max_rows),
-        _ if is_text_file(path) => table_text::read_passages(path, max_rows),
-        ending => Err(DataError::UnknownFileType { path: path.to_owned(), ending: ending.to_owned() }),
+fn read_file(path: &Path, options: &TableOptions) -> Result<Table> {
+    let Some((file_type, _)) = FileType::from_path(path) else {
+        let ending =
+            path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
+        return Err(DataError::UnknownFileType { path: path.to_owned(), ending });
+    };
+    match file_type {
+        FileType::Csv => table_delimited::read_csv(path, options),
+        FileType::Tsv => table_delimited::read_tsv(path, options),
+        FileType::Json => table_json::read_json(path, options),
+        FileType::JsonLines => table_json::read_json_lines(path, options),
+        FileType::Parquet => table_parquet::read_parquet(path, options.row_limit()),
+        FileType::Arrow => table_arrow::read_arrow(path, options.row_limit()),
+        FileType::Text => table_text::read_passages(path, options),
     }
 }
 
-/// Whether [`read_table`] knows files of that ending.
-pub(crate) fn is_table_file(path: &Path) -> bool {
-    matches!(ending(path).as_str(), "csv" | "tsv" | "json" | "jsonl" | "ndjson" | "parquet" | "pq")
-        || is_text_file(path)
-}
-
-/// Whether it is a text, which has no columns of its own.
-pub(crate) fn is_text_file(path: &Path) -> bool {
-    matches!(ending(path).as_str(), "txt" | "md")
-}
-
-fn ending(path: &Path) -> String {
-    path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default()
-}
-
 impl Table {
+    /// A table of one file without lines, notes and the rest.
+    pub(crate) fn new(path: &Path, columns: Vec<String>, rows: Vec<Vec<Cell>>) -> Self {
+        Self {
+            path: path.to_owned(),
+            n_missing_words: vec![0; columns.len()],
+            columns,
+            rows,
+            notes: Vec::new(),
+            unread: Vec::new(),
+            respelled: Vec::new(),
+            lines: Vec::new(),
+            parts: Vec::new(),
+            continues: Vec::new(),
+        }
+    }
+
+    /// Takes a column out; who asks for it will be told the reason.
+    pub(crate) fn drop_column(&mut self, name: &str, reason: &str) {
+        let Some(column) = self.column_idx(name) else { return };
+        self.columns.remove(column);
+        self.n_missing_words.remove(column);
+        if column < self.respelled.len() {
+            self.respelled.remove(column);
+        }
+        for row in &mut self.rows {
+            if column < row.len() {
+                row.remove(column);
+            }
+        }
+        self.unread.push(UnreadColumn { name: name.to_owned(), reason: reason.to_owned() });
+    }
+
+    /// Why there is no column of that name, if the file has one.
+    pub(crate) fn unread_reason(&self, name: &str) -> Option<&str> {
+        self.unread.iter().find(|column| column.name == name).map(|column| column.reason.as_str())
+    }
+
     /// Number of rows.
     pub fn n_rows(&self) -> usize {
         self.rows.len()
@@ -143,100 +193,18 @@ impl Table {
     }
 }
 
-impl Cell {
-    /// The cell as the text pandas makes of it: `1`, `1.0`, `True`; lists and objects as JSON; missing as nothing.
-    pub fn text(&self) -> String {
-        match self {
-            Self::Missing => String::new(),
-            Self::Text(text) => text.clone(),
-            Self::Int(value) => value.to_string(),
-            Self::Float(value) => python_float(*value),
-            Self::Bool(true) => "True".to_owned(),
-            Self::Bool(false) => "False".to_owned(),
-            Self::Json(value) => value.to_string(),
+/// Names as pandas gives them: an empty one is `Unnamed: 2` after its position, a repeated one gets `.1`, `.2`, ….
+pub(crate) fn unique_names<'a>(raw: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (position, raw) in raw.enumerate() {
+        let base = if raw.is_empty() { format!("Unnamed: {position}") } else { raw.to_owned() };
+        let mut name = base.clone();
+        let mut n_repeats = 0;
+        while names.contains(&name) {
+            n_repeats += 1;
+            name = format!("{base}.{n_repeats}");
         }
+        names.push(name);
     }
-
-    /// Whether there is nothing.
-    pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Missing)
-    }
-}
-
-/// Turns whole numbers into floats in columns where some are missing, as pandas has no whole numbers beside gaps.
-///
-/// Numbers beyond 2⁵³ stay, as floats would make neighbours equal.
-pub(crate) fn widen_gappy_ints(rows: &mut [Vec<Cell>], n_columns: usize) {
-    const EXACT: u64 = 1 << 53;
-    for column in 0..n_columns {
-        let mut has_gap = false;
-        let mut has_number = false;
-        let is_numeric = rows.iter().filter_map(|row| row.get(column)).all(|cell| {
-            has_gap |= cell.is_missing();
-            has_number |= matches!(cell, Cell::Int(_));
-            matches!(cell, Cell::Int(_) | Cell::Missing)
-        });
-        if !(is_numeric && has_gap && has_number) {
-            continue;
-        }
-        for cell in rows.iter_mut().filter_map(|row| row.get_mut(column)) {
-            if let Cell::Int(value) = cell
-                && value.unsigned_abs() <= EXACT
-            {
-                *cell = Cell::Float(*value as f64);
-            }
-        }
-    }
-}
-
-/// A float as Python's `repr` spells it: shortest digits, `.0` on whole numbers, exponents from 1e16 and below 1e-4.
-fn python_float(value: f64) -> String {
-    if value.is_infinite() {
-        return if value > 0.0 { "inf" } else { "-inf" }.to_owned();
-    }
-    let scientific = format!("{value:e}");
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-4..16).contains(&exponent) {
-        let plain = format!("{value}");
-        return if plain.contains('.') { plain } else { format!("{plain}.0") };
-    }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{mantissa}e{sign}{:02}", exponent.abs())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn floats_are_spelled_as_python_does() {
-        let cases = [
-            (1.0, "1.0"),
-            (0.1, "0.1"),
-            (-2.5, "-2.5"),
-            (1e15, "1000000000000000.0"),
-            (1e16, "1e+16"),
-            (1.5e300, "1.5e+300"),
-            (1e-4, "0.0001"),
-            (1e-5, "1e-05"),
-            (f64::INFINITY, "inf"),
-            (f64::NEG_INFINITY, "-inf"),
-        ];
-        for (value, expected) in cases {
-            assert_eq!(Cell::Float(value).text(), expected);
-        }
-    }
-
-    #[test]
-    fn ints_beside_gaps_become_floats_while_they_stay_exact() {
-        let big = (1 << 53) + 1;
-        let mut rows = vec![
-            vec![Cell::Int(1), Cell::Int(2), Cell::Int(big), Cell::Missing],
-            vec![Cell::Missing, Cell::Int(3), Cell::Missing, Cell::Missing],
-        ];
-        widen_gappy_ints(&mut rows, 4);
-        assert_eq!(rows[0], [Cell::Float(1.0), Cell::Int(2), Cell::Int(big), Cell::Missing]);
-        assert_eq!(rows[1], [Cell::Missing, Cell::Int(3), Cell::Missing, Cell::Missing]);
-    }
+    names
 }

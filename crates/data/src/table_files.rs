@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use glob::{MatchOptions, Pattern};
 
 use crate::error::{DataError, Result};
-use crate::table::{Table, TablePart, is_table_file, is_text_file};
+use crate::file_types::{FileType, TABLE_TYPES, is_description_name};
+use crate::table::{Respelled, Table, TablePart};
+use crate::table_options::TableOptions;
 use crate::text_file::io_error;
 
 /// The files that `path` names, in the order of their names: itself, all tables of a folder and the folders in it, or all
-/// that a pattern finds. Hidden files are passed over, and in a folder with tables the text files that describe them.
+/// that a pattern finds. Hidden files are passed over, and in a folder with tables the files that describe them.
 ///
 /// # Errors
 /// [`DataError::Empty`] when there are none, [`DataError::Io`] for a folder that cannot be listed.
@@ -32,55 +34,70 @@ pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for file in found {
         let file = file.map_err(|error| io_error(error.path(), error.error(), "list"))?;
-        if file.is_file() && is_table_file(&file) {
+        if file.is_file() && FileType::from_path(&file).is_some() {
             files.push(file);
         }
     }
-    if files.iter().any(|file| !is_text_file(file)) && !is_pattern {
-        files.retain(|file| !is_text_file(file));
+    let is_table = |file: &PathBuf| !is_description_name(&file.to_string_lossy());
+    if !is_pattern && files.iter().any(is_table) {
+        files.retain(is_table);
     }
     if files.is_empty() {
-        let reason = "there is no table: no csv, tsv, json, jsonl, parquet, txt or md file".to_owned();
+        let reason = format!("there is no table: no {TABLE_TYPES}");
         return Err(DataError::Empty { path: path.to_owned(), reason });
     }
     Ok(files)
 }
 
-/// The rows of several tables, one table after the other, which all have the columns of the first in any order.
+/// The rows of several tables, one table after the other, which all have the columns of the first in any order. Files without
+/// any row are passed over. A column that cannot be read in one of the files is none of the table's.
 ///
 /// # Errors
 /// [`DataError::Malformed`] for a table with other columns; what `read` says.
 pub(crate) fn join(
     path: &Path,
     files: &[PathBuf],
-    max_rows: usize,
-    read: impl Fn(&Path, usize) -> Result<Table>,
+    options: &TableOptions,
+    read: impl Fn(&Path, &TableOptions) -> Result<Table>,
 ) -> Result<Table> {
     let mut joined: Option<Table> = None;
+    let mut notes = Vec::new();
     for file in files {
-        let Some(joined) = &mut joined else {
-            let first = read(file, max_rows)?;
-            let part = TablePart { path: file.clone(), first_row: 0 };
-            joined = Some(Table { path: path.to_owned(), parts: vec![part], ..first });
-            continue;
-        };
-        let n_rows = joined.n_rows();
-        if n_rows >= max_rows {
+        let n_rows = joined.as_ref().map_or(0, Table::n_rows);
+        let left = options.max_rows.map(|max_rows| max_rows.saturating_sub(n_rows));
+        if left == Some(0) {
             break;
         }
-        let table = read(file, max_rows - n_rows)?;
-        append(joined, table, files)?;
-        joined.parts.push(TablePart { path: file.clone(), first_row: n_rows });
+        let table = read(file, &TableOptions { max_rows: left, ..*options })?;
+        if table.rows.is_empty() {
+            notes.push(format!("{}: there is no row in it", file.display()));
+            continue;
+        }
+        let part = TablePart { path: file.clone(), first_row: n_rows };
+        match &mut joined {
+            Some(joined) => {
+                append(joined, table)?;
+                joined.parts.push(part);
+            }
+            None => joined = Some(Table { path: path.to_owned(), parts: vec![part], ..table }),
+        }
     }
     let mut joined = joined.ok_or_else(|| {
-        let reason = "no file is named".to_owned();
+        let reason = "the table has no rows".to_owned();
         DataError::Empty { path: path.to_owned(), reason }
     })?;
+    joined.notes.extend(notes);
     joined.notes.insert(0, format!("{} files are read as one table", joined.parts.len()));
     Ok(joined)
 }
 
-fn append(joined: &mut Table, table: Table, files: &[PathBuf]) -> Result<()> {
+fn append(joined: &mut Table, mut table: Table) -> Result<()> {
+    for column in &table.unread {
+        joined.drop_column(&column.name, &column.reason);
+    }
+    for column in &joined.unread {
+        table.drop_column(&column.name, &column.reason);
+    }
     let places: Option<Vec<usize>> = joined.columns.iter().map(|name| table.column_idx(name)).collect();
     let places = places.filter(|places| places.len() == table.columns.len()).ok_or_else(|| DataError::Malformed {
         path: table.path.clone(),
@@ -89,7 +106,7 @@ fn append(joined: &mut Table, table: Table, files: &[PathBuf]) -> Result<()> {
             "its columns are {}, but those of {} are {}: files that are read as one table have the same; a pattern such as \
              *.csv chooses among the files of a folder",
             table.columns.join(", "),
-            files.first().map(|file| file.display().to_string()).unwrap_or_default(),
+            joined.parts.first().map(|part| part.path.display().to_string()).unwrap_or_default(),
             joined.columns.join(", ")
         ),
     })?;
@@ -98,6 +115,13 @@ fn append(joined: &mut Table, table: Table, files: &[PathBuf]) -> Result<()> {
     let had_continues = joined.continues.len() == joined.rows.len();
     for (place, n) in places.iter().zip(&mut joined.n_missing_words) {
         *n += table.n_missing_words.get(*place).copied().unwrap_or(0);
+    }
+    joined.respelled.resize(joined.columns.len(), Respelled::default());
+    for (place, sum) in places.iter().zip(&mut joined.respelled) {
+        if let Some(more) = table.respelled.get(*place) {
+            sum.n_cells += more.n_cells;
+            sum.example = sum.example.take().or_else(|| more.example.clone());
+        }
     }
     let has = |n: usize| n == table.rows.len();
     match had_lines && has(table.lines.len()) {

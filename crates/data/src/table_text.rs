@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::table::{Cell, Table};
+use crate::table_options::TableOptions;
 use crate::text_file::read_text;
 
 /// Column of the passages.
@@ -16,22 +17,15 @@ pub(crate) const TEXT_COLUMN: &str = "text";
 const MAX_PASSAGE_BYTES: usize = 8 << 10;
 
 /// The passages of a txt or md file. Line ends are `\n`, whatever the file has. A file of white space has no rows.
-pub(crate) fn read_passages(path: &Path, max_rows: usize) -> Result<Table> {
-    let text = read_text(path)?.replace("\r\n", "\n");
+pub(crate) fn read_passages(path: &Path, options: &TableOptions) -> Result<Table> {
+    let (text, notes) = read_text(path, options)?;
+    let text = text.replace("\r\n", "\n");
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut table = Table {
-        path: path.to_owned(),
-        columns: [TEXT_COLUMN, "file", "part"].map(str::to_owned).to_vec(),
-        rows: Vec::new(),
-        notes: Vec::new(),
-        n_missing_words: vec![0; 3],
-        lines: Vec::new(),
-        parts: Vec::new(),
-        continues: Vec::new(),
-    };
+    let mut table = Table::new(path, [TEXT_COLUMN, "file", "part"].map(str::to_owned).to_vec(), Vec::new());
+    table.notes = notes;
     let mut line = 1;
     let passages = if text.trim().is_empty() { Vec::new() } else { passages(&text) };
-    for (part, passage) in (1..).zip(passages.into_iter().take(max_rows)) {
+    for (part, passage) in (1..).zip(passages.into_iter().take(options.row_limit())) {
         table.continues.push(part > 1);
         table.lines.push(line);
         line += passage.bytes().filter(|byte| *byte == b'\n').count() as u64;
@@ -86,7 +80,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("book.txt");
         std::fs::write(&path, format!("\u{feff}First.\r\n\r\n{}", "Second line.\r\n".repeat(1000))).unwrap();
-        let table = read_passages(&path, usize::MAX).unwrap();
+        let table = read_passages(&path, &TableOptions::default()).unwrap();
         assert_eq!(table.columns, ["text", "file", "part"]);
         assert_eq!(table.continues, [false, true]);
         let whole: String = (0..table.n_rows()).map(|row| table.cell(row, 0).text()).collect();
@@ -97,9 +91,14 @@ mod tests {
         );
         let n_lines = table.cell(0, 0).text().matches('\n').count() as u64;
         assert_eq!(table.lines, [1, 1 + n_lines]);
-        assert_eq!(read_passages(&path, 1).unwrap().n_rows(), 1);
+        assert_eq!(
+            read_passages(&path, &TableOptions { max_rows: Some(1), ..TableOptions::default() })
+                .unwrap()
+                .n_rows(),
+            1
+        );
         std::fs::write(&path, " \n").unwrap();
-        assert_eq!(read_passages(&path, usize::MAX).unwrap().n_rows(), 0);
+        assert_eq!(read_passages(&path, &TableOptions::default()).unwrap().n_rows(), 0);
     }
 
     proptest! {

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
+use tunesmith_data::unpacked_limit_bytes;
 use zip::ZipArchive;
 
 use crate::error::{Result, SourceError};
@@ -15,10 +16,6 @@ use crate::task::Task;
 
 /// Files an archive may have.
 const MAX_FILES: usize = 10_000;
-/// How much larger than the archive its contents may be; texts are pressed to a tenth, rarely to a hundredth.
-const MAX_RATIO: u64 = 200;
-/// Below this the ratio does not matter.
-const SMALL_BYTES: u64 = 64 << 20;
 
 /// Where archives are unpacked, so that an end in the middle leaves nothing that looks like a table.
 const UNPACKING: &str = ".tunesmith-unpacking";
@@ -52,7 +49,7 @@ pub fn unpack_if_archive(path: &Path, task: &Task<'_>) -> Result<Vec<PathBuf>> {
 fn unpack(archive: &Path, folder: &Path, task: &Task<'_>) -> Result<Vec<PathBuf>> {
     let file = File::open(archive).map_err(SourceError::io(archive, "open"))?;
     let archive_bytes = file.metadata().map_or(0, |file| file.len());
-    let limit = task.max_bytes.min((archive_bytes.saturating_mul(MAX_RATIO)).max(SMALL_BYTES));
+    let limit = task.max_bytes.min(unpacked_limit_bytes(archive_bytes));
     let mut zip = ZipArchive::new(BufReader::new(file)).map_err(|error| refused(&error.to_string()))?;
     if zip.len() > MAX_FILES {
         return Err(refused(&format!("it holds {} files; {MAX_FILES} are the most", zip.len())));
@@ -81,7 +78,7 @@ fn unpack(archive: &Path, folder: &Path, task: &Task<'_>) -> Result<Vec<PathBuf>
     // Beside tables, texts stay where they are: the folder goes when this ends.
     let tables = wanted_of(tables, |path: &PathBuf| path.to_string_lossy().into_owned());
     if tables.is_empty() {
-        let hint = Some("put csv, tsv, json, jsonl, parquet or txt files into it");
+        let hint = Some("put csv, tsv, json, jsonl, parquet, arrow or txt files into it");
         return Err(SourceError::Archive { reason: "there is no table in it".to_owned(), hint });
     }
     Ok(tables)

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tunesmith_data::DataError;
+use tunesmith_data::{DataError, TABLE_TYPES};
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, SourceError>;
@@ -164,8 +164,7 @@ impl SourceError {
             }
             Self::Refused { hint, .. } | Self::NoTable { hint, .. } => hint.clone(),
             Self::NotATable { .. } => {
-                "use a csv, tsv, json, jsonl, parquet, txt or md file, or a zip archive of some; an address ends so before any question mark"
-                    .to_owned()
+                format!("use a {TABLE_TYPES}, or a zip archive of some; an address ends so before any question mark")
             }
             Self::Choice { known, .. } => format!("there are: {}", known.join(", ")),
             Self::Archive { hint, .. } => (*hint)?.to_owned(),

@@ -1,11 +1,11 @@
 //! Several tables as one.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Number, Value, json};
-use tunesmith_data::{Cell, read_table};
+use tunesmith_data::{Cell, DataError, read_table};
 
 use crate::error::{Result, SourceError};
 use crate::names::is_text;
@@ -23,12 +23,13 @@ pub(crate) fn join_tables(parts: &[PathBuf], target: &Path, task: &Task<'_>) -> 
         task.check()?;
         let name = part.file_name().unwrap_or_default().to_string_lossy();
         if is_text(&name) {
-            let text = fs::read_to_string(part).map_err(SourceError::io(part, "read"))?;
-            let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
-            if !text.trim().is_empty() {
-                writeln!(out, "{}", json!({"text": text, "file": name}))
-                    .map_err(SourceError::io(target, "write"))?;
-            }
+            let passages = match read_table(part, None) {
+                Err(DataError::Empty { .. }) => continue,
+                passages => passages?,
+            };
+            let text: String = passages.rows.iter().filter_map(|row| row.first()).map(Cell::text).collect();
+            writeln!(out, "{}", json!({"text": text, "file": name}))
+                .map_err(SourceError::io(target, "write"))?;
             continue;
         }
         let table = read_table(part, None)?;
@@ -51,7 +52,7 @@ fn json_of(cell: &Cell) -> Value {
         Cell::Missing => Value::Null,
         Cell::Text(text) => text.clone().into(),
         Cell::Int(value) => (*value).into(),
-        Cell::Float(value) => Number::from_f64(*value).map_or(Value::Null, Value::Number),
+        Cell::Float(value) => Number::from_f64(*value).map_or_else(|| cell.text().into(), Value::Number),
         Cell::Bool(value) => (*value).into(),
         Cell::Json(value) => value.clone(),
     }

@@ -30,8 +30,7 @@ pub use fetch::{Fetched, Source};
 pub use hub::HubDataset;
 pub use kaggle::KaggleDataset;
 pub use names::{
-    DATASET_RECORD, TABLE_ENDINGS, ending, free_path, is_importable, is_plain_name, is_table, plain_name_of,
-    stem, tables_of,
+    DATASET_RECORD, ending, free_path, is_importable, is_plain_name, is_table, plain_name_of, stem, tables_of,
 };
 pub use services::{Azure, Google, S3, Service};
 pub use task::{Progress, Task};

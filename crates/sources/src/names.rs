@@ -3,12 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tunesmith_data::file_types::{is_description_name, is_table_name, is_text_name, table_ending};
+
 use crate::error::{Result, SourceError};
 
-/// Endings of files that are tables.
-pub const TABLE_ENDINGS: [&str; 7] = ["csv", "tsv", "json", "jsonl", "ndjson", "parquet", "pq"];
-/// Endings of files that are texts: tables of passages.
-pub(crate) const TEXT_ENDINGS: [&str; 2] = ["txt", "md"];
 /// What the studio writes beside the tables of a data set; its ending would make it one.
 pub const DATASET_RECORD: &str = "dataset.json";
 
@@ -48,12 +46,12 @@ pub fn stem(name: &str) -> String {
 
 /// Whether a file of that name is a table.
 pub fn is_table(name: &str) -> bool {
-    TABLE_ENDINGS.contains(&ending(name).as_str()) && name != DATASET_RECORD
+    is_table_name(name) && name != DATASET_RECORD
 }
 
 /// Whether a file of that name is a plain text.
 pub(crate) fn is_text(name: &str) -> bool {
-    TEXT_ENDINGS.contains(&ending(name).as_str())
+    is_text_name(name)
 }
 
 /// Whether a file of that name is a table, a text or an archive of some.
@@ -62,11 +60,12 @@ pub fn is_importable(name: &str) -> bool {
 }
 
 /// Of files that come together those that are imported: the tables and archives, and where there are none the texts; beside
-/// tables a text only says what they are.
+/// tables a text, and what the datasets library adds, only says what they are.
 pub(crate) fn wanted_of<T>(mut files: Vec<T>, name_of: impl Fn(&T) -> String) -> Vec<T> {
     files.retain(|file| is_importable(&name_of(file)));
-    if files.iter().any(|file| !is_text(&name_of(file))) {
-        files.retain(|file| !is_text(&name_of(file)));
+    let is_table = |file: &T| !is_description_name(&name_of(file));
+    if files.iter().any(is_table) {
+        files.retain(is_table);
     }
     files
 }
@@ -77,10 +76,14 @@ pub fn free_path(folder: &Path, name: &str) -> PathBuf {
     if !direct.exists() {
         return direct;
     }
-    let stem = Path::new(name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let ending = ending(name);
+    // `rows.jsonl.gz` has two endings.
+    let ending = table_ending(name);
+    let stem = name.get(..name.len() - ending.len()).unwrap_or(name).trim_end_matches('.');
     (1..100_000)
-        .map(|number| folder.join(format!("{stem}_{number}.{ending}")))
+        .map(|number| match ending.as_str() {
+            "" => folder.join(format!("{stem}_{number}")),
+            ending => folder.join(format!("{stem}_{number}.{ending}")),
+        })
         .find(|path| !path.exists())
         .unwrap_or(direct)
 }
@@ -147,9 +150,35 @@ mod tests {
         let long = plain_name_of(&format!("{}.csv", "ü".repeat(300)));
         assert!(is_plain_name(&long) && long.ends_with("ü.csv"), "{long}");
         assert!(is_table("rows.JSONL") && !is_table("rows.zip") && !is_table("dataset.json"));
+        assert!(is_table("rows.csv.gz") && is_table("rows.arrow") && !is_table("rows.tar.gz"));
         let wanted = |names: &str| wanted_of(names.split(' ').collect(), |name| (*name).to_owned()).join(" ");
         assert_eq!(wanted("a.csv README.md x.bin b.zip"), "a.csv b.zip");
         assert_eq!(wanted("a.txt README.md x.bin"), "a.txt README.md");
+        assert_eq!(wanted("data.arrow state.json dataset_info.json"), "data.arrow");
+    }
+
+    #[test]
+    fn a_free_name_keeps_its_endings() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, expected) in
+            [("a.csv", "a_1.csv"), ("a.JSONL.gz", "a_1.jsonl.gz"), ("a.b.zip", "a.b_1.zip"), ("a", "a_1")]
+        {
+            fs::write(folder.path().join(name), "x").unwrap();
+            assert_eq!(free_path(folder.path(), name).file_name().unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn the_studio_offers_every_file_that_can_be_imported() {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../web/src/pages/Import.svelte");
+        let page = fs::read_to_string(page).unwrap();
+        let accepted = page.split("accept=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        let accepted: Vec<&str> = accepted.split(',').collect();
+        for ending in tunesmith_data::file_types::all_endings().chain([".zip".to_owned()]) {
+            // Browsers look at what follows the last dot.
+            let last = ending.rsplit('.').next().unwrap();
+            assert!(accepted.contains(&format!(".{last}").as_str()), "{ending}");
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(crate) enum DataCommand {
   tunesmith data preview rows.csv -Y cfg.yaml --row 17 --row 4711
   tunesmith data preview rows.csv -Y cfg.yaml --json | jq .statistics")]
 pub(crate) struct PreviewArgs {
-    /// Table: csv, tsv, json, jsonl or parquet
+    /// Table: csv, tsv, json, jsonl, parquet or arrow; texts among them also as .gz or .zst
     file: PathBuf,
 
     /// Experiment file (YAML): columns, text format, lengths, packing

@@ -31,7 +31,7 @@ pub(crate) struct PredictArgs {
     #[arg(value_name = "RUN_DIR")]
     run_dir: PathBuf,
 
-    /// Table: csv, tsv, json, jsonl or parquet
+    /// Table: csv, tsv, json, jsonl, parquet or arrow; texts among them also as .gz or .zst
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
 

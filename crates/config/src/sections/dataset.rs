@@ -5,7 +5,8 @@ use super::{
     WITHOUT_CONVERSATIONS, WITHOUT_MARKERS,
 };
 use crate::choices::{
-    DataPart, OnBadRow, ProblemType, TableLayout, TextFormat, Truncate, Turns, ValidationStrategy,
+    DataPart, LeadingZeros, OnBadRow, ProblemType, TableLayout, TextEncoding, TextFormat, Truncate, Turns,
+    ValidationStrategy,
 };
 use crate::declare::fields;
 use crate::field::{facets, is, is_not};
@@ -32,9 +33,10 @@ fields! {
         /// Author the model names when `personalize` is on.
         chatbot_author: String = "H2O.ai".to_owned()
             => facets().when(&[is("personalize", "true")]).not_for(WITHOUT_CONVERSATIONS);
-        /// Path of the training table: csv, tsv, json, jsonl, or parquet (pq); upper case endings are fine, too. A folder,
-        /// or a pattern such as `parts/*.parquet`, reads many files as one table. Text files (txt, md) are tables with a
-        /// column `text`.
+        /// Path of the training table: csv, tsv, json, jsonl (ndjson), parquet (pq) or arrow (feather); upper case endings are
+        /// fine, too, and so are texts compressed with gzip or Zstandard (`rows.jsonl.gz`, `rows.csv.zst`). A folder, or a
+        /// pattern such as `parts/*.parquet`, reads many files as one table. Text files (txt, md) are tables with a column
+        /// `text`.
         train_dataframe: String = "/path/to/train.csv".to_owned();
         /// Where validation rows come from: `automatic` splits a share off the training table, `custom` reads
         /// `validation_dataframe`.
@@ -172,5 +174,11 @@ fields! {
         on_bad_row: OnBadRow = OnBadRow::Skip => facets().not_for(WITHOUT_CONVERSATIONS);
         /// Reads only this many rows from the start of each table, before splitting and sampling. 0 reads all.
         max_rows: usize = 0 => facets().at_least(0.0).spin(0.0, 1.0);
+        /// Character encoding of CSV, TSV, JSON and text files. `auto` reads UTF-8, and UTF-16 where the file begins with a
+        /// byte order mark; a file in any other encoding is an error that names the line and a likely encoding.
+        encoding: TextEncoding = TextEncoding::Auto;
+        /// What `007` in a CSV or TSV file is. `keep`: the digits 007, as zip codes and ids need them; numbers to predict and
+        /// classes read them as 7. `drop`: the number 7, as pandas and H2O LLM Studio read it.
+        leading_zeros: LeadingZeros = LeadingZeros::Keep;
     }
 }

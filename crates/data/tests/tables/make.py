@@ -9,6 +9,7 @@ import json
 
 import pandas as pd
 import pyarrow as pa
+from pyarrow import feather, ipc
 import pyarrow.parquet as pq
 
 CSVS = {
@@ -103,6 +104,41 @@ def main():
         "tags": pa.array([[("k", 1)], [], None], pa.map_(pa.string(), pa.int64())),
     })
     pq.write_table(nested, "nested.parquet")
+
+    # Arrow: what Feather writes, and the stream that the datasets library keeps in its cache.
+    for codec in ["zstd", "lz4", "uncompressed"]:
+        feather.write_feather(table, f"types.{codec}.arrow", compression=codec, chunksize=2)
+    with ipc.new_stream("types.stream.arrow", table.schema) as out:
+        for batch in table.to_batches(max_chunksize=2):
+            out.write_batch(batch)
+
+    # One column of every kind that data sets of the hub have; two of them hold images.
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+    png = b"\x89PNG\r\n\x1a\n\xff"
+    stamp = datetime.datetime(2024, 2, 29, 13, 5, 7, 1)
+    kinds = pa.table({
+        "messages": pa.array([messages, []], pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+        "image": pa.array([{"bytes": png, "path": "a.png"}, None],
+                          pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        "blob": pa.array([b"text", png], pa.binary()),
+        "tags": pa.array([["a", "b"], None], pa.list_(pa.dictionary(pa.int32(), pa.string()))),
+        "matrix": pa.array([[[1, 2], []], [[3]]], pa.list_(pa.list_(pa.int64()))),
+        "pair": pa.array([[0.5, 0.25], [1.0, 2.0]], pa.list_(pa.float32(), 2)),
+        "hash": pa.array([b"abcd", b"efgh"], pa.binary(4)),
+        "uint64": pa.array([18446744073709551615, 9223372036854775808], pa.uint64()),
+        "wide": pa.array([decimal.Decimal("123.45"), decimal.Decimal("-0.01")], pa.decimal256(50, 2)),
+        "clock": pa.array([datetime.time(13, 5, 7, 1), None], pa.time64("ns")),
+        "stamps": pa.array([[stamp], []], pa.list_(pa.timestamp("ns"))),
+        "zoned": pa.array([stamp, None], pa.timestamp("us", tz="UTC")),
+        "nothing": pa.nulls(2),
+        "nested": pa.array([{"a": {"b": [1]}}, {"a": None}],
+                           pa.struct([("a", pa.struct([("b", pa.list_(pa.int8()))]))])),
+        "map": pa.array([[("k", ["v"])], []], pa.map_(pa.string(), pa.list_(pa.string()))),
+    })
+    pq.write_table(kinds, "kinds.parquet", compression="zstd")
+    pq.write_table(kinds.select(["zoned"]), "int96.parquet", use_deprecated_int96_timestamps=True)
+    with ipc.new_file("kinds.arrow", kinds.schema) as out:
+        out.write_table(kinds)
 
     with open("texts.json", "w") as file:
         json.dump(expected, file, indent=1, ensure_ascii=False)

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use tunesmith_data::{Cell, Table};
-use tunesmith_sources::ending;
+use tunesmith_data::{Cell, FileType, Table};
 
 use super::tables::{Problem, ProblemLevel};
 
@@ -14,7 +13,7 @@ const REPEATED_SHARE: f64 = 0.01;
 
 /// A warning when the names of the columns look like a row.
 pub(crate) fn check_header(table: &Table, name: &str) -> Option<Problem> {
-    if !matches!(ending(name).as_str(), "csv" | "tsv") {
+    if !matches!(FileType::from_name(name), Some((FileType::Csv | FileType::Tsv, _))) {
         return None;
     }
     let mut signs = (0..table.columns.len()).map(|column| sign(table, column));

@@ -140,13 +140,17 @@ pub(crate) fn open_table(folder: &Path, name: &str, max_rows: Option<usize>) -> 
 pub(crate) fn problem_of(error: &DataError, folder: &Path) -> Problem {
     let prefix = format!("{}{}", folder.display(), std::path::MAIN_SEPARATOR);
     let rows = match error {
-        DataError::Malformed { line: Some(line), .. } => Some(vec![*line]),
+        DataError::Malformed { line: Some(line), .. } | DataError::Encoding { line: Some(line), .. } => {
+            Some(vec![*line])
+        }
         DataError::Row { place: Place::Line(number) | Place::Row(number), .. } => Some(vec![*number]),
         DataError::Sample { row, .. } => Some(vec![*row as u64 + 1]),
         _ => None,
     };
     let field = match error {
-        DataError::MissingColumn { field, .. } => Some(field.as_str()),
+        DataError::MissingColumn { field, .. } | DataError::UnreadColumn { field, .. } => {
+            Some(field.as_str())
+        }
         DataError::Setting { field, .. } => Some(*field),
         DataError::Chains { .. } => Some("dataset.parent_id_column"),
         _ => None,

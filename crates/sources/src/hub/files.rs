@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use tunesmith_data::FileType;
+use tunesmith_data::file_types::{is_description_name, table_ending};
 
 use super::HubDataset;
 use crate::error::{Result, SourceError};
-use crate::names::{ending, is_table};
+use crate::names::is_table;
 
 /// Words by which file names say which split they are, and which split each means.
 const SPLIT_WORDS: [(&str, &str); 7] = [
@@ -19,8 +21,9 @@ const SPLIT_WORDS: [(&str, &str); 7] = [
     ("testing", "test"),
 ];
 
-/// Endings by preference, where a repository has the same rows in several forms.
-const PREFERRED: [&str; 7] = ["parquet", "pq", "jsonl", "ndjson", "json", "csv", "tsv"];
+/// Types by preference, where a repository has the same rows in several forms.
+const PREFERRED: [FileType; 6] =
+    [FileType::Parquet, FileType::Arrow, FileType::JsonLines, FileType::Json, FileType::Csv, FileType::Tsv];
 
 /// Of the files `names` those of the data set's split, sorted. `configs` is the card's list of configurations, or null.
 ///
@@ -31,8 +34,8 @@ pub(super) fn files_of_split<'a>(
     configs: &Value,
     wanted: &HubDataset,
 ) -> Result<Vec<&'a str>> {
-    let mut tables: Vec<&str> =
-        names.iter().copied().filter(|name| is_table(name) && !name.starts_with('.')).collect();
+    let is_wanted = |name: &&str| is_table(name) && !is_description_name(name) && !name.starts_with('.');
+    let mut tables: Vec<&str> = names.iter().copied().filter(is_wanted).collect();
     tables.sort_unstable();
     if tables.is_empty() {
         let hint = "look at the data set's page on the hub".to_owned();
@@ -149,8 +152,13 @@ fn by_names<'a>(mut tables: Vec<&'a str>, wanted: &HubDataset) -> Result<Vec<&'a
     if chosen.is_empty() && known.is_empty() && split == "train" {
         chosen = tables;
     }
-    let best = PREFERRED.into_iter().find(|best| chosen.iter().any(|name| ending(name) == *best));
-    chosen.retain(|name| Some(&*ending(name)) == best);
+    let rank = |name: &&str| {
+        let (file_type, compression) = FileType::from_name(name)?;
+        let preference = PREFERRED.iter().position(|known| *known == file_type)?;
+        Some((preference, compression.is_some(), table_ending(name)))
+    };
+    let best = chosen.iter().filter_map(rank).min();
+    chosen.retain(|name| best.is_some() && rank(name) == best);
     if chosen.is_empty() {
         return Err(SourceError::Choice { what: "split", name: wanted.split.clone(), known });
     }
@@ -241,6 +249,13 @@ mod tests {
         assert_eq!(chosen(&["data/dev.csv", "data/train.csv"], "validation", None), ["data/dev.csv"]);
         assert_eq!(chosen(&["rows.jsonl", ".gitattributes"], "train", None), ["rows.jsonl"]);
         assert_eq!(chosen(&["train.csv", "train.parquet"], "train", None), ["train.parquet"]);
+        let compressed = ["train.jsonl.gz", "train.jsonl", "train.csv"];
+        assert_eq!(chosen(&compressed, "train", None), ["train.jsonl"]);
+        assert_eq!(chosen(&compressed[..1], "train", None), ["train.jsonl.gz"]);
+        let cached =
+            ["data-00000-of-00002.arrow", "data-00001-of-00002.arrow", "dataset_info.json", "state.json"];
+        assert_eq!(chosen(&cached, "train", None), cached[..2]);
+        assert_eq!(chosen(&["rows.json", "dataset_infos.json"], "train", None), ["rows.json"]);
         assert_eq!(chosen(&["train_sft-0.json", "test_sft-0.json"], "train", None), ["train_sft-0.json"]);
         // What the hub makes of a data set: folders for configuration and split.
         assert_eq!(

@@ -4,13 +4,14 @@
 mod files;
 
 use serde_json::Value;
+use tunesmith_data::file_types::{is_table_name, table_ending};
 use tunesmith_http::Secret;
 
 use self::files::files_of_split;
 use crate::download::Item;
 use crate::error::{Result, SourceError};
 use crate::http::{Client, HttpFile};
-use crate::names::{TABLE_ENDINGS, ending, percent_encode, plain_name_of};
+use crate::names::{percent_encode, plain_name_of};
 
 const ENDPOINT: &str = "https://huggingface.co";
 
@@ -97,9 +98,11 @@ impl HubDataset {
         let stem = self.table_stem();
         let n_files = files.len();
         let items = files.into_iter().enumerate().map(|(idx, (url, n_bytes))| {
-            let ending = Some(ending(url.split('?').next().unwrap_or_default()))
-                .filter(|ending| TABLE_ENDINGS.contains(&ending.as_str()))
-                .unwrap_or_else(|| "parquet".to_owned());
+            let address = url.split('?').next().unwrap_or_default();
+            let ending = match is_table_name(address) {
+                true => table_ending(address),
+                false => "parquet".to_owned(),
+            };
             let name =
                 if n_files == 1 { format!("{stem}.{ending}") } else { format!("{stem}-{idx:05}.{ending}") };
             let shown = format!("{} ({}, file {} of {n_files})", self.shown(), self.split, idx + 1);
