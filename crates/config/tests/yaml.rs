@@ -138,7 +138,7 @@ tokenizer:
         [
             "cfg.yaml:3: training.epochs is many, expected a whole number of at least 0",
             "cfg.yaml:4: training.batch_size is 0, expected a whole number of at least 1",
-            "cfg.yaml:5: training.schedule is Cosinus, expected one of Constant, Cosine, Linear (did you mean Cosine?)",
+            "cfg.yaml:5: training.schedule is Cosinus, expected one of Constant, Cosine, Linear, CosineWithRestarts, Polynomial, InverseSqrt, WSD (did you mean Cosine?)",
             "cfg.yaml:6: training.lora is 'true', expected true or false (without quotes)",
             "cfg.yaml:8: dataset.data_sample is 1.5, expected a number above 0 and at most 1",
             "cfg.yaml:9: dataset.validation_size is 1, expected a number above 0 and below 1",
