@@ -88,7 +88,9 @@ impl Observer for TrainProgress<'_> {
                     bar.finish();
                 }
             }
-            EventBody::Checkpoint(_) | EventBody::Export(_) => {}
+            EventBody::RunExtended(run) => self.n_steps = run.n_steps,
+            // A warning says what became of a step that was left out.
+            EventBody::StepSkipped(_) | EventBody::Checkpoint(_) | EventBody::Export(_) => {}
         }
     }
 
@@ -186,6 +188,7 @@ mod tests {
             differential_learning_rate: None,
             gradient_norm: None,
             rewards: None,
+            n_skipped_steps: 0,
             n_tokens: 10,
             n_labelled_tokens: 5,
             n_samples_seen: 3,

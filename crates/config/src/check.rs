@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use crate::choices::{BackboneDtype, LogStepSize, Logger, LoraInit, LossFunction, Packing, ProblemType};
+use crate::choices::{
+    BackboneDtype, LogStepSize, Logger, LoraInit, LossFunction, Packing, ProblemType, SaveCheckpoint,
+};
 use crate::experiment::schema;
 use crate::field::FieldSpec;
 use crate::sections::ExperimentConfig;
@@ -37,6 +39,7 @@ impl ExperimentConfig {
         let mut findings = Vec::new();
         self.check_weights(&mut findings);
         self.check_adapter(&mut findings);
+        self.check_course(&mut findings);
         self.check_data(&mut findings);
         self.check_choices(&mut findings);
         self.check_labels(&mut findings);
@@ -83,7 +86,7 @@ impl ExperimentConfig {
             ));
         }
         let is_trainable = matches!(dtype, BackboneDtype::Bfloat16 | BackboneDtype::Float32);
-        if !self.training.lora && !is_trainable && self.training.epochs > 0 {
+        if !self.training.lora && !is_trainable && !self.training.only_evaluates() {
             findings.push(warning(
                 "architecture.backbone_dtype",
                 format!("training all weights in {dtype} loses small changes"),
@@ -112,6 +115,42 @@ impl ExperimentConfig {
                     training.lora_dropout
                 ),
                 "set training.lora_dropout to 0, or training.lora_init to default",
+            ));
+        }
+    }
+
+    /// How long a run is, what it keeps, and what its loss is.
+    fn check_course(&self, findings: &mut Vec<Finding>) {
+        let training = &self.training;
+        let keeps_none = training.save_checkpoint == SaveCheckpoint::Disable;
+        if training.save_steps > 0 && keeps_none {
+            findings.push(warning(
+                "training.save_steps",
+                "has no effect while training.save_checkpoint is disable".to_owned(),
+                "set training.save_checkpoint to last",
+            ));
+        }
+        let keeps_several = training.save_checkpoint == SaveCheckpoint::EachEvaluationEpoch
+            || (training.save_steps > 0 && !keeps_none);
+        if training.save_total_limit > 0 && !keeps_several {
+            findings.push(warning(
+                "training.save_total_limit",
+                "has no effect: no checkpoints of single steps are kept".to_owned(),
+                "set training.save_steps, or training.save_checkpoint to each_evaluation_epoch",
+            ));
+        }
+        let averages_tokens = matches!(
+            training.loss_function,
+            LossFunction::TokenAveragedCrossEntropy | LossFunction::SampleAveragedCrossEntropy
+        );
+        if training.label_smoothing > 0.0 && !averages_tokens {
+            findings.push(error(
+                "training.label_smoothing",
+                format!(
+                    "is {} while training.loss_function is {}, which has no labels over a vocabulary",
+                    training.label_smoothing, training.loss_function
+                ),
+                "set it to 0",
             ));
         }
     }

@@ -261,6 +261,14 @@ choices! {
         Cosine = "Cosine",
         /// Falls along a line.
         Linear = "Linear",
+        /// Falls along half a cosine, several times.
+        CosineWithRestarts = "CosineWithRestarts",
+        /// Falls along a power of a line.
+        Polynomial = "Polynomial",
+        /// Falls with the root of the steps.
+        InverseSqrt = "InverseSqrt",
+        /// Stays, and falls along half a cosine at the end.
+        Wsd = "WSD",
     }
 
     /// Implementation of attention.

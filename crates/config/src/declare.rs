@@ -44,7 +44,7 @@ pub(crate) fn read_checked<T: FieldValue>(
                 (Some(number), Some(limit)) if !limit.contains(number) => {
                     Err(FieldFault::Value { expected: spec.allowed() })
                 }
-                _ => Ok((value, None)),
+                _ => Ok((value, T::remark(node))),
             }
         }
         Err(mismatch) => match T::read_legacy(node) {

@@ -8,6 +8,7 @@ use crate::declare::{FieldFault, Fields};
 use crate::error::{ConfigError, FieldProblem, Warning};
 use crate::field::{FieldSpec, Kind};
 use crate::field_value::{FieldValue, Value};
+use crate::legacy::{self, Fate};
 use crate::nearest::nearest;
 use crate::node::{Content, Key, Node};
 use crate::sections::ExperimentConfig;
@@ -72,12 +73,14 @@ impl ExperimentConfig {
     /// Reads YAML text; `origin` names it in messages. See [`Self::load`].
     pub fn from_yaml(text: &str, origin: &str) -> Result<(Self, Vec<Warning>), ConfigError> {
         let entries = yaml_reader::read_mapping(text, origin)?;
-        let mut loader = Loader { origin, problems: Vec::new(), warnings: Vec::new() };
+        let mut loader = Loader { origin, problems: Vec::new(), warnings: Vec::new(), outdated: Vec::new() };
         let problem_type = loader.problem_type(&entries)?;
         let mut config = Self::for_problem_type(problem_type);
         loader.top_level(&mut config, &entries)?;
+        loader.settle_outdated(&mut config, &entries);
         loader.settle_metric(&mut config);
         loader.settle_score_head(&mut config, &entries);
+        loader.settle_device(&mut config, &entries);
         if config.experiment_name.is_empty() {
             config.experiment_name = slug::generate();
         }
@@ -176,6 +179,8 @@ struct Loader<'a> {
     origin: &'a str,
     problems: Vec<FieldProblem>,
     warnings: Vec<Warning>,
+    /// Keys and values of older versions, by path, that are looked at when everything else is read.
+    outdated: Vec<(String, Node)>,
 }
 
 impl Loader<'_> {
@@ -186,7 +191,8 @@ impl Loader<'_> {
         };
         ProblemType::read(node).map_err(|mismatch| {
             let names: Vec<&str> = ProblemType::ALL.iter().map(|kind| kind.as_str()).collect();
-            let addition = mismatch.0.map(|text| format!(" ({text})")).unwrap_or_default();
+            let note = legacy::problem_type_note(&node.to_string()).map(str::to_owned);
+            let addition = note.or(mismatch.0).map(|text| format!(" ({text})")).unwrap_or_default();
             let expected = format!("one of {}{addition}", names.join(", "));
             let problem = FieldProblem {
                 origin: self.origin.to_owned(),
@@ -237,6 +243,10 @@ impl Loader<'_> {
         let mut unknown = Vec::new();
         for (field, node) in entries {
             let path = format!("{}.{}", key.text, field.text);
+            if legacy::fate(&path, node, &ExperimentConfig::default()).is_some() {
+                self.outdated.push((path, node.clone()));
+                continue;
+            }
             match section.read_field(&field.text, node) {
                 Ok(note) => self.note(path, node, note),
                 Err(FieldFault::Unknown) => unknown.push(field),
@@ -246,6 +256,63 @@ impl Loader<'_> {
         let known: Vec<&str> = section.specs().iter().map(|spec| spec.name).collect();
         self.unknown(&key.text, &unknown, &known);
         Ok(())
+    }
+
+    /// Keys and values of older versions of H2O LLM Studio.
+    fn settle_outdated(&mut self, config: &mut ExperimentConfig, entries: &[(Key, Node)]) {
+        for (path, node) in std::mem::take(&mut self.outdated) {
+            match legacy::fate(&path, &node, config) {
+                None | Some(Fate::Neutral) => {}
+                Some(Fate::Noted(why)) => {
+                    self.warn(Some(node.line), format!("{path} is not used: {why}"));
+                }
+                Some(Fate::Refused(expected)) => {
+                    let fault = FieldFault::Value { expected: expected.to_owned() };
+                    self.problems.push(field_problem(self.origin, path, &node, fault));
+                }
+                Some(Fate::Becomes(fields)) => {
+                    for (field, value) in fields {
+                        self.replace(config, entries, (&path, &node), field, value);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives `field` the value that an outdated key means, unless the file names the field or it has that value anyway.
+    fn replace(
+        &mut self,
+        config: &mut ExperimentConfig,
+        entries: &[(Key, Node)],
+        (path, node): (&str, &Node),
+        field: &str,
+        value: &str,
+    ) {
+        if path != field && is_named(entries, field) {
+            let message = format!("{path} no longer exists and is not used: the file has {field} as well");
+            return self.warn(Some(node.line), message);
+        }
+        let before = config.get(field);
+        // A test sets every one of them; none can fail.
+        config.set(field, value).ok();
+        if before != config.get(field) {
+            self.warn(
+                Some(node.line),
+                format!("{path}: {node} no longer exists; {field}: {value} is used instead"),
+            );
+        }
+    }
+
+    /// A file without a device that lists no GPU means the processor: so H2O LLM Studio writes an experiment of a machine
+    /// without one. What is written here names a device.
+    fn settle_device(&mut self, config: &mut ExperimentConfig, entries: &[(Key, Node)]) {
+        let lists_none = is_named(entries, "environment.gpus") && config.environment.gpus.is_empty();
+        if lists_none && !is_named(entries, "environment.device") {
+            config.environment.device = "cpu".to_owned();
+            let message = "environment.gpus names no GPU, so the processor computes; \
+                           environment.device: auto takes a GPU where there is one";
+            self.warn(None, message.to_owned());
+        }
     }
 
     /// A metric of another problem type, or one that no longer exists, becomes that of the problem type, as it always did.
@@ -275,13 +342,7 @@ impl Loader<'_> {
             config.problem_type,
             ProblemType::CausalClassificationModeling | ProblemType::CausalRegressionModeling
         );
-        let is_named = entries.iter().any(|(key, node)| match &node.content {
-            Content::Map(fields) => {
-                key.text == "architecture" && fields.iter().any(|(field, _)| field.text == "score_head")
-            }
-            _ => false,
-        });
-        if has_head && !is_named {
+        if has_head && !is_named(entries, "architecture.score_head") {
             config.architecture.score_head = ScoreHead::Logits;
         }
     }
@@ -317,6 +378,15 @@ impl Loader<'_> {
             Err(ConfigError::Fields { problems: self.problems })
         }
     }
+}
+
+/// Whether a file names the field `section.name`.
+fn is_named(entries: &[(Key, Node)], path: &str) -> bool {
+    let Some((section, name)) = path.split_once('.') else { return false };
+    entries.iter().any(|(key, node)| match &node.content {
+        Content::Map(fields) => key.text == section && fields.iter().any(|(field, _)| field.text == name),
+        _ => false,
+    })
 }
 
 fn field_problem(origin: &str, field: String, node: &Node, fault: FieldFault) -> FieldProblem {

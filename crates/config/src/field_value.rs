@@ -129,6 +129,10 @@ impl FieldValue for Columns {
         Vec::<String>::read(node).map(Self)
     }
 
+    fn remark(node: &Node) -> Option<String> {
+        Vec::<String>::remark(node)
+    }
+
     fn value(&self) -> Value {
         match self.0.as_slice() {
             [name] => Value::Text(name.clone()),
@@ -149,6 +153,11 @@ pub(crate) trait FieldValue: Sized {
 
     /// The replacement for a value that existed once and does not any more.
     fn read_legacy(_node: &Node) -> Option<Self> {
+        None
+    }
+
+    /// What to say about a value that was read.
+    fn remark(_node: &Node) -> Option<String> {
         None
     }
 }
@@ -212,8 +221,8 @@ impl FieldValue for String {
 
     fn read(node: &Node) -> Result<Self, Mismatch> {
         match &node.content {
-            // A key without a value is an empty text here.
-            _ if node.is_null() => Ok(String::new()),
+            // A key without a value is an empty text here, and so is a list that holds nothing.
+            _ if node.is_null() || is_list_of_nothing(node) => Ok(String::new()),
             Content::Scalar { text, .. } => Ok(text.clone()),
             _ => Err(Mismatch::default()),
         }
@@ -229,7 +238,7 @@ impl FieldValue for OptionalText {
 
     fn read(node: &Node) -> Result<Self, Mismatch> {
         match &node.content {
-            _ if node.is_null() => Ok(Self::none()),
+            _ if node.is_null() || is_list_of_nothing(node) => Ok(Self::none()),
             Content::Scalar { text, .. } => Ok(Self(text.clone())),
             _ => Err(Mismatch::default()),
         }
@@ -246,15 +255,23 @@ impl FieldValue for Vec<String> {
     fn read(node: &Node) -> Result<Self, Mismatch> {
         match &node.content {
             // One text stands for a list of one; `None` and nothing for an empty list.
-            _ if node.is_null() || node.as_plain() == Some("None") => Ok(Vec::new()),
+            Content::Scalar { .. } if is_nothing(node) => Ok(Vec::new()),
             Content::Scalar { text, .. } => Ok(vec![text.clone()]),
-            Content::List(items) => items.iter().map(String::read).collect(),
+            // A form in which nothing is chosen writes a list of one empty text, which names nothing.
+            Content::List(items) => items.iter().filter(|item| !is_empty(item)).map(String::read).collect(),
             Content::Map(_) => Err(Mismatch::default()),
         }
     }
 
     fn value(&self) -> Value {
         Value::List(self.clone())
+    }
+
+    fn remark(node: &Node) -> Option<String> {
+        let Content::List(items) = &node.content else { return None };
+        let n_empty = items.iter().filter(|item| is_empty(item)).count();
+        (0 < n_empty && n_empty < items.len())
+            .then(|| format!("{n_empty} of its {} entries are empty and name nothing", items.len()))
     }
 }
 
@@ -263,6 +280,8 @@ impl<T: Choice> FieldValue for T {
 
     fn read(node: &Node) -> Result<Self, Mismatch> {
         let Content::Scalar { text, .. } = &node.content else { return Err(Mismatch::default()) };
+        // A Python writer that holds no value instead of the word writes null.
+        let text = if node.is_null() { "None" } else { text };
         T::from_name(text).ok_or_else(|| {
             let near = crate::nearest(text, T::NAMES.iter().copied());
             Mismatch(near.map(|name| format!("did you mean {name}?")))
@@ -286,8 +305,9 @@ impl<T: Choice> FieldValue for Vec<T> {
 
     fn read(node: &Node) -> Result<Self, Mismatch> {
         match &node.content {
+            Content::Scalar { .. } if is_nothing(node) => Ok(Vec::new()),
             Content::Scalar { .. } => Ok(vec![T::read(node)?]),
-            Content::List(items) => items.iter().map(T::read).collect(),
+            Content::List(items) => items.iter().filter(|item| !is_empty(item)).map(T::read).collect(),
             Content::Map(_) => Err(Mismatch::default()),
         }
     }
@@ -295,6 +315,21 @@ impl<T: Choice> FieldValue for Vec<T> {
     fn value(&self) -> Value {
         Value::List(self.iter().map(|choice| choice.name().to_owned()).collect())
     }
+}
+
+/// An entry of a list that holds nothing.
+fn is_empty(node: &Node) -> bool {
+    node.is_null() || matches!(&node.content, Content::Scalar { text, .. } if text.is_empty())
+}
+
+/// A value in place of a list that holds nothing: null, an empty text or the word `None`.
+fn is_nothing(node: &Node) -> bool {
+    is_empty(node) || matches!(&node.content, Content::Scalar { text, .. } if text == "None")
+}
+
+/// A list whose entries, if there are any, hold nothing.
+fn is_list_of_nothing(node: &Node) -> bool {
+    matches!(&node.content, Content::List(items) if items.iter().all(is_empty))
 }
 
 /// Explains a quoted scalar where a bare one is needed.

@@ -16,6 +16,7 @@ mod explain;
 mod field;
 mod field_value;
 mod json_schema;
+mod legacy;
 mod nearest;
 mod node;
 mod sections;

@@ -99,6 +99,11 @@ fn defaults_are_those_of_upstream() {
         tokenizer.add_bos_token=true tokenizer.chat_template='' tokenizer.chat_template_kwargs=''
         training.packing=samples
         training.shuffle=true training.checkpoint_interval_secs=600.0 training.checkpoint_every_steps=0
+        training.max_steps=0 training.save_steps=0 training.save_total_limit=0 training.max_skipped_steps=10
+        training.early_stopping_patience=0 training.early_stopping_min_delta=0.0
+        training.adam_beta1=0.9 training.adam_beta2=0.999 training.adam_epsilon=1.0e-08
+        training.schedule_cycles=1 training.schedule_power=1.0 training.schedule_decay_share=0.1
+        training.weight_decay_norms=false training.label_smoothing=0.0 training.lora_plus_ratio=1.0
         training.log_every_steps=1 environment.device=auto environment.threads=0";
     let config = ExperimentConfig::default();
     let mut n_seen = 0;
@@ -273,7 +278,18 @@ fn json_schema_describes_every_field() {
     let training = &root["properties"]["training"]["properties"];
     assert_eq!(training["epochs"]["type"], "integer");
     assert_eq!(training["epochs"]["minimum"], 0);
-    assert_eq!(training["schedule"]["enum"], serde_json::json!(["Constant", "Cosine", "Linear"]));
+    assert_eq!(
+        training["schedule"]["enum"],
+        serde_json::json!([
+            "Constant",
+            "Cosine",
+            "Linear",
+            "CosineWithRestarts",
+            "Polynomial",
+            "InverseSqrt",
+            "WSD"
+        ])
+    );
     assert_eq!(training["lora_dropout"]["exclusiveMaximum"], 1.0);
     assert_eq!(training["lora_r"]["x-slider"]["max"], 256.0);
     assert_eq!(training["learning_rate"]["default"], 1e-4);
@@ -388,6 +404,23 @@ fn gv_2_5_what_does_not_go_together_is_found() {
             "training.packing",
             "whole",
         ),
+        (
+            &[("save_steps", "10"), ("save_checkpoint", "disable")],
+            Level::Warning,
+            "training.save_steps",
+            "disable",
+        ),
+        (&[("save_total_limit", "2")], Level::Warning, "training.save_total_limit", "single steps"),
+        (
+            &[
+                ("problem_type", "text_dpo_modeling"),
+                ("loss_function", "DPOLoss"),
+                ("label_smoothing", "0.1"),
+            ],
+            Level::Error,
+            "training.label_smoothing",
+            "DPOLoss",
+        ),
         (&[("answer_column", "a,b")], Level::Error, "dataset.answer_column", "2 columns"),
         (&[("loss_function", "DPOLoss")], Level::Error, "training.loss_function", "causal"),
         (&[("gpus", "0,1")], Level::Warning, "environment.gpus", "one GPU"),
@@ -410,6 +443,8 @@ fn settings_that_are_switched_off_are_not_complained_about() {
     assert_eq!(findings(&[("neftune_noise_alpha", "5"), ("skip_parent_probability", "0.2")]), []);
     assert_eq!(findings(&[("temperature", "0.7"), ("do_sample", "true")]), []);
     assert_eq!(findings(&[("number_of_workers", "8")]), []);
+    assert_eq!(findings(&[("save_total_limit", "2"), ("save_steps", "5"), ("label_smoothing", "0.1")]), []);
+    assert_eq!(findings(&[("lora_plus_ratio", "16"), ("adam_beta2", "0.95"), ("schedule", "WSD")]), []);
     assert_eq!(findings(&[("tokenizer_kwargs", r#"{"add_prefix_space": true}"#)]), []);
     assert_eq!(findings(&[("tokenizer_kwargs", "")]), []);
     assert_eq!(Metric::Perplexity.to_string(), "Perplexity");

@@ -3,6 +3,8 @@
 //! losses[m] = logsumexp over v of z[m, v] − z[m, targets[m]] with logits z = hidden headᵀ; hidden [M, C], head [V, C].
 //! For the sum Σ weights[m]·losses[m]: dz[m, v] = weights[m] · (softmax(z[m])[v] − [v = targets[m]]), dhidden = dz head,
 //! dhead = dzᵀ hidden. With a cap c, c·tanh(z/c) takes the place of each logit, and dz is multiplied by 1 − tanh²(z/c).
+//! With label smoothing ε, (1 − ε)·z[m, targets[m]] + ε·mean over v of z[m, v] takes the place of z[m, targets[m]], and
+//! (1 − ε)·[v = targets[m]] + ε/V that of [v = targets[m]].
 //! Logits exist for one block of rows at a time, and the gradients are taken while they do: nothing is kept for a backward
 //! pass, and no logit is computed twice.
 
@@ -35,6 +37,8 @@ pub struct Problem<'a> {
     pub weights: &'a [f32],
     /// Bound that logits approach and never pass; `None` leaves them as they are.
     pub cap: Option<f32>,
+    /// Share of each label's probability that is spread evenly over the vocabulary; 0 for none.
+    pub smoothing: f32,
 }
 
 /// The gradients of the weighted sum to fill; those that are `None` are not computed.
@@ -57,7 +61,7 @@ pub fn cross_entropy(
     losses: &mut [f32],
     mut gradients: Gradients,
 ) {
-    let Problem { hidden, head, width, targets, weights, cap } = problem;
+    let Problem { hidden, head, width, targets, weights, cap, smoothing } = problem;
     let n_rows = targets.len();
     let vocabulary = head.len().checked_div(width).unwrap_or(0);
     let lengths = (hidden.len(), weights.len(), losses.len());
@@ -92,8 +96,8 @@ pub fn cross_entropy(
         run(tasks, |((logits, (target, weight)), loss)| {
             let weight = with_gradient.then_some(*weight);
             *loss = match cap {
-                None => softmax_row(level, logits, *target as usize, weight),
-                Some(cap) => capped_softmax_row(level, cap, logits, *target as usize, weight),
+                None => softmax_row(level, smoothing, logits, *target as usize, weight),
+                Some(cap) => capped_softmax_row(level, cap, smoothing, logits, *target as usize, weight),
             };
         });
         let d_logits = Matrix::new(logits, n, vocabulary);
@@ -112,41 +116,65 @@ pub fn cross_entropy(
 
 simd_kernel! {
     /// The loss of one row; with a weight, the logits become their gradient.
-    fn softmax_row<S>(logits: &mut [f32], target: usize, weight: Option<f32>) -> f32 {
+    fn softmax_row<S>(
+        smoothing: f32,
+        logits: &mut [f32],
+        target: usize,
+        weight: Option<f32>,
+    ) -> f32 {
         let largest = maximum(logits);
-        let wanted = logits[target];
+        let below_largest = below_largest(logits, target, largest, smoothing);
         let sum = map_and_sum(logits, |z| exp::<S>(z - largest));
         if let Some(weight) = weight {
             let factor = weight / sum;
+            let spread = weight * smoothing / logits.len() as f32;
             for d in logits.iter_mut() {
-                *d *= factor;
+                *d = *d * factor - spread;
             }
-            logits[target] -= weight;
+            logits[target] -= weight * (1.0 - smoothing);
         }
-        sum.ln() + (largest - wanted)
+        sum.ln() + below_largest
     }
+}
+
+/// How far the wanted logits lie below the largest one: the label's own, and with smoothing also the mean of all.
+fn below_largest(logits: &[f32], target: usize, largest: f32, smoothing: f32) -> f32 {
+    let of_label = largest - logits[target];
+    if smoothing == 0.0 {
+        return of_label;
+    }
+    let of_all = sum_of(logits, |z| largest - z) / logits.len() as f32;
+    (1.0 - smoothing) * of_label + smoothing * of_all
 }
 
 simd_kernel! {
     /// The same of logits that are capped first.
-    fn capped_softmax_row<S>(cap: f32, logits: &mut [f32], target: usize, weight: Option<f32>) -> f32 {
+    fn capped_softmax_row<S>(
+        cap: f32,
+        smoothing: f32,
+        logits: &mut [f32],
+        target: usize,
+        weight: Option<f32>,
+    ) -> f32 {
         let inverse = 1.0 / cap;
         for z in logits.iter_mut() {
             *z = cap * tanh::<S>(*z * inverse);
         }
         let largest = maximum(logits);
         let wanted = logits[target];
+        let below_largest = below_largest(logits, target, largest, smoothing);
         let sum = sum_of(logits, |z| exp::<S>(z - largest));
         if let Some(weight) = weight {
             let factor = weight / sum;
+            let spread = weight * smoothing / logits.len() as f32;
             for z in logits.iter_mut() {
                 let tanh = *z * inverse;
-                *z = factor * exp::<S>(*z - largest) * S::mul_add(-tanh, tanh, 1.0);
+                *z = (factor * exp::<S>(*z - largest) - spread) * S::mul_add(-tanh, tanh, 1.0);
             }
             let tanh = wanted * inverse;
-            logits[target] -= weight * (1.0 - tanh * tanh);
+            logits[target] -= weight * (1.0 - smoothing) * (1.0 - tanh * tanh);
         }
-        sum.ln() + (largest - wanted)
+        sum.ln() + below_largest
     }
 }
 
@@ -160,6 +188,7 @@ mod tests {
         width: usize,
         vocabulary: usize,
         cap: Option<f32>,
+        smoothing: f32,
     }
 
     impl Case {
@@ -181,6 +210,7 @@ mod tests {
                 targets: &targets,
                 weights: &weights,
                 cap: self.cap,
+                smoothing: self.smoothing,
             };
             cross_entropy(
                 level,
@@ -206,10 +236,15 @@ mod tests {
                 let z: Vec<f64> =
                     (0..self.vocabulary).map(|v| capped((0..width).map(|c| h(c) * w(v, c)).sum())).collect();
                 let total: f64 = z.iter().map(|z| z.exp()).sum();
-                losses.push((total.ln() - z[targets[n] as usize]) as f32);
-                for v in 0..self.vocabulary {
+                let smoothing = f64::from(self.smoothing);
+                let share = |v: usize| {
                     let is_target = f64::from(u8::from(v == targets[n] as usize));
-                    let dz = slope(z[v]) * f64::from(weights[n]) * (z[v].exp() / total - is_target);
+                    (1.0 - smoothing) * is_target + smoothing / self.vocabulary as f64
+                };
+                let wanted: f64 = (0..self.vocabulary).map(|v| share(v) * z[v]).sum();
+                losses.push((total.ln() - wanted) as f32);
+                for v in 0..self.vocabulary {
+                    let dz = slope(z[v]) * f64::from(weights[n]) * (z[v].exp() / total - share(v));
                     for c in 0..width {
                         dh[n * width + c] += dz * w(v, c);
                         dw[v * width + c] += dz * h(c);
@@ -225,10 +260,11 @@ mod tests {
     fn every_level_matches_the_formula() {
         let mut worst = 0.0_f32;
         let shapes = [(0, 4, 5), (1, 1, 1), (3, 7, 50), (40, 16, 333), (600, 5, 20)];
-        let caps = [None, Some(1.5), Some(30.0)];
-        for ((n, width, vocabulary), cap) in shapes.into_iter().flat_map(|shape| caps.map(|cap| (shape, cap)))
+        let caps = [(None, 0.0), (Some(1.5), 0.0), (Some(30.0), 0.0), (None, 0.1), (Some(1.5), 0.3)];
+        for ((n, width, vocabulary), (cap, smoothing)) in
+            shapes.into_iter().flat_map(|shape| caps.map(|cap| (shape, cap)))
         {
-            let case = Case { n, width, vocabulary, cap };
+            let case = Case { n, width, vocabulary, cap, smoothing };
             let want = case.naive();
             for level in Level::available() {
                 for (got, want) in case.compute(level).iter().zip(&want) {
@@ -250,6 +286,7 @@ mod tests {
                 targets: &[1],
                 weights: &[1.0],
                 cap: None,
+                smoothing: 0.0,
             };
             let (mut losses, mut dh) = ([0.0], [0.0]);
             cross_entropy(
@@ -266,7 +303,7 @@ mod tests {
 
     #[test]
     fn threads_do_not_change_a_bit() {
-        let case = Case { n: 600, width: 24, vocabulary: 700, cap: None };
+        let case = Case { n: 600, width: 24, vocabulary: 700, cap: None, smoothing: 0.1 };
         same_for_any_number_of_threads(|| case.compute(Level::best()).to_vec());
     }
 }

@@ -4,7 +4,7 @@
 //! objective is what differs. It sees one slice: the output of the last block, and the pass with the slice's tokens.
 
 use burn::tensor::Tensor;
-use tunesmith_ops::capped_cross_entropy_from_hidden;
+use tunesmith_ops::{CrossEntropyOptions, cross_entropy_from_hidden_with};
 
 use crate::causal_lm::CausalLm;
 use crate::error::Result;
@@ -29,6 +29,8 @@ pub(crate) trait Objective {
 pub(crate) struct NextToken<'a> {
     pub(crate) labels: &'a [i64],
     pub(crate) weights: &'a [f32],
+    /// Share of each label's probability that is spread evenly over the vocabulary.
+    pub(crate) label_smoothing: f32,
 }
 
 impl Objective for NextToken<'_> {
@@ -37,8 +39,9 @@ impl Objective for NextToken<'_> {
     fn evaluate(&self, model: &CausalLm, x: Tensor<2>, pass: &mut Pass<'_>) -> Result<(Tensor<1>, Vec<f32>)> {
         let hidden = model.family().final_norm(x, pass);
         let head = model.family().head(pass);
-        let cap = model.family().logit_cap();
-        let losses = capped_cross_entropy_from_hidden(hidden, head, self.labels, self.weights, cap);
+        let options =
+            CrossEntropyOptions { cap: model.family().logit_cap(), label_smoothing: self.label_smoothing };
+        let losses = cross_entropy_from_hidden_with(hidden, head, self.labels, self.weights, options);
         Ok((losses.weighted_sum, losses.per_token))
     }
 }

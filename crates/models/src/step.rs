@@ -23,6 +23,9 @@ pub struct StepOptions<'a> {
     pub dropout_key: u64,
     /// Noise on the embeddings.
     pub noise: Option<EmbeddingNoise<'a>>,
+    /// Share of each label's probability that is spread evenly over the vocabulary (label smoothing), in the losses of tokens
+    /// and their gradients.
+    pub label_smoothing: f32,
 }
 
 /// The losses of a batch.
@@ -67,7 +70,7 @@ pub(crate) fn add_gradients(
     sums: &mut GradientSums,
 ) -> Result<StepLosses> {
     let per_token = labelled_slices(model.slices(tokens.segments), labels, |slice| {
-        let objective = next_token(labels, weights, slice);
+        let objective = next_token(labels, weights, options.label_smoothing, slice);
         backward::add_gradients(Task::of(model, slice, tokens, options), &objective, sums)
     })?;
     Ok(StepLosses { loss: weighted_sum(&per_token, weights), per_token })
@@ -84,7 +87,8 @@ pub(crate) fn losses(
     let per_token = labelled_slices(model.slices(tokens.segments), labels, |slice| {
         let mut pass = which.over(model, slice, tokens);
         let x = model.run_blocks(&mut pass);
-        let (_, per_token) = next_token(labels, weights, slice).evaluate(model, x, &mut pass)?;
+        let objective = next_token(labels, weights, which.label_smoothing(), slice);
+        let (_, per_token) = objective.evaluate(model, x, &mut pass)?;
         Ok(per_token)
     })?;
     Ok(StepLosses { loss: weighted_sum(&per_token, weights), per_token })
@@ -99,6 +103,14 @@ impl<'a> LossPass<'a> {
             Self::Training(options) => plain(Some(slice.dropout_key(options.dropout_key)))
                 .with_noise(options.noise.map(|noise| slice.noise(noise))),
             Self::WithoutAdapter => plain(None).without_adapter(),
+        }
+    }
+
+    /// Of a training step its own; other passes smooth nothing.
+    fn label_smoothing(self) -> f32 {
+        match self {
+            Self::Training(options) => options.label_smoothing,
+            Self::Evaluation | Self::WithoutAdapter => 0.0,
         }
     }
 
@@ -118,8 +130,14 @@ impl StepOptions<'_> {
     }
 }
 
-fn next_token<'a>(labels: &'a [i64], weights: &'a [f32], slice: &Slice) -> NextToken<'a> {
-    NextToken { labels: part(labels, &slice.range), weights: part(weights, &slice.range) }
+fn next_token<'a>(
+    labels: &'a [i64],
+    weights: &'a [f32],
+    label_smoothing: f32,
+    slice: &Slice,
+) -> NextToken<'a> {
+    let (labels, weights) = (part(labels, &slice.range), part(weights, &slice.range));
+    NextToken { labels, weights, label_smoothing }
 }
 
 /// Checks one label and weight per token, and labels within the vocabulary.

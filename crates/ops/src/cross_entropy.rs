@@ -4,6 +4,7 @@
 //! result is Σ weights[n] · ce[n]. Shapes: hidden [N, C], head [V, C]. The vocabulary is walked in chunks and only
 //! labelled positions are computed, so no [N, V] matrix exists, not even for the gradient:
 //! With a cap c, c·tanh(z/c) takes the place of each product z = hidden·head, and its derivative is multiplied by 1 − tanh²(z/c).
+//! With label smoothing ε, (1 − ε)·onehot(y) + ε/V takes the place of onehot(y), in the value and in the gradient.
 //! dhidden[n] = weights[n] · (softmax(hidden[n] headᵀ) − onehot(y)) head,  dhead = Σ over n of the same ⊗ hidden[n].
 
 use std::sync::Arc;
@@ -30,6 +31,15 @@ pub struct CrossEntropy {
     pub per_token: Vec<f32>,
 }
 
+/// What is done to logits and labels before they are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CrossEntropyOptions {
+    /// Bound that logits approach and never pass.
+    pub cap: Option<f32>,
+    /// Share of each label's probability that is spread evenly over the vocabulary, from 0 to below 1.
+    pub label_smoothing: f32,
+}
+
 /// Weighted cross-entropy of hidden [N, C] against head [V, C].
 ///
 /// `labels[n]` is the wanted vocabulary entry, or negative (−100) for no label; `weights[n]` is its factor.
@@ -39,23 +49,23 @@ pub fn cross_entropy_from_hidden(
     labels: &[i64],
     weights: &[f32],
 ) -> CrossEntropy {
-    capped_cross_entropy_from_hidden(hidden, head, labels, weights, None)
+    cross_entropy_from_hidden_with(hidden, head, labels, weights, CrossEntropyOptions::default())
 }
 
-/// The same of logits with a cap, if there is one.
-pub fn capped_cross_entropy_from_hidden(
+/// The same with options. `per_token` has the smoothing, too.
+pub fn cross_entropy_from_hidden_with(
     hidden: Tensor<2>,
     head: impl Into<Weight>,
     labels: &[i64],
     weights: &[f32],
-    cap: Option<f32>,
+    options: CrossEntropyOptions,
 ) -> CrossEntropy {
     let head = head.into();
     check(&hidden, &head, labels, weights);
     if cpu::on_cpu(&hidden) && head.on_cpu() {
-        on_cpu(hidden, head, labels, weights, cap)
+        on_cpu(hidden, head, labels, weights, options)
     } else {
-        capped_cross_entropy_from_hidden_composed(hidden, head, labels, weights, cap)
+        cross_entropy_from_hidden_with_composed(hidden, head, labels, weights, options)
     }
 }
 
@@ -66,7 +76,7 @@ fn on_cpu(
     head: Weight,
     labels: &[i64],
     weights: &[f32],
-    cap: Option<f32>,
+    options: CrossEntropyOptions,
 ) -> CrossEntropy {
     let wanted = [hidden.is_tracked(), head.is_tracked()];
     let rows: Vec<u32> = (0..labels.len()).filter(|&row| 0 <= labels[row]).map(|row| row as u32).collect();
@@ -96,7 +106,8 @@ fn on_cpu(
                 width,
                 targets: &targets,
                 weights: &row_weights,
-                cap,
+                cap: options.cap,
+                smoothing: options.label_smoothing,
             },
             &mut losses,
             kernel::Gradients { hidden: d_hidden.as_deref_mut(), head: d_head.as_deref_mut() },
@@ -181,17 +192,18 @@ pub fn cross_entropy_from_hidden_composed(
     labels: &[i64],
     weights: &[f32],
 ) -> CrossEntropy {
-    capped_cross_entropy_from_hidden_composed(hidden, head, labels, weights, None)
+    cross_entropy_from_hidden_with_composed(hidden, head, labels, weights, CrossEntropyOptions::default())
 }
 
-/// The same of logits with a cap, if there is one.
-pub fn capped_cross_entropy_from_hidden_composed(
+/// [`cross_entropy_from_hidden_with`] from Burn's operations.
+pub fn cross_entropy_from_hidden_with_composed(
     hidden: Tensor<2>,
     head: impl Into<Weight>,
     labels: &[i64],
     weights: &[f32],
-    cap: Option<f32>,
+    options: CrossEntropyOptions,
 ) -> CrossEntropy {
+    let CrossEntropyOptions { cap, label_smoothing } = options;
     let head = head.into();
     let compute = head.compute();
     let head = head.into_tensor(&hidden.device().inner());
@@ -223,8 +235,12 @@ pub fn capped_cross_entropy_from_hidden_composed(
 
     let mut maximum = Tensor::<2>::full([n_rows, 1], f32::NEG_INFINITY, (&device, h.dtype()));
     let mut sum = Tensor::<2>::zeros([n_rows, 1], (&device, h.dtype()));
+    let mut mean = Tensor::<2>::zeros([n_rows, 1], (&device, h.dtype()));
     for chunk in &chunks {
         let logits = logits(chunk);
+        if label_smoothing > 0.0 {
+            mean = mean + logits.clone().sum_dim(1) / vocabulary as f32;
+        }
         let larger = maximum.clone().max_pair(logits.clone().max_dim(1));
         sum = sum * (maximum - larger.clone()).exp() + (logits - larger.clone()).exp().sum_dim(1);
         maximum = larger;
@@ -232,7 +248,10 @@ pub fn capped_cross_entropy_from_hidden_composed(
     let log_sum_exp = maximum + sum.log();
     let label_rows = factor(kept.clone().select(0, upload_rows(targets.iter().copied(), &device)));
     let wanted = capped((h.clone() * label_rows.clone()).sum_dim(1), cap);
-    let losses = log_sum_exp.clone() - wanted.clone();
+    let losses = match label_smoothing > 0.0 {
+        true => log_sum_exp.clone() - wanted.clone() * (1.0 - label_smoothing) - mean * label_smoothing,
+        false => log_sum_exp.clone() - wanted.clone(),
+    };
     let row_weights = upload(row_weights, [n_rows, 1], &h);
     let value = (losses.clone() * row_weights.clone()).sum();
     for (&row, loss) in rows.iter().zip(read(&losses)) {
@@ -243,12 +262,14 @@ pub fn capped_cross_entropy_from_hidden_composed(
     if !hidden_tracked && !head_tracked {
         return CrossEntropy { weighted_sum: value, per_token };
     }
-    let d_wanted = times(row_weights.clone().neg(), slope(wanted));
+    let d_wanted = times(row_weights.clone() * (label_smoothing - 1.0), slope(wanted));
+    let spread = row_weights.clone() * (label_smoothing / vocabulary as f32);
     let mut d_hidden = label_rows * d_wanted.clone();
     let mut d_head_chunks = Vec::new();
     for chunk in &chunks {
         let logits = logits(chunk);
         let d_logits = (logits.clone() - log_sum_exp.clone()).exp() * row_weights.clone();
+        let d_logits = if label_smoothing > 0.0 { d_logits - spread.clone() } else { d_logits };
         let d_logits = rounded(times(d_logits, slope(logits)), compute);
         if head_tracked {
             d_head_chunks.push(d_logits.clone().transpose().matmul(h.clone()));

@@ -41,8 +41,8 @@ pub use biased_attention::{
     BiasOf, BiasedAttention, attention_biased, attention_biased_cached, attention_to_sources,
 };
 pub use cross_entropy::{
-    CrossEntropy, capped_cross_entropy_from_hidden, capped_cross_entropy_from_hidden_composed,
-    cross_entropy_from_hidden, cross_entropy_from_hidden_composed,
+    CrossEntropy, CrossEntropyOptions, cross_entropy_from_hidden, cross_entropy_from_hidden_composed,
+    cross_entropy_from_hidden_with, cross_entropy_from_hidden_with_composed,
 };
 pub use device::{
     COMPILED_BACKENDS, DeviceInfo, choose_device, describe, frozen_format, is_cpu, multiplies_bf16,

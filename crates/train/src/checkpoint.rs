@@ -144,6 +144,24 @@ pub(crate) fn names(checkpoints: &Path) -> Result<Vec<String>, TrainError> {
     Ok(names)
 }
 
+/// The steps of the checkpoints `step_N` under `checkpoints`, ascending.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub(crate) fn steps(checkpoints: &Path) -> Result<Vec<u64>, TrainError> {
+    let mut steps: Vec<u64> =
+        names(checkpoints)?.iter().filter_map(|name| name.strip_prefix("step_")?.parse().ok()).collect();
+    steps.sort_unstable();
+    Ok(steps)
+}
+
+/// Removes a checkpoint. It loses its name first, so that a kill leaves all of it or what [`newest`] clears away.
+pub(crate) fn remove(checkpoints: &Path, name: &str) -> Result<(), TrainError> {
+    let (dir, unnamed) = (checkpoints.join(name), checkpoints.join(format!(".{name}.tmp")));
+    std::fs::rename(&dir, &unnamed).at(&dir, "remove")?;
+    std::fs::remove_dir_all(&unnamed).at(&unnamed, "remove")
+}
+
 /// Names in a folder, sorted.
 fn entries(folder: &Path) -> Result<Vec<String>, TrainError> {
     let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
@@ -224,6 +242,21 @@ mod tests {
         assert_eq!(name(newest(dir.path()).unwrap()).unwrap(), "step_10");
         std::fs::remove_file(dir.path().join("step_10").join(OPTIMIZER)).unwrap();
         assert_eq!(name(newest(dir.path()).unwrap()).unwrap(), "step_9");
+    }
+
+    #[test]
+    fn removed_checkpoints_are_gone_also_after_a_kill() {
+        let dir = tempfile::tempdir().unwrap();
+        for step in [9, 10, 100] {
+            write_state(dir.path(), &format!("step_{step}"), &at(step, true));
+        }
+        write_state(dir.path(), "last", &at(101, true));
+        assert_eq!(steps(dir.path()).unwrap(), [9, 10, 100]);
+        remove(dir.path(), "step_10").unwrap();
+        // As a kill in the middle of removing leaves it.
+        std::fs::rename(dir.path().join("step_9"), dir.path().join(".step_9.tmp")).unwrap();
+        assert_eq!(newest(dir.path()).unwrap().unwrap().state.step, 101);
+        assert_eq!(entries(dir.path()).unwrap(), ["last", "step_100"]);
     }
 
     #[test]

@@ -153,7 +153,8 @@ pub enum TrainError {
 
     /// A loss or gradient is infinite or not a number.
     #[error(
-        "{what} is {value} at optimizer step {step} (epoch {epoch}); rows of the samples concerned: {}",
+        "{what} is {value} at optimizer step {step} (epoch {epoch}){}; rows of the samples concerned: {}",
+        after_skipped(*n_skipped_steps),
         rows(sample_rows)
     )]
     NonFinite {
@@ -167,6 +168,17 @@ pub enum TrainError {
         epoch: usize,
         /// Rows of the table whose samples gave it.
         sample_rows: Vec<usize>,
+        /// Steps that were left out before, for the same reason.
+        n_skipped_steps: u64,
+    },
+
+    /// A run cannot go on beyond its end.
+    #[error("the run in {} cannot go on: {reason}", path.display())]
+    NothingToGoOn {
+        /// The run folder.
+        path: PathBuf,
+        /// Why.
+        reason: String,
     },
 
     /// An exported folder does not compute what the trained model computes.
@@ -242,8 +254,11 @@ impl TrainError {
             Self::NothingTrainable { .. } => {
                 Some("shorten training.freeze_layers, or switch training.lora on".to_owned())
             }
+            Self::NothingToGoOn { .. } => Some(
+                "start a new run with this one's result as architecture.pretrained_weights".to_owned(),
+            ),
             Self::NonFinite { .. } => Some(
-                "look at these rows; try a lower training.learning_rate, training.warmup_epochs of 0.1 or more, or \
+                "look at these rows; training.max_skipped_steps is the number of such steps that are left out; try a lower training.learning_rate, training.warmup_epochs of 0.1 or more, or \
                  training.gradient_clip of 1; the last good checkpoint is kept"
                     .to_owned(),
             ),
@@ -316,6 +331,15 @@ fn list(findings: &[Finding]) -> String {
     texts.join("; ")
 }
 
+/// How many steps were left out before, if any.
+fn after_skipped(n_skipped_steps: u64) -> String {
+    match n_skipped_steps {
+        0 => String::new(),
+        1 => ", after 1 step was left out for the same reason".to_owned(),
+        n => format!(", after {n} steps were left out for the same reason"),
+    }
+}
+
 fn rows(sample_rows: &[usize]) -> String {
     const N_SHOWN: usize = 20;
     let shown: Vec<String> = sample_rows.iter().take(N_SHOWN).map(ToString::to_string).collect();
@@ -335,6 +359,7 @@ mod tests {
             step: 7,
             epoch: 2,
             sample_rows: (0..23).collect(),
+            n_skipped_steps: 0,
         };
         let text = error.to_string();
         assert!(text.starts_with("the training loss is NaN at optimizer step 7 (epoch 2)"), "{text}");

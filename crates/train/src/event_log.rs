@@ -5,7 +5,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{IoContext, TrainError};
-use crate::events::Event;
+use crate::events::{Event, EventBody};
 
 /// The open end of an event file.
 #[derive(Debug)]
@@ -79,6 +79,22 @@ pub fn read_events(path: &Path) -> Result<Vec<Event>, TrainError> {
             })
         })
         .collect()
+}
+
+/// The optimizer steps that the first `n_bytes` of an event file speak of as planned, last.
+///
+/// # Errors
+/// When the file cannot be read.
+pub(crate) fn planned_steps(path: &Path, n_bytes: u64) -> Result<Option<u64>, TrainError> {
+    let text = std::fs::read(path).at(path, "read")?;
+    let kept = text.get(..usize::try_from(n_bytes).unwrap_or(usize::MAX)).unwrap_or(&text);
+    let events = kept.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+    let mut planned = events.filter_map(|event: Event| match event.body {
+        EventBody::RunStarted(run) => Some(run.n_steps),
+        EventBody::RunExtended(run) => Some(run.n_steps),
+        _ => None,
+    });
+    Ok(planned.next_back())
 }
 
 #[cfg(test)]

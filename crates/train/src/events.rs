@@ -1,5 +1,7 @@
 //! What happens in a run, as values: written to `events.jsonl` one JSON object a line and handed to observers.
 //!
+//! Length: this is the one form of all lines, which a test compares with the page that describes them.
+//!
 //! Every event has a body, which is a pure function of model, data and configuration, and a timing, which is not.
 //! Two runs of the same experiment are compared by [`Event::comparable`]. `docs/events.md` shows every line.
 
@@ -24,8 +26,12 @@ impl Event {
     /// threads: losses, rates and counts. `None` for events about files and about how the process ended.
     pub fn comparable(&self) -> Option<&EventBody> {
         match &self.body {
-            EventBody::RunStarted(_) | EventBody::Step(_) | EventBody::Evaluation(_) => Some(&self.body),
-            EventBody::Checkpoint(_)
+            EventBody::RunStarted(_)
+            | EventBody::Step(_)
+            | EventBody::StepSkipped(_)
+            | EventBody::Evaluation(_) => Some(&self.body),
+            EventBody::RunExtended(_)
+            | EventBody::Checkpoint(_)
             | EventBody::Export(_)
             | EventBody::RunFinished(_)
             | EventBody::RunStopped(_)
@@ -40,8 +46,12 @@ impl Event {
 pub enum EventBody {
     /// Model and data are loaded and the first micro-batch is about to run.
     RunStarted(RunStarted),
+    /// A run goes on beyond the end it was planned with.
+    RunExtended(RunExtended),
     /// One or more optimizer steps were taken (`training.log_every_steps`).
     Step(Step),
+    /// A step was left out because its loss or gradient was not finite.
+    StepSkipped(SkippedStep),
     /// The validation set was evaluated.
     Evaluation(Evaluation),
     /// A checkpoint is complete on disk.
@@ -81,6 +91,36 @@ pub struct RunStarted {
     pub n_steps: u64,
 }
 
+/// The new plan of a run that goes on; what it says of steps takes the place of what `run_started` said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunExtended {
+    /// Optimizer steps taken so far.
+    pub step: u64,
+    /// Epochs planned.
+    pub n_epochs: usize,
+    /// Micro-batches planned over all epochs.
+    pub n_micro_batches: u64,
+    /// Optimizer steps planned over all epochs.
+    pub n_steps: u64,
+}
+
+/// A step after which the weights are what they were before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SkippedStep {
+    /// Epoch, from 1.
+    pub epoch: usize,
+    /// The step, from 1. It counts as taken.
+    pub step: u64,
+    /// "the training loss" or "the gradient norm".
+    pub what: String,
+    /// Its value: `NaN`, `inf` or `-inf`.
+    pub value: String,
+    /// Rows of the table whose samples gave it.
+    pub rows: Vec<usize>,
+    /// Steps left out so far, this one included.
+    pub n_skipped_steps: u64,
+}
+
 /// Training progress since the previous `step` event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
@@ -102,6 +142,9 @@ pub struct Step {
     /// Of the latest step's preferences; absent where other things are learned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewards: Option<Rewards>,
+    /// Steps left out so far because their loss or gradient was not finite.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub n_skipped_steps: u64,
     /// Tokens run since the previous `step` event.
     pub n_tokens: u64,
     /// Those of them that are predicted.
@@ -260,9 +303,28 @@ pub enum ExportKind {
     Model,
 }
 
+/// Why a run ended without a failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// All steps are taken.
+    #[default]
+    AllSteps,
+    /// Evaluations brought nothing better for `training.early_stopping_patience` times.
+    EarlyStopping,
+    /// It was asked to stop.
+    Asked,
+}
+
 /// Where a run ended without a failure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunEnd {
+    /// Why.
+    #[serde(default)]
+    pub reason: EndReason,
+    /// Steps left out because their loss or gradient was not finite.
+    #[serde(default)]
+    pub n_skipped_steps: u64,
     /// Optimizer steps taken.
     pub step: u64,
     /// Optimizer steps planned.
@@ -362,6 +424,10 @@ pub enum NoteLevel {
     Error,
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// An observer that looks away.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoObserver;
@@ -385,6 +451,7 @@ mod tests {
                 differential_learning_rate: None,
                 gradient_norm: Some(1.5),
                 rewards: None,
+                n_skipped_steps: 0,
                 n_tokens: 40,
                 n_labelled_tokens: 12,
                 n_samples_seen: 12,
@@ -426,7 +493,17 @@ mod tests {
         }
         assert_eq!(
             names,
-            ["run_started", "step", "evaluation", "checkpoint", "export", "run_finished", "run_failed"]
+            [
+                "run_started",
+                "run_extended",
+                "step",
+                "step_skipped",
+                "evaluation",
+                "checkpoint",
+                "export",
+                "run_finished",
+                "run_failed"
+            ]
         );
     }
 

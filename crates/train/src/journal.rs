@@ -46,6 +46,11 @@ impl<'a> Journal<'a> {
         Ok(Self { folder: folder.clone(), events: None, log, status, observer, started, earlier_secs: 0.0 })
     }
 
+    /// Whether events are written yet.
+    pub(crate) fn has_events(&self) -> bool {
+        self.events.is_some()
+    }
+
     /// Opens the event file, keeping its first `n_bytes`; `earlier_secs` is the work of earlier processes.
     pub(crate) fn open_events(&mut self, n_bytes: u64, earlier_secs: f64) -> Result<(), TrainError> {
         self.events = Some(EventLog::open_at(&self.folder.events(), n_bytes)?);
@@ -134,7 +139,12 @@ fn log_line(body: &EventBody) -> Option<String> {
             "wrote {}; its logits differ by at most {:e} (bound {:e})",
             export.path, export.worst_logit_difference, export.logit_difference_bound
         )),
+        EventBody::RunExtended(extended) => {
+            Some(format!("going on after step {} with {} steps in all", extended.step, extended.n_steps))
+        }
+        // A warning says more of a step that was left out.
         EventBody::Step(_)
+        | EventBody::StepSkipped(_)
         | EventBody::RunFinished(_)
         | EventBody::RunStopped(_)
         | EventBody::RunFailed(_) => None,

@@ -17,12 +17,14 @@ mod clock;
 mod collective;
 mod comparison;
 mod disk_space;
+mod early_stopping;
 mod error;
 mod evaluate;
 mod event_log;
 mod events;
 mod export;
 mod export_template;
+mod extend;
 mod forecast;
 mod gradients;
 mod grading;
@@ -66,12 +68,14 @@ pub use checkpoint::{FoundCheckpoint, load_weights, newest as newest_checkpoint}
 pub use clock::{run_time, utc_stamp};
 pub use collective::{Collective, SingleProcess};
 pub use disk_space::{LEAST_FREE_DISK_BYTES, parse_disk_size};
+pub use early_stopping::EarlyStopping;
 pub use error::{Failure, TrainError};
 pub use evaluate::{EvaluateOptions, Evaluated, Figures, SampleLoss, TextLoss, evaluate};
 pub use event_log::read_events;
 pub use events::{
-    Checkpoint, CheckpointReason, Evaluation, Event, EventBody, Export, ExportKind, Grading, NoObserver,
-    NoteLevel, Observer, Rewards, RunEnd, RunFailed, RunStarted, Step, Timing,
+    Checkpoint, CheckpointReason, EndReason, Evaluation, Event, EventBody, Export, ExportKind, Grading,
+    NoObserver, NoteLevel, Observer, Rewards, RunEnd, RunExtended, RunFailed, RunStarted, SkippedStep, Step,
+    Timing,
 };
 pub use export::{
     ExportReport, ModelFolderOptions, load_head_on_logits, write_adapter_folder, write_model_folder,
@@ -90,7 +94,7 @@ pub use preference::{
 };
 pub use profile::{Operation, Profile};
 pub use record::{Dtypes, Fingerprints, Machine, RunRecord};
-pub use run::{RunRequest, run};
+pub use run::{RunRequest, is_finished, run};
 pub use run_folder::RunFolder;
 pub use saved_run::{RunWeights, SavedRun};
 pub use schedule::LearningRateSchedule;

@@ -44,6 +44,7 @@ impl Trainer<'_, '_> {
                 step: self.state.step,
                 epoch,
                 sample_rows: verdict.non_finite_rows,
+                n_skipped_steps: 0,
             });
         }
         if let Some(warning) = verdict.grading.as_ref().and_then(|it| grading::warning(it, self.config)) {
@@ -65,6 +66,7 @@ impl Trainer<'_, '_> {
             metric: value.map(Exact),
         });
         self.state.is_evaluation_due = false;
+        self.state.early_stopping.evaluated(&judge, value, self.config.training.early_stopping_min_delta);
         let keeps_best = self.config.training.save_checkpoint == SaveCheckpoint::Best;
         // The table belongs to the weights that become the result.
         if is_best || !keeps_best {
@@ -91,7 +93,16 @@ impl Trainer<'_, '_> {
         if is_best && keeps_best && self.plan.n_epochs() > 0 {
             self.save("best", CheckpointReason::Best)?;
         }
+        if is_best {
+            // The best of before need not be kept any more.
+            self.remove_old_checkpoints()?;
+        }
         Ok(Outcome::Finished)
+    }
+
+    /// Whether the evaluations so far brought nothing better for as long as the configuration allows.
+    pub(crate) fn is_out_of_patience(&self) -> bool {
+        self.state.early_stopping.is_out_of_patience(self.config.training.early_stopping_patience)
     }
 
     /// Writes a checkpoint when the step calls for one: before an evaluation and at the end, after a number of steps, or
@@ -99,13 +110,15 @@ impl Trainer<'_, '_> {
     pub(crate) fn checkpoint_if_due(&mut self, is_last: bool) -> Result<(), TrainError> {
         let training = &self.config.training;
         let every = training.checkpoint_every_steps as u64;
+        let save_steps = training.save_steps as u64;
         let interval_secs = training.checkpoint_interval_secs;
         let since_last_secs = self.pace.last_checkpoint.elapsed().as_secs_f64();
+        let is_kept = save_steps > 0 && self.state.step.is_multiple_of(save_steps);
         let reason = if self.state.is_evaluation_due {
             CheckpointReason::Evaluation
         } else if is_last {
             CheckpointReason::End
-        } else if every > 0 && self.state.step.is_multiple_of(every) {
+        } else if is_kept || (every > 0 && self.state.step.is_multiple_of(every)) {
             CheckpointReason::Steps
         } else if interval_secs > 0.0 && since_last_secs >= interval_secs {
             CheckpointReason::Interval
@@ -113,10 +126,33 @@ impl Trainer<'_, '_> {
             return Ok(());
         };
         let keeps_each = training.save_checkpoint == SaveCheckpoint::EachEvaluationEpoch;
-        if keeps_each && matches!(reason, CheckpointReason::Evaluation | CheckpointReason::End) {
-            return self.save(&format!("step_{}", self.state.step), reason);
+        let is_milestone = matches!(reason, CheckpointReason::Evaluation | CheckpointReason::End);
+        let keeps_step = is_kept || (keeps_each && is_milestone);
+        if keeps_step {
+            self.save(&format!("step_{}", self.state.step), reason)?;
+            self.remove_old_checkpoints()?;
         }
-        self.save("last", reason)
+        // What a run ends with has a fixed name unless each evaluation has its own.
+        let keeps_last = !keeps_step || (is_milestone && !keeps_each);
+        if keeps_last { self.save("last", reason) } else { Ok(()) }
+    }
+
+    /// Removes checkpoints of single steps beyond `training.save_total_limit`: the oldest first, but neither that of the best
+    /// evaluation nor the newest.
+    fn remove_old_checkpoints(&mut self) -> Result<(), TrainError> {
+        let limit = self.config.training.save_total_limit;
+        if limit == 0 {
+            return Ok(());
+        }
+        let checkpoints = self.folder.checkpoints();
+        let best = self.state.best.map(|best| best.step);
+        for step in superfluous(&checkpoint::steps(&checkpoints)?, best, limit) {
+            let name = format!("step_{step}");
+            checkpoint::remove(&checkpoints, &name)?;
+            let text = format!("removed checkpoints/{name}: training.save_total_limit is {limit}");
+            self.journal.note(NoteLevel::Info, &text)?;
+        }
+        Ok(())
     }
 
     /// Writes the checkpoint that a stopped run continues from, unless there is one of this very state.
@@ -168,5 +204,35 @@ impl Trainer<'_, '_> {
     /// The epoch, from 1, that the last micro-batch belongs to; 0 before the first.
     fn epoch(&self) -> usize {
         self.state.epoch_idx + usize::from(self.state.micro_batch_idx > 0)
+    }
+}
+
+/// Which of the checkpoints of `steps`, in ascending order, are too many: all but the newest `limit`, of which one is that of
+/// the step `best` where there is such a checkpoint. The newest is never one of them.
+fn superfluous(steps: &[u64], best: Option<u64>, limit: usize) -> Vec<u64> {
+    let is_best = |step: &u64| best == Some(*step);
+    let n_others = limit.saturating_sub(usize::from(steps.iter().any(is_best)));
+    let newest = steps.last().copied();
+    let others: Vec<u64> = steps.iter().copied().filter(|step| !is_best(step)).collect();
+    let n_removed = others.len().saturating_sub(n_others);
+    others.into_iter().take(n_removed).filter(|step| Some(*step) != newest).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_checkpoints_and_the_best_one_stay() {
+        let steps = [2, 4, 6, 8, 10];
+        assert_eq!(superfluous(&steps, None, 2), [2, 4, 6]);
+        assert_eq!(superfluous(&steps, Some(4), 2), [2, 6, 8]);
+        assert_eq!(superfluous(&steps, Some(10), 2), [2, 4, 6]);
+        assert_eq!(superfluous(&steps, Some(7), 2), [2, 4, 6], "the best evaluation has no checkpoint");
+        // The best and the newest are two.
+        assert_eq!(superfluous(&steps, Some(4), 1), [2, 6, 8]);
+        assert_eq!(superfluous(&steps, Some(10), 1), [2, 4, 6, 8]);
+        assert_eq!(superfluous(&steps, None, 5), Vec::<u64>::new());
+        assert_eq!(superfluous(&[], Some(1), 1), Vec::<u64>::new());
     }
 }

@@ -13,35 +13,53 @@ use crate::trainability::name_contains_any;
 pub struct ParameterGroup {
     /// Uses `training.differential_learning_rate`.
     pub is_differential: bool,
+    /// Uses `training.lora_plus_ratio` times its learning rate.
+    pub is_lora_plus: bool,
     /// Uses `training.weight_decay`.
     pub has_decay: bool,
 }
 
 impl ParameterGroup {
-    /// The group of the parameter called `name`: differential when its name contains one of `differential_layers`;
-    /// without decay when it contains `bias` or `LayerNorm.weight`. RMS norm weights do decay, as in H2O LLM Studio.
-    pub fn of(name: &str, differential_layers: &[String]) -> Self {
-        const WITHOUT_DECAY: [&str; 2] = ["bias", "LayerNorm.weight"];
+    /// The group of the parameter called `name` with `n_dimensions`.
+    ///
+    /// - differential when its name contains one of `differential_learning_rate_layers`;
+    /// - of LoRA+ when it is the second matrix of an adapter or has one dimension, as `peft` groups them;
+    /// - without decay when it is a bias or the weight of a norm, as in the trainer of transformers; with
+    ///   `weight_decay_norms` when its name contains `bias` or `LayerNorm.weight`, as in H2O LLM Studio.
+    pub fn of(training: &Training, name: &str, n_dimensions: usize) -> Self {
+        let is_spared = match training.weight_decay_norms {
+            true => name.contains("LayerNorm.weight"),
+            false => is_norm_weight(name),
+        };
         Self {
-            is_differential: name_contains_any(name, differential_layers),
-            has_decay: !WITHOUT_DECAY.iter().any(|part| name.contains(part)),
+            is_differential: name_contains_any(name, &training.differential_learning_rate_layers),
+            is_lora_plus: training.lora && (name.contains("lora_B") || n_dimensions == 1),
+            has_decay: !name.contains("bias") && !is_spared,
         }
     }
 }
 
-/// The rule that `choice` stands for, with the settings of PyTorch's defaults except where H2O LLM Studio departs from
+/// Whether a parameter belongs to a norm, by the name of its module: `input_layernorm`, `q_norm`, `norm`, GPT-2's `ln_1`.
+fn is_norm_weight(name: &str) -> bool {
+    let mut modules = name.rsplit('.').skip(1);
+    modules.next().is_some_and(|module| {
+        let module = module.to_ascii_lowercase();
+        module.ends_with("norm") || module.starts_with("ln_")
+    })
+}
+
+/// The update rule of a configuration, with the settings of PyTorch's defaults except where H2O LLM Studio departs from
 /// them (momentum 0.9 for SGD, with Nesterov's look-ahead, and for RMSprop, with α 0.9).
 ///
 /// The rule of the 8-bit AdamW is that of AdamW: the difference is in what is kept of the moments, [`keeps_8bit`].
-pub fn rule_of(choice: OptimizerChoice, weight_decay: f64) -> Rule {
-    const BETAS: (f64, f64) = (0.9, 0.999);
+pub fn rule_of(training: &Training, weight_decay: f64) -> Rule {
     const EPS: f64 = 1e-8;
-    let (beta1, beta2) = BETAS;
-    match choice {
+    let (beta1, beta2, eps) = (training.adam_beta1, training.adam_beta2, training.adam_epsilon);
+    match training.optimizer {
         OptimizerChoice::AdamW | OptimizerChoice::AdamW8bit => {
-            Rule::AdamW { beta1, beta2, eps: EPS, weight_decay }
+            Rule::AdamW { beta1, beta2, eps, weight_decay }
         }
-        OptimizerChoice::Adam => Rule::Adam { beta1, beta2, eps: EPS, weight_decay },
+        OptimizerChoice::Adam => Rule::Adam { beta1, beta2, eps, weight_decay },
         OptimizerChoice::Sgd => Rule::Sgd { momentum: 0.9, nesterov: true, weight_decay },
         OptimizerChoice::RmsProp => Rule::RmsProp { alpha: 0.9, momentum: 0.9, eps: EPS, weight_decay },
         OptimizerChoice::Adadelta => Rule::Adadelta { rho: 0.9, eps: 1e-6, weight_decay },
@@ -60,7 +78,10 @@ pub(crate) fn state_bytes(choice: OptimizerChoice, n_values: u64) -> u64 {
     let n_values = usize::try_from(n_values).unwrap_or(usize::MAX);
     match keeps_8bit(choice, n_values) {
         true => Moments8::n_bytes(n_values) as u64,
-        false => (size_of::<f32>() * rule_of(choice, 0.0).n_states() * n_values) as u64,
+        false => {
+            let training = Training { optimizer: choice, ..Training::default() };
+            (size_of::<f32>() * rule_of(&training, 0.0).n_states() * n_values) as u64
+        }
     }
 }
 
@@ -70,6 +91,7 @@ pub struct Optimizer {
     slots: Vec<Slot>,
     learning_rate: f64,
     differential_learning_rate: f64,
+    lora_plus_ratio: f64,
     n_updates: u64,
 }
 
@@ -148,9 +170,9 @@ impl Optimizer {
             .enumerate()
             .filter(|(_, parameter)| parameter.trainable)
             .map(|(parameter_idx, parameter)| {
-                let group = ParameterGroup::of(&parameter.name, &training.differential_learning_rate_layers);
+                let group = ParameterGroup::of(training, &parameter.name, parameter.shape.len());
                 let weight_decay = if group.has_decay { training.weight_decay } else { 0.0 };
-                let rule = rule_of(training.optimizer, weight_decay);
+                let rule = rule_of(training, weight_decay);
                 let memory = Memory::new(training.optimizer, &rule, &parameter.tensor());
                 Slot { parameter_idx, name: parameter.name.clone(), group, rule, memory }
             })
@@ -159,6 +181,7 @@ impl Optimizer {
             slots,
             learning_rate: training.learning_rate,
             differential_learning_rate: training.differential_learning_rate,
+            lora_plus_ratio: training.lora_plus_ratio,
             n_updates: 0,
         }
     }
@@ -197,7 +220,11 @@ impl Optimizer {
                 continue;
             };
             let Some(slot) = self.slots.get_mut(slot_idx) else { continue };
-            let rate = if slot.group.is_differential { differential_learning_rate } else { learning_rate };
+            let mut rate =
+                if slot.group.is_differential { differential_learning_rate } else { learning_rate };
+            if slot.group.is_lora_plus {
+                rate *= self.lora_plus_ratio;
+            }
             let gradient = if clip_factor < 1.0 { gradient.mul_scalar(clip_factor as f32) } else { gradient };
             let n_updates = self.n_updates;
             store.update_value(parameter_idx, |value| match &mut slot.memory {
@@ -245,16 +272,16 @@ mod tests {
     use super::*;
     use tunesmith_ops::open_device;
 
-    /// Applies `rule_of(choice)` to flat parameters and compares after every step.
+    /// Applies the rule of `training` to flat parameters and compares after every step.
     fn check(
-        choice: OptimizerChoice,
+        training: &Training,
         start: &[f32],
         gradients: &[Vec<f32>],
         expected: &[Vec<f64>],
         tolerance: f64,
     ) {
         let device = open_device("cpu").unwrap();
-        let rule = rule_of(choice, 0.01);
+        let rule = rule_of(training, 0.01);
         let mut value = Tensor::<1>::from_data(start, &device);
         let mut state = rule.initial_state(&value);
         let mut worst: f64 = 0.0;
@@ -266,7 +293,16 @@ mod tests {
                 worst = worst.max((f64::from(*got) - want).abs());
             }
         }
-        assert!(worst <= tolerance, "{choice}: worst difference {worst:e}");
+        assert!(worst <= tolerance, "{}: worst difference {worst:e}", training.optimizer);
+    }
+
+    fn with(optimizer: OptimizerChoice) -> Training {
+        Training { optimizer, ..Training::default() }
+    }
+
+    fn golden() -> serde_json::Value {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/optimizers.json");
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
     }
 
     #[test]
@@ -281,46 +317,75 @@ mod tests {
         let gradients = [vec![0.5], vec![-0.2], vec![0.1]];
         for (choice, expected) in cases {
             let expected: Vec<Vec<f64>> = expected.iter().map(|value| vec![*value]).collect();
-            check(choice, &[1.0], &gradients, &expected, 3e-7);
+            check(&with(choice), &[1.0], &gradients, &expected, 3e-7);
         }
     }
 
     #[test]
     fn steps_of_the_reference() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/optimizers.json");
-        let golden: serde_json::Value =
-            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let golden = golden();
         assert_eq!(golden["lr"].as_f64(), Some(0.1));
         assert_eq!(golden["weight_decay"].as_f64(), Some(0.01));
         let start: Vec<f32> = serde_json::from_value(golden["params"].clone()).unwrap();
         let gradients: Vec<Vec<f32>> = serde_json::from_value(golden["grads"].clone()).unwrap();
-        for (name, choice) in [
-            ("adamw", OptimizerChoice::AdamW),
-            ("adam", OptimizerChoice::Adam),
-            ("sgd", OptimizerChoice::Sgd),
-            ("rmsprop", OptimizerChoice::RmsProp),
-            ("adadelta", OptimizerChoice::Adadelta),
+        let other =
+            |optimizer| Training { adam_beta1: 0.8, adam_beta2: 0.95, adam_epsilon: 1e-3, ..with(optimizer) };
+        for (name, training) in [
+            ("adamw", with(OptimizerChoice::AdamW)),
+            ("adam", with(OptimizerChoice::Adam)),
+            ("sgd", with(OptimizerChoice::Sgd)),
+            ("rmsprop", with(OptimizerChoice::RmsProp)),
+            ("adadelta", with(OptimizerChoice::Adadelta)),
+            ("adamw_other", other(OptimizerChoice::AdamW)),
+            ("adam_other", other(OptimizerChoice::Adam)),
         ] {
             let after: Vec<Vec<f64>> =
                 serde_json::from_value(golden["rules"][name]["after"].clone()).unwrap();
             assert_eq!(after.len(), gradients.len());
-            check(choice, &start, &gradients, &after, 1e-6);
+            check(&training, &start, &gradients, &after, 1e-6);
         }
     }
 
     #[test]
-    fn groups_by_name() {
-        let layers = ["head".to_owned(), "embed".to_owned()];
-        let group = |name| {
-            let group = ParameterGroup::of(name, &layers);
-            (group.is_differential, group.has_decay)
-        };
-        assert_eq!(group("lm_head.weight"), (true, true));
-        assert_eq!(group("model.embed_tokens.weight"), (true, true));
-        assert_eq!(group("model.layers.0.self_attn.q_proj.weight"), (false, true));
-        assert_eq!(group("model.layers.0.self_attn.q_proj.bias"), (false, false));
-        assert_eq!(group("encoder.LayerNorm.weight"), (false, false));
-        assert_eq!(group("model.layers.0.input_layernorm.weight"), (false, true));
-        assert!(ParameterGroup::of("model.norm.weight", &["backbone".to_owned()]).is_differential);
+    fn differential_layers_by_name() {
+        let layers = vec!["head".to_owned(), "embed".to_owned()];
+        let training = Training { differential_learning_rate_layers: layers, ..Training::default() };
+        let is_differential = |name| ParameterGroup::of(&training, name, 2).is_differential;
+        assert!(is_differential("lm_head.weight") && is_differential("model.embed_tokens.weight"));
+        assert!(!is_differential("model.layers.0.self_attn.q_proj.weight"));
+    }
+
+    #[test]
+    fn norms_and_biases_do_not_decay_as_in_transformers() {
+        let decayed = golden()["decayed"].as_object().unwrap().clone();
+        assert!(decayed.len() > 70);
+        for (name, is_decayed) in decayed {
+            let group = ParameterGroup::of(&Training::default(), &name, 2);
+            assert_eq!(Some(group.has_decay), is_decayed.as_bool(), "{name}");
+        }
+    }
+
+    #[test]
+    fn rms_norms_decay_as_in_h2o_llm_studio_where_that_is_asked_for() {
+        let training = Training { weight_decay_norms: true, ..Training::default() };
+        let has_decay = |name| ParameterGroup::of(&training, name, 1).has_decay;
+        assert!(has_decay("model.layers.0.input_layernorm.weight") && has_decay("model.norm.weight"));
+        assert!(!has_decay("model.layers.0.self_attn.q_proj.bias"));
+        assert!(!has_decay("encoder.LayerNorm.weight"));
+    }
+
+    #[test]
+    fn groups_of_lora_plus_are_those_of_peft() {
+        let golden = golden()["lora_plus"].clone();
+        let parameters = golden["parameters"].as_object().unwrap();
+        assert!(parameters.len() >= 8);
+        for (name, parameter) in parameters {
+            let n_dimensions = parameter["shape"].as_array().unwrap().len();
+            let group = ParameterGroup::of(&Training::default(), name, n_dimensions);
+            let rate = if group.is_lora_plus { golden["ratio"].as_f64() } else { Some(1.0) };
+            assert_eq!(rate, parameter["rate"].as_f64(), "{name}");
+        }
+        let full = Training { lora: false, ..Training::default() };
+        assert!(!ParameterGroup::of(&full, "model.norm.weight", 1).is_lora_plus);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use tunesmith_config::Training;
+
 /// The run's length, known before its first step.
 ///
 /// A window is the micro-batches behind one optimizer step: `grad_accumulation` of them, fewer at the end of an epoch.
@@ -9,31 +11,88 @@ use std::ops::Range;
 /// epoch's rest leak into the next and loses the last one.)
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunPlan {
+    /// Of whole epochs; of the last one a part may be run.
     micro_batches: Vec<usize>,
     grad_accumulation: usize,
     evaluation_epochs: f64,
+    /// 0: as many as the epochs have.
+    max_steps: u64,
 }
 
 impl RunPlan {
     /// A plan for epochs of `micro_batches` micro-batches each, accumulated `grad_accumulation` (at least 1) at a time,
     /// and evaluated every `evaluation_epochs` epochs.
     pub fn new(micro_batches: Vec<usize>, grad_accumulation: usize, evaluation_epochs: f64) -> Self {
-        Self { micro_batches, grad_accumulation: grad_accumulation.max(1), evaluation_epochs }
+        Self { micro_batches, grad_accumulation: grad_accumulation.max(1), evaluation_epochs, max_steps: 0 }
     }
 
-    /// Epochs planned.
+    /// The plan of a configuration, given the micro-batches of the epoch with each index: of `epochs` epochs, or of as many as
+    /// `max_steps` optimizer steps need, the last of which may be cut short.
+    ///
+    /// # Errors
+    /// Those of `length_of`.
+    pub fn of<E>(
+        training: &Training,
+        mut length_of: impl FnMut(usize) -> Result<usize, E>,
+    ) -> Result<Self, E> {
+        let max_steps = training.max_steps as u64;
+        let mut plan = Self::new(Vec::new(), training.grad_accumulation, training.evaluation_epochs);
+        loop {
+            let epoch_idx = plan.n_epochs();
+            let is_long_enough = match max_steps {
+                0 => epoch_idx == training.epochs,
+                max_steps => max_steps <= plan.n_steps(),
+            };
+            if is_long_enough {
+                break;
+            }
+            let n_micro_batches = length_of(epoch_idx)?;
+            plan.micro_batches.push(n_micro_batches);
+            if max_steps > 0 && n_micro_batches == 0 {
+                // Nor will the others have any.
+                break;
+            }
+        }
+        Ok(Self { max_steps, ..plan })
+    }
+
+    /// Epochs planned, the last of which may be cut short.
     pub fn n_epochs(&self) -> usize {
         self.micro_batches.len()
     }
 
-    /// Micro-batches of all epochs.
+    /// Micro-batches planned.
     pub fn n_micro_batches(&self) -> u64 {
-        self.micro_batches.iter().map(|n| *n as u64).sum()
+        let mut n_steps_left = self.n_steps();
+        let mut n_micro_batches = 0;
+        for (epoch_idx, length) in self.micro_batches.iter().enumerate() {
+            let of_steps = n_steps_left.saturating_mul(self.grad_accumulation as u64);
+            n_micro_batches += of_steps.min(*length as u64);
+            n_steps_left = n_steps_left.saturating_sub(self.steps_of(epoch_idx));
+        }
+        n_micro_batches
     }
 
-    /// Optimizer steps of all epochs.
+    /// How often the data is gone through, a part of an epoch included.
+    pub fn n_whole_epochs(&self) -> f64 {
+        let of_epochs = self.steps_before(self.n_epochs()).max(1);
+        self.n_epochs() as f64 * self.n_steps() as f64 / of_epochs as f64
+    }
+
+    /// Optimizer steps planned.
     pub fn n_steps(&self) -> u64 {
-        self.micro_batches.iter().map(|n| n.div_ceil(self.grad_accumulation) as u64).sum()
+        let of_epochs = self.steps_before(self.n_epochs());
+        if self.max_steps > 0 { of_epochs.min(self.max_steps) } else { of_epochs }
+    }
+
+    /// Optimizer steps of the whole epoch `epoch_idx`.
+    fn steps_of(&self, epoch_idx: usize) -> u64 {
+        self.micro_batches_of(epoch_idx).div_ceil(self.grad_accumulation) as u64
+    }
+
+    /// Optimizer steps of the whole epochs before `epoch_idx`.
+    fn steps_before(&self, epoch_idx: usize) -> u64 {
+        (0..epoch_idx).map(|epoch_idx| self.steps_of(epoch_idx)).sum()
     }
 
     /// Warm-up in optimizer steps for `warmup_epochs`, which may be a fraction.
@@ -41,10 +100,10 @@ impl RunPlan {
         if self.micro_batches.is_empty() {
             return 0.0;
         }
-        warmup_epochs * self.n_steps() as f64 / self.n_epochs() as f64
+        warmup_epochs * self.steps_before(self.n_epochs()) as f64 / self.n_epochs() as f64
     }
 
-    /// Micro-batches of the epoch `epoch_idx`, from 0.
+    /// Micro-batches of the whole epoch `epoch_idx`, from 0.
     pub fn micro_batches_of(&self, epoch_idx: usize) -> usize {
         self.micro_batches.get(epoch_idx).copied().unwrap_or(0)
     }
@@ -67,8 +126,8 @@ impl RunPlan {
 
     /// Whether `window` of the epoch `epoch_idx` is the run's last.
     pub fn is_last(&self, epoch_idx: usize, window: &Range<usize>) -> bool {
-        window.end == self.micro_batches_of(epoch_idx)
-            && self.micro_batches.iter().skip(epoch_idx + 1).all(|n_micro_batches| *n_micro_batches == 0)
+        let step = self.steps_before(epoch_idx) + window.end.div_ceil(self.grad_accumulation) as u64;
+        step == self.n_steps()
     }
 }
 
@@ -149,6 +208,32 @@ mod tests {
             .map(|(epoch, window, _)| (epoch, window.end))
             .collect();
         assert_eq!(ends, [(0, 10), (1, 10)]);
+    }
+
+    /// The plan of these settings over epochs of 10 micro-batches.
+    fn plan_of(epochs: usize, max_steps: usize, grad_accumulation: usize) -> RunPlan {
+        let training =
+            Training { epochs, max_steps, grad_accumulation, evaluation_epochs: 0.5, ..Training::default() };
+        RunPlan::of(&training, |_| Ok::<_, ()>(10)).unwrap()
+    }
+
+    #[test]
+    fn a_number_of_steps_wins_over_epochs() {
+        // Windows of 4, 4 and 2.
+        let plan = plan_of(1, 7, 4);
+        assert_eq!((plan.n_epochs(), plan.n_steps(), plan.n_micro_batches()), (3, 7, 24));
+        // An epoch has three steps, also where the last one is cut short.
+        assert_eq!(plan.warmup_steps(1.0), 3.0);
+        assert!(plan.is_last(2, &(0..4)) && !plan.is_last(1, &(8..10)) && !plan.is_last(2, &(4..8)));
+        assert!(plan.is_evaluated_after(2, &(0..4)), "the end is evaluated");
+        assert!(!plan.is_evaluated_after(1, &(0..4)), "evaluations are counted over whole epochs");
+        let fewer = plan_of(5, 2, 4);
+        assert_eq!((fewer.n_epochs(), fewer.n_steps(), fewer.n_micro_batches()), (1, 2, 8));
+        let exact = plan_of(0, 6, 4);
+        assert_eq!((exact.n_epochs(), exact.n_steps(), exact.n_micro_batches()), (2, 6, 20));
+        assert_eq!(plan_of(2, 0, 4), RunPlan::new(vec![10, 10], 4, 0.5));
+        let empty = RunPlan::of(&Training { max_steps: 3, ..Training::default() }, |_| Ok::<_, ()>(0));
+        assert_eq!(empty.unwrap().n_steps(), 0);
     }
 
     #[test]

@@ -82,9 +82,17 @@ pub struct Fingerprints {
     pub judge_template: Option<String>,
 }
 
+/// Fields that say how long a run is. A run may be made longer, which is decided by its plan.
+const LENGTH: [&str; 4] = [
+    "training.early_stopping_min_delta",
+    "training.early_stopping_patience",
+    "training.epochs",
+    "training.max_steps",
+];
+
 /// Fields that may change between interruption and resumption: they name things whose content is compared by its
-/// fingerprint, or change neither weights nor events.
-const MAY_CHANGE: [&str; 14] = [
+/// fingerprint, or change neither weights nor losses.
+const MAY_CHANGE: [&str; 17] = [
     "experiment_name",
     "llm_backbone",
     "output_directory",
@@ -99,6 +107,9 @@ const MAY_CHANGE: [&str; 14] = [
     "environment.threads",
     "training.checkpoint_every_steps",
     "training.checkpoint_interval_secs",
+    "training.max_skipped_steps",
+    "training.save_steps",
+    "training.save_total_limit",
 ];
 
 impl RunRecord {
@@ -143,12 +154,22 @@ impl RunRecord {
         );
         compare("the seed", &self.seed.to_string(), &now.seed.to_string());
         for (field, value_now) in &now.config {
-            let must_match = !MAY_CHANGE.contains(&field.as_str()) && !field.starts_with("logging.");
+            let must_match = !MAY_CHANGE.contains(&field.as_str())
+                && !LENGTH.contains(&field.as_str())
+                && !field.starts_with("logging.");
             if let Some(value_before) = self.config.get(field).filter(|_| must_match) {
                 compare(field, &value_before.to_string(), &value_now.to_string());
             }
         }
         differences
+    }
+
+    /// Whether `config` asks for another length than the run was recorded with. A record of a version without such a field
+    /// means its default.
+    pub fn has_other_length(&self, config: &ExperimentConfig) -> bool {
+        let now = field_values(config);
+        let default = field_values(&ExperimentConfig::default());
+        LENGTH.iter().any(|field| self.config.get(*field).or(default.get(*field)) != now.get(*field))
     }
 
     /// What is different about the machine or program, which may change the last bits of the results: one text each.
@@ -249,7 +270,7 @@ mod tests {
         let before = record();
         assert!(before.differences(&before).is_empty());
         let mut now = record();
-        now.config.insert("training.epochs".to_owned(), 7.into());
+        now.config.insert("training.batch_size".to_owned(), 7.into());
         now.config.insert("environment.threads".to_owned(), 7.into());
         now.config.insert("llm_backbone".to_owned(), "elsewhere".into());
         now.fingerprints.train_samples = "c".to_owned();
@@ -263,7 +284,7 @@ mod tests {
                 "the training samples (was a, is c)",
                 "what the run is judged by (was GPT, is Perplexity)",
                 "the words that answers are graded by (was t, is none)",
-                "training.epochs (was 1, is 7)"
+                "training.batch_size (was 2, is 7)"
             ]
         );
     }

@@ -1,4 +1,6 @@
 //! One run from configuration to result: the order of everything.
+//!
+//! Length: the order is read from top to bottom, and its steps are short.
 
 use std::path::PathBuf;
 
@@ -14,10 +16,11 @@ use crate::collective::SingleProcess;
 use crate::disk_space::{self, checkpoint_bytes};
 use crate::error::TrainError;
 use crate::events::{
-    EventBody, Export, ExportKind, NoteLevel, Observer, RunEnd, RunFailed, RunStarted, Timing,
+    EndReason, EventBody, Export, ExportKind, NoteLevel, Observer, RunEnd, RunFailed, RunStarted, Timing,
 };
 use crate::export::{ExportReport, ModelFolderOptions, write_adapter_folder, write_model_folder};
 use crate::export_template::exported_tokenizer;
+use crate::extend;
 use crate::forecast::MemoryForecast;
 use crate::grading::JudgeEndpoint;
 use crate::journal::Journal;
@@ -30,7 +33,7 @@ use crate::reference::{EpochReferences, References};
 use crate::reference_store::ReferenceFile;
 use crate::run_folder::RunFolder;
 use crate::saved_run::base_name;
-use crate::setup::{EpochSizes, Prepared, choose_seed, prepare};
+use crate::setup::{Prepared, choose_seed, prepare};
 use crate::state::TrainState;
 use crate::status::{RunStatus, Status};
 use crate::stop::StopFlag;
@@ -64,7 +67,7 @@ pub struct RunRequest {
 ///
 /// Reads the model, the data and the run folder, and writes to the run folder and the cache only. `stop` is looked at
 /// between micro-batches: when it is raised, the run saves a checkpoint and returns with the status stopped. Resuming a
-/// finished run returns its summary and does nothing.
+/// finished run returns its summary and does nothing, unless the configuration asks for more epochs or steps than before.
 ///
 /// # Errors
 /// Any [`TrainError`]. The failure is also written to the run folder: status file, log, and events once there are any.
@@ -75,29 +78,61 @@ pub fn run(
 ) -> Result<RunSummary, TrainError> {
     let folder = RunFolder::new(&request.run_dir);
     let _lock = folder.take(request.resume)?;
-    if let Some(summary) = finished(request, &folder)? {
+    let has_finished = has_finished(request, &folder);
+    let goes_on = has_finished && has_other_length(request, &folder)?;
+    if has_finished
+        && !goes_on
+        && let Some(summary) = RunSummary::read(&folder.summary())?
+    {
         return Ok(summary);
     }
+    let status = Status::read(&folder.status()).ok().flatten();
     let mut journal = Journal::open(&folder, observer)?;
-    let result = work(request, &folder, &mut journal, stop);
+    let result = work(request, &folder, goes_on, &mut journal, stop);
     if let Err(error) = &result {
         // The error itself is returned; that it cannot also be written down must not hide it.
-        record_failure(&mut journal, error).ok();
+        match status {
+            // It is what it was: a finished run that does not go on.
+            Some(status) if goes_on && !journal.has_events() => {
+                journal.note(NoteLevel::Error, &error.to_string()).ok();
+                status.write(&folder.status()).ok();
+            }
+            _ => {
+                record_failure(&mut journal, error).ok();
+            }
+        }
     }
     result
 }
 
-/// The summary of the finished run that was asked to be resumed.
-fn finished(request: &RunRequest, folder: &RunFolder) -> Result<Option<RunSummary>, TrainError> {
-    // A damaged status file must not keep a run from being resumed.
-    let status = Status::read(&folder.status()).ok().flatten();
-    let is_finished = request.resume && status.is_some_and(|status| status.status == RunStatus::Finished);
-    if is_finished { RunSummary::read(&folder.summary()) } else { Ok(None) }
+/// Whether a request is to resume a run that is finished and would do nothing.
+///
+/// # Errors
+/// When the run's record cannot be read.
+pub fn is_finished(request: &RunRequest) -> Result<bool, TrainError> {
+    let folder = RunFolder::new(&request.run_dir);
+    Ok(has_finished(request, &folder) && !has_other_length(request, &folder)?)
 }
 
+/// Whether the run that is to be resumed has come to its end.
+fn has_finished(request: &RunRequest, folder: &RunFolder) -> bool {
+    // A damaged status file must not keep a run from being resumed.
+    let status = Status::read(&folder.status()).ok().flatten();
+    request.resume && status.is_some_and(|status| status.status == RunStatus::Finished)
+}
+
+/// Whether a run is to have another length than before.
+fn has_other_length(request: &RunRequest, folder: &RunFolder) -> Result<bool, TrainError> {
+    let stored = RunRecord::read(&folder.record())?;
+    Ok(stored.is_some_and(|stored| stored.has_other_length(&request.config)))
+}
+
+/// The run from its newest checkpoint, or from the start; `goes_on` says whether it has come to its end before and is to have
+/// another length.
 fn work(
     request: &RunRequest,
     folder: &RunFolder,
+    goes_on: bool,
     journal: &mut Journal<'_>,
     stop: &StopFlag,
 ) -> Result<RunSummary, TrainError> {
@@ -106,12 +141,21 @@ fn work(
     let stored = RunRecord::read(&folder.record())?;
     let found = checkpoint::newest(&folder.checkpoints())?;
     if found.is_none() {
+        if goes_on {
+            let reason = "it kept no checkpoint".to_owned();
+            return Err(TrainError::NothingToGoOn { path: folder.root().to_owned(), reason });
+        }
         write_config(folder, config)?;
     }
     let seed = choose_seed(config.environment.seed, stored.as_ref().map(|record| record.seed));
     let prepared = prepare(request, seed, journal)?;
+    let plan = &prepared.plan;
+    let mut extension = None;
     match (&stored, &found) {
-        (Some(stored), Some(_)) => check_unchanged(folder, stored, &prepared.record, journal)?,
+        (Some(stored), Some(found)) => {
+            check_unchanged(folder, stored, &prepared.record, journal)?;
+            extension = extend::extension(folder, found, plan, goes_on)?;
+        }
         (None, Some(found)) => {
             let reason = format!("it is missing, but there is a checkpoint at {}", found.path.display());
             return Err(TrainError::RunFile { path: folder.record(), reason });
@@ -120,7 +164,6 @@ fn work(
     }
     write_config(folder, config)?;
 
-    let plan = plan(config, &prepared.epochs);
     journal.set_status(|status| status.n_steps = plan.n_steps())?;
     let Prepared {
         mut model,
@@ -128,7 +171,8 @@ fn work(
         source,
         trainability,
         train,
-        epochs,
+        plan,
+        longest_sample,
         validation,
         validation_conversations,
         judge,
@@ -141,7 +185,7 @@ fn work(
     }
     let assembler = Assembler::new(config, &tokenizer)?;
     let asked = Reference { config, folder, record: &record, model: &model, stop };
-    let train_references = asked.about_epochs(&train, journal)?;
+    let train_references = asked.about_epochs(&train, plan.n_epochs(), journal)?;
     let validation_references = asked.about(&validation, journal)?;
     let mut optimizer = Optimizer::new(&config.training, model.parameters());
     let saved = found.as_ref().map(|found| found.state.progress());
@@ -151,7 +195,13 @@ fn work(
             checkpoint::load_weights(&found.path, &mut model)?;
             checkpoint::load_optimizer(&found.path, &mut optimizer, &found.state)?;
             continue_events(folder, journal, &found)?;
+            if let Some(stored) = stored.filter(|stored| stored.has_other_length(config)) {
+                RunRecord { config: record.config.clone(), ..stored }.write(&folder.record())?;
+            }
             journal.observer().resumed(&started, found.state.step);
+            if let Some(extended) = extension {
+                journal.event(EventBody::RunExtended(extended), Timing::default())?;
+            }
             found.state
         }
         None => {
@@ -162,13 +212,13 @@ fn work(
             journal.event(EventBody::RunStarted(started), Timing::default())?;
             TrainState {
                 format_version: TrainState::FORMAT_VERSION,
-                is_evaluation_due: config.training.evaluate_before_training || config.training.epochs == 0,
+                is_evaluation_due: config.training.evaluate_before_training
+                    || config.training.only_evaluates(),
                 ..TrainState::default()
             }
         }
     };
 
-    let longest_sample = epochs.longest_sample;
     let forecast = MemoryForecast::of(&source, config, longest_sample, model.device());
     let free_bytes = device.free_memory_bytes();
     journal.note(NoteLevel::Info, &forecast.describe(free_bytes))?;
@@ -212,7 +262,7 @@ fn work(
     }
     trainer.take_best_weights()?;
     let Trainer { model, journal, state, plan, .. } = trainer;
-    if config.training.epochs > 0 && config.training.save_checkpoint != SaveCheckpoint::Disable {
+    if !config.training.only_evaluates() && config.training.save_checkpoint != SaveCheckpoint::Disable {
         let (kind, dir) = match trainability.is_adapter_only() {
             true => (ExportKind::Adapter, folder.adapter()),
             false => (ExportKind::Model, folder.model()),
@@ -264,11 +314,6 @@ fn check_unchanged(
     Ok(())
 }
 
-fn plan(config: &ExperimentConfig, epochs: &EpochSizes) -> RunPlan {
-    let training = &config.training;
-    RunPlan::new(epochs.micro_batches.clone(), training.grad_accumulation, training.evaluation_epochs)
-}
-
 /// The model as the run starts, to be asked about comparisons; it says nothing where none are needed.
 struct Reference<'a> {
     config: &'a ExperimentConfig,
@@ -283,13 +328,14 @@ impl Reference<'_> {
     fn about_epochs(
         &self,
         train: &TrainingSet,
+        n_epochs: usize,
         journal: &mut Journal<'_>,
     ) -> Result<EpochReferences, TrainError> {
         if !train.changes_rounds() {
             return Ok(EpochReferences::Same(self.about(train.unchanged(), journal)?));
         }
         let of_epoch = |epoch_idx| self.about(&*train.epoch(epoch_idx)?, journal);
-        let epochs = (0..self.config.training.epochs).map(of_epoch);
+        let epochs = (0..n_epochs).map(of_epoch);
         Ok(EpochReferences::Each(epochs.collect::<Result<_, _>>()?))
     }
 
@@ -372,6 +418,8 @@ fn summary(request: &RunRequest, record: &RunRecord, trainer: &Trainer<'_, '_>) 
     let state = &trainer.state;
     RunSummary {
         status: RunStatus::Running,
+        end_reason: trainer.end_reason(),
+        n_skipped_steps: state.n_skipped_steps,
         run_dir: request.run_dir.clone(),
         seed: record.seed,
         n_steps_done: state.step,
@@ -407,6 +455,8 @@ fn end(
     status: RunStatus,
 ) -> Result<RunSummary, TrainError> {
     let end = RunEnd {
+        reason: summary.end_reason,
+        n_skipped_steps: summary.n_skipped_steps,
         step: state.step,
         n_steps: plan.n_steps(),
         train_loss: summary.train_loss,
@@ -432,7 +482,21 @@ fn end(
         file.step = state.step;
     })?;
     let what = if is_finished { "finished" } else { "stopped" };
-    journal.note(NoteLevel::Info, &format!("{what} at step {} of {}", state.step, plan.n_steps()))?;
+    let why = match summary.end_reason {
+        EndReason::EarlyStopping => format!(
+            ": {} evaluations brought nothing better (training.early_stopping_patience)",
+            state.early_stopping.n_without_improvement
+        ),
+        EndReason::AllSteps | EndReason::Asked => String::new(),
+    };
+    journal.note(NoteLevel::Info, &format!("{what} at step {} of {}{why}", state.step, plan.n_steps()))?;
+    if state.n_skipped_steps > 0 {
+        let text = format!(
+            "{} of these steps were left out because their loss or gradient was not finite",
+            state.n_skipped_steps
+        );
+        journal.note(NoteLevel::Warning, &text)?;
+    }
     Ok(summary)
 }
 

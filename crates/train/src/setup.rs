@@ -18,6 +18,7 @@ use crate::judge::{Judge, judged_by};
 use crate::keys::{KeyUse, derive_key};
 use crate::learning::score_head;
 use crate::number_formats::NumberFormats;
+use crate::plan::RunPlan;
 use crate::record::{Fingerprints, Machine, RunRecord, field_values, samples_fingerprint};
 use crate::run::RunRequest;
 use crate::starting_weights::{StartingWeights, attach_stored_adapter, set_parameters};
@@ -32,7 +33,9 @@ pub(crate) struct Prepared {
     pub(crate) source: ModelSource,
     pub(crate) trainability: Trainability,
     pub(crate) train: TrainingSet,
-    pub(crate) epochs: EpochSizes,
+    pub(crate) plan: RunPlan,
+    /// Tokens of the longest sample of any epoch.
+    pub(crate) longest_sample: usize,
     pub(crate) validation: SampleSet,
     /// The conversations behind the validation samples.
     pub(crate) validation_conversations: Vec<Conversation>,
@@ -98,8 +101,15 @@ pub(crate) fn prepare(
     journal.stage(&format!("turning {n_chained} conversations into tokens"))?;
     let train = samples(request, &tokenizer, &splits.train, "training", journal)?;
     let validation = samples(request, &tokenizer, &splits.validation, "validation", journal)?;
-    if config.training.epochs > 0 && train.samples.len() < 2 {
+    if !config.training.only_evaluates() && train.samples.len() < 2 {
         return Err(TrainError::TooFewSamples { n_samples: train.samples.len() });
+    }
+
+    if config.training.early_stopping_patience > 0 && validation.samples.is_empty() {
+        let text =
+            "training.early_stopping_patience: has no effect: there are no validation samples".to_owned();
+        journal.note(NoteLevel::Warning, &text)?;
+        substitutions.push(text);
     }
 
     let fingerprints = Fingerprints {
@@ -127,7 +137,8 @@ pub(crate) fn prepare(
         source,
         trainability,
         train,
-        epochs,
+        plan: epochs.plan,
+        longest_sample: epochs.longest_sample,
         validation,
         validation_conversations: splits.validation,
         judge,
@@ -321,24 +332,24 @@ fn samples(
 }
 
 /// How much there is in the epochs of a run, which random changes of rounds make differ.
-pub(crate) struct EpochSizes {
-    /// Micro-batches of each epoch.
-    pub(crate) micro_batches: Vec<usize>,
+struct EpochSizes {
+    plan: RunPlan,
     /// Tokens of the longest sample of any epoch.
-    pub(crate) longest_sample: usize,
+    longest_sample: usize,
     /// Tokens of the largest epoch.
     n_tokens: usize,
 }
 
 impl EpochSizes {
     fn of(config: &ExperimentConfig, train: &TrainingSet, seed: u64) -> Result<Self, TrainError> {
-        let mut sizes = Self { micro_batches: Vec::new(), longest_sample: 0, n_tokens: 0 };
+        let no_plan = RunPlan::new(Vec::new(), 1, 1.0);
+        let mut sizes = Self { plan: no_plan, longest_sample: 0, n_tokens: 0 };
         sizes.include(train.unchanged());
-        for epoch_idx in 0..config.training.epochs {
+        sizes.plan = RunPlan::of(&config.training, |epoch_idx| {
             let samples = train.epoch(epoch_idx)?;
             sizes.include(&samples);
-            sizes.micro_batches.push(epoch_batches(config, &samples, seed, epoch_idx).n_micro_batches());
-        }
+            Ok::<_, TrainError>(epoch_batches(config, &samples, seed, epoch_idx).n_micro_batches())
+        })?;
         Ok(sizes)
     }
 

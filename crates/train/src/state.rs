@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::early_stopping::EarlyStopping;
 use crate::error::{IoContext, TrainError};
 use crate::json_file::write_json;
 
@@ -23,6 +24,9 @@ pub struct TrainState {
     pub step: u64,
     /// Steps at which the optimizer really moved the weights.
     pub n_updates: u64,
+    /// Steps that were left out because their loss or gradient was not finite.
+    #[serde(default)]
+    pub n_skipped_steps: u64,
     /// Micro-batches run.
     pub n_micro_batches: u64,
     /// Samples run.
@@ -39,6 +43,9 @@ pub struct TrainState {
     pub validation: Option<LastValidation>,
     /// Figures of the best evaluation.
     pub best: Option<Best>,
+    /// Evaluations without an improvement.
+    #[serde(default)]
+    pub early_stopping: EarlyStopping,
     /// Length of `events.jsonl` when this was written.
     pub events_bytes: u64,
     /// Seconds of work on the run so far. Not part of what is computed.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
+use crate::events::EndReason;
 use crate::json_file::{read_json, write_json};
 use crate::status::RunStatus;
 
@@ -17,10 +18,16 @@ pub struct RunSummary {
     pub run_dir: PathBuf,
     /// The seed in use.
     pub seed: u64,
+    /// Why it ended.
+    #[serde(default)]
+    pub end_reason: EndReason,
     /// Optimizer steps taken.
     pub n_steps_done: u64,
     /// Optimizer steps planned.
     pub n_steps: u64,
+    /// Steps left out because their loss or gradient was not finite.
+    #[serde(default)]
+    pub n_skipped_steps: u64,
     /// Samples trained on, repetitions included.
     pub n_samples_seen: u64,
     /// Tokens trained on, repetitions included.

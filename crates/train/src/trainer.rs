@@ -12,7 +12,7 @@ use tunesmith_platform::n_page_faults;
 
 use crate::collective::Collective;
 use crate::error::TrainError;
-use crate::events::{EventBody, Rewards, Step, Timing};
+use crate::events::{EndReason, EventBody, NoteLevel, Rewards, SkippedStep, Step, Timing};
 use crate::gradients::{clip_factor, global_norm};
 use crate::grading::Grader;
 use crate::journal::Journal;
@@ -26,12 +26,12 @@ use crate::run_folder::RunFolder;
 use crate::schedule::LearningRateSchedule;
 use crate::state::{Exact, TrainState};
 use crate::stop::StopFlag;
-use crate::window::{Window, WindowRequest, run_window};
+use crate::window::{NonFinite, Window, WindowRequest, run_window};
 
 /// How the loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// All steps were taken and the last evaluation made.
+    /// All steps were taken, or as many as early stopping allows, and the last evaluation made.
     Finished,
     /// It was asked to stop; the state is where it can go on.
     Stopped,
@@ -115,16 +115,12 @@ impl Trainer<'_, '_> {
     /// Trains from the present state to the end of the plan, or until asked to stop.
     pub(crate) fn train(&mut self) -> Result<Outcome, TrainError> {
         let training = &self.config.training;
-        let schedule = LearningRateSchedule::new(
-            training.schedule,
-            self.plan.warmup_steps(training.warmup_epochs),
-            self.plan.n_steps(),
-            training.min_learning_rate_ratio,
-        );
+        let warmup_steps = self.plan.warmup_steps(training.warmup_epochs);
+        let schedule = LearningRateSchedule::of(training, warmup_steps, self.plan.n_steps());
         if self.evaluate_if_due()? == Outcome::Stopped {
             return Ok(Outcome::Stopped);
         }
-        while self.state.epoch_idx < self.plan.n_epochs() {
+        while !self.is_over() {
             let samples = self.train.epoch(self.state.epoch_idx)?;
             let epoch = epoch_batches(self.config, &samples, self.seed, self.state.epoch_idx);
             if self.train_epoch(&samples, &epoch, &schedule)? == Outcome::Stopped {
@@ -133,6 +129,22 @@ impl Trainer<'_, '_> {
         }
         self.collective.barrier()?;
         Ok(Outcome::Finished)
+    }
+
+    /// Whether all steps are taken, or evaluations brought nothing better for too long.
+    fn is_over(&self) -> bool {
+        self.plan.n_steps() <= self.state.step || self.is_out_of_patience()
+    }
+
+    /// Why the run ends here.
+    pub(crate) fn end_reason(&self) -> EndReason {
+        if self.plan.n_steps() <= self.state.step && !self.state.is_evaluation_due {
+            EndReason::AllSteps
+        } else if self.is_out_of_patience() {
+            EndReason::EarlyStopping
+        } else {
+            EndReason::Asked
+        }
     }
 
     /// Runs the windows that are left of the present epoch.
@@ -146,7 +158,7 @@ impl Trainer<'_, '_> {
         if self.plan.micro_batches_of(epoch_idx) == 0 {
             self.state.epoch_idx += 1;
         }
-        while self.state.epoch_idx == epoch_idx {
+        while self.state.epoch_idx == epoch_idx && !self.is_over() {
             let micro_batches = self.plan.window_at(epoch_idx, self.state.micro_batch_idx);
             let started = Instant::now();
             let faults_before = n_page_faults();
@@ -155,11 +167,11 @@ impl Trainer<'_, '_> {
                 plan: epoch,
                 micro_batches: micro_batches.clone(),
                 epoch_idx,
-                step: self.state.step + 1,
                 loss_function: self.config.training.loss_function,
                 learning: Learning::of(self.config),
                 references: self.train_references.of(epoch_idx),
                 noise_alpha: self.config.augmentation.neftune_noise_alpha,
+                label_smoothing: self.config.training.label_smoothing,
                 recompute: self.recompute,
                 seed: self.seed,
             };
@@ -201,21 +213,23 @@ impl Trainer<'_, '_> {
         let factor = schedule.factor(self.state.step);
         let mut gradients = window.gradients;
         let mut gradient_norm = None;
-        if window.loss.is_some() {
+        let mut loss = window.loss;
+        let mut fault = window.fault;
+        if loss.is_some() {
             self.collective.sum_gradients(&mut gradients)?;
             let norm = global_norm(&gradients);
-            if !norm.is_finite() {
-                return Err(TrainError::NonFinite {
-                    what: "the gradient norm",
-                    value: norm,
-                    step: self.state.step + 1,
-                    epoch: self.state.epoch_idx + 1,
-                    sample_rows: window.sample_rows,
-                });
+            if norm.is_finite() {
+                let clip = clip_factor(norm, self.config.training.gradient_clip);
+                self.optimizer.step(self.model.parameters_mut(), gradients, factor, clip)?;
+                gradient_norm = Some(norm);
+            } else {
+                loss = None;
+                let sample_rows = window.sample_rows;
+                fault = Some(NonFinite { what: "the gradient norm", value: norm, sample_rows });
             }
-            let clip = clip_factor(norm, self.config.training.gradient_clip);
-            self.optimizer.step(self.model.parameters_mut(), gradients, factor, clip)?;
-            gradient_norm = Some(norm);
+        }
+        if let Some(fault) = fault {
+            self.skip_step(fault)?;
         }
         let state = &mut self.state;
         state.step += 1;
@@ -224,13 +238,47 @@ impl Trainer<'_, '_> {
         state.n_samples_seen += window.n_samples;
         state.n_tokens_seen += window.n_tokens;
         let unreported = &mut state.unreported;
-        if let Some(loss) = window.loss {
+        if let Some(loss) = loss {
             unreported.loss_sum.0 += loss;
             unreported.n_losses += 1;
         }
         unreported.n_tokens += window.n_tokens;
         unreported.n_labelled_tokens += window.n_labelled_tokens;
         Ok(StepTaken { factor, gradient_norm, rewards: window.rewards, epoch: state.epoch_idx + 1 })
+    }
+
+    /// Leaves the weights as they are for this step and says so.
+    ///
+    /// # Errors
+    /// [`TrainError::NonFinite`] when no more steps may be left out.
+    fn skip_step(&mut self, fault: NonFinite) -> Result<(), TrainError> {
+        let NonFinite { what, value, sample_rows } = fault;
+        let (step, epoch) = (self.state.step + 1, self.state.epoch_idx + 1);
+        let n_skipped_steps = self.state.n_skipped_steps;
+        let most = self.config.training.max_skipped_steps;
+        let error = TrainError::NonFinite {
+            what,
+            value,
+            step,
+            epoch,
+            sample_rows: sample_rows.clone(),
+            n_skipped_steps,
+        };
+        if most as u64 <= n_skipped_steps {
+            return Err(error);
+        }
+        self.state.n_skipped_steps += 1;
+        let text = format!("{error}; the step is left out, {} of at most {most}", self.state.n_skipped_steps);
+        self.journal.note(NoteLevel::Warning, &text)?;
+        let body = EventBody::StepSkipped(SkippedStep {
+            epoch,
+            step,
+            what: what.to_owned(),
+            value: value.to_string(),
+            rows: sample_rows,
+            n_skipped_steps: self.state.n_skipped_steps,
+        });
+        self.journal.event(body, Timing::default())
     }
 
     /// Moves the position to micro-batch `end` of the epoch, or to the next epoch.
@@ -261,6 +309,7 @@ impl Trainer<'_, '_> {
             differential_learning_rate: self.optimizer.differential_learning_rate(taken.factor),
             gradient_norm: taken.gradient_norm,
             rewards: taken.rewards,
+            n_skipped_steps: self.state.n_skipped_steps,
             n_tokens: unreported.n_tokens,
             n_labelled_tokens: unreported.n_labelled_tokens,
             n_samples_seen: self.state.n_samples_seen,

@@ -6,7 +6,8 @@ use burn::tensor::Tensor;
 use tunesmith_config::LossFunction;
 use tunesmith_data::{BatchPlan, IGNORED_LABEL, MicroBatch, SampleSet, token_weights};
 use tunesmith_models::{
-    CausalLm, EmbeddingNoise, GradientSums, LossPass, Recompute, ScoreLoss, StepOptions, TokenBatch,
+    CausalLm, EmbeddingNoise, GradientSums, LossPass, ModelError, Recompute, ScoreLoss, StepOptions,
+    TokenBatch,
 };
 use tunesmith_ops::Segments;
 
@@ -26,8 +27,6 @@ pub(crate) struct WindowRequest<'a> {
     /// Micro-batches of the epoch that belong to the window.
     pub(crate) micro_batches: Range<usize>,
     pub(crate) epoch_idx: usize,
-    /// The optimizer step that the window leads to, from 1.
-    pub(crate) step: u64,
     pub(crate) loss_function: LossFunction,
     pub(crate) learning: Learning,
     /// Of the samples, where preferences are learned against a reference.
@@ -35,6 +34,8 @@ pub(crate) struct WindowRequest<'a> {
     pub(crate) recompute: Recompute,
     /// Strength of the noise on embeddings; 0 switches it off.
     pub(crate) noise_alpha: f64,
+    /// Share of each label's probability that is spread evenly over the vocabulary.
+    pub(crate) label_smoothing: f64,
     pub(crate) seed: u64,
 }
 
@@ -52,13 +53,41 @@ pub(crate) struct Window {
     pub(crate) n_labelled_tokens: u64,
     /// Rows of all its samples.
     pub(crate) sample_rows: Vec<usize>,
+    /// Why there is no gradient, where a loss is not finite.
+    pub(crate) fault: Option<NonFinite>,
+}
+
+/// A loss or gradient norm that is infinite or not a number.
+#[derive(Debug)]
+pub(crate) struct NonFinite {
+    /// "the training loss" or "the gradient norm".
+    pub(crate) what: &'static str,
+    pub(crate) value: f64,
+    /// Rows of the table whose samples gave it.
+    pub(crate) sample_rows: Vec<usize>,
+}
+
+/// How a part of a window ended before its end.
+enum Broken {
+    Failed(TrainError),
+    NonFinite(NonFinite),
+}
+
+impl From<TrainError> for Broken {
+    fn from(error: TrainError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<ModelError> for Broken {
+    fn from(error: ModelError) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 /// Runs the window. The weights of its tokens are known before its first micro-batch, so that accumulating is the same
-/// as one large batch, whatever the lengths. `None` when `stop` was raised between two micro-batches.
-///
-/// # Errors
-/// [`TrainError::NonFinite`] with the rows whose tokens have a loss that is not finite.
+/// as one large batch, whatever the lengths. `None` when `stop` was raised between two micro-batches. A loss that is not
+/// finite ends the window without a gradient.
 pub(crate) fn run_window(
     model: &CausalLm,
     request: &WindowRequest<'_>,
@@ -75,26 +104,15 @@ pub(crate) fn run_window(
         n_tokens: batches.iter().map(|batch| batch.ids.len() as u64).sum(),
         n_labelled_tokens: batches.iter().map(n_labelled).sum(),
         sample_rows: batches.iter().flat_map(|batch| batch.sample_rows.iter().copied()).collect(),
+        fault: None,
     };
     let mut sums = GradientSums::default();
-    let loss = match request.learning {
-        Learning::Tokens => {
-            let weights = token_weights(&batches, request.loss_function);
-            add_token_gradients(model, request, &batches, &weights, &mut sums, stop, done)?
-        }
-        Learning::Scores(loss) => add_score_gradients(model, request, &batches, loss, &mut sums, stop, done)?,
-        Learning::Preferences(comparison) => {
-            let Some(step) = preference_step(model, request, &batches, comparison, stop)? else {
-                return Ok(None);
-            };
-            window.rewards = Some(step.rewards);
-            let weights = &step.weights;
-            let added = add_token_gradients(model, request, &batches, weights, &mut sums, stop, done)?;
-            // What was added up is the loss whose gradient it is, not the loss itself.
-            added.map(|_| step.loss)
-        }
+    let loss = match add_gradients(model, request, &batches, &mut window, &mut sums, stop, done) {
+        Ok(Some(loss)) => loss,
+        Ok(None) => return Ok(None),
+        Err(Broken::NonFinite(fault)) => return Ok(Some(Window { fault: Some(fault), ..window })),
+        Err(Broken::Failed(error)) => return Err(error),
     };
-    let Some(loss) = loss else { return Ok(None) };
     let has_labels = match request.learning {
         Learning::Scores(_) => window.n_samples > 0,
         Learning::Tokens | Learning::Preferences(_) => window.n_labelled_tokens > 0,
@@ -104,6 +122,34 @@ pub(crate) fn run_window(
         window.gradients = sums.into_gradients(model.parameters());
     }
     Ok(Some(window))
+}
+
+/// The window's loss, and its gradient in `sums`. `None` when `stop` was raised.
+fn add_gradients(
+    model: &CausalLm,
+    request: &WindowRequest<'_>,
+    batches: &[MicroBatch],
+    window: &mut Window,
+    sums: &mut GradientSums,
+    stop: &StopFlag,
+    done: &mut dyn FnMut(),
+) -> Result<Option<f64>, Broken> {
+    match request.learning {
+        Learning::Tokens => {
+            let weights = token_weights(batches, request.loss_function);
+            add_token_gradients(model, request, batches, &weights, sums, stop, done)
+        }
+        Learning::Scores(loss) => add_score_gradients(model, request, batches, loss, sums, stop, done),
+        Learning::Preferences(comparison) => {
+            let Some(step) = preference_step(model, request, batches, comparison, stop)? else {
+                return Ok(None);
+            };
+            window.rewards = Some(step.rewards);
+            let added = add_token_gradients(model, request, batches, &step.weights, sums, stop, done)?;
+            // What was added up is the loss whose gradient it is, not the loss itself.
+            Ok(added.map(|_| step.loss))
+        }
+    }
 }
 
 /// Σ weight·cross-entropy over the micro-batches. The weights are normalised over the whole window, so a plain sum is the
@@ -116,7 +162,7 @@ fn add_token_gradients(
     sums: &mut GradientSums,
     stop: &StopFlag,
     done: &mut dyn FnMut(),
-) -> Result<Option<f64>, TrainError> {
+) -> Result<Option<f64>, Broken> {
     let mut loss = 0.0;
     for ((micro_batch_idx, batch), weights) in request.micro_batches.clone().zip(batches).zip(weights) {
         if stop.is_raised() {
@@ -129,7 +175,7 @@ fn add_token_gradients(
             let options = request.options(micro_batch_idx, &noise_keys);
             let result =
                 model.add_gradients(&tokens(batch, &segments), &batch.labels, weights, &options, sums)?;
-            check_finite(request, batch, result.loss, &result.per_token)?;
+            check_finite(batch, result.loss, &result.per_token)?;
             loss += result.loss;
         }
         done();
@@ -146,7 +192,7 @@ fn add_score_gradients(
     sums: &mut GradientSums,
     stop: &StopFlag,
     done: &mut dyn FnMut(),
-) -> Result<Option<f64>, TrainError> {
+) -> Result<Option<f64>, Broken> {
     let n_samples: usize = batches.iter().map(|batch| batch.sample_rows.len()).sum();
     let weight = (1.0 / n_samples.max(1) as f64) as f32;
     let mut loss = 0.0;
@@ -164,7 +210,7 @@ fn add_score_gradients(
         if let Some((row, value)) =
             batch.sample_rows.iter().zip(&result.per_sequence).find(|(_, loss)| !loss.is_finite())
         {
-            return Err(request.non_finite(f64::from(*value), vec![*row]));
+            return Err(non_finite(f64::from(*value), vec![*row]));
         }
         loss += result.loss;
         done();
@@ -187,7 +233,7 @@ fn preference_step(
     batches: &[MicroBatch],
     comparison: Comparison,
     stop: &StopFlag,
-) -> Result<Option<PreferenceWeights>, TrainError> {
+) -> Result<Option<PreferenceWeights>, Broken> {
     let mut compared = Vec::new();
     for (micro_batch_idx, batch) in request.micro_batches.clone().zip(batches) {
         if stop.is_raised() {
@@ -199,7 +245,7 @@ fn preference_step(
         let noise_keys = request.noise_keys(batch);
         let which = LossPass::Training(request.options(micro_batch_idx, &noise_keys));
         let result = model.losses_in(&tokens(batch, &segments), &batch.labels, &ones, which)?;
-        check_finite(request, batch, result.loss, &result.per_token)?;
+        check_finite(batch, result.loss, &result.per_token)?;
         let texts: Vec<TextLoss> =
             segments.ranges().map(|range| text_loss(batch, &result.per_token, range)).collect();
         let samples = batch.sample_rows.iter().zip(&batch.values).zip(texts.as_chunks().0);
@@ -213,7 +259,7 @@ fn preference_step(
     let step = comparison.of(&compared, request.references);
     if !step.loss.is_finite() {
         let rows = batches.iter().flat_map(|batch| batch.sample_rows.iter().copied()).collect();
-        return Err(request.non_finite(step.loss, rows));
+        return Err(non_finite(step.loss, rows));
     }
     let mut of_texts = step.token_weights.iter().flatten().copied();
     let weights = batches.iter().map(|batch| {
@@ -255,18 +301,13 @@ impl WindowRequest<'_> {
             dropout_key: derive_key(self.seed, KeyUse::Dropout, &position),
             noise: (self.noise_alpha > 0.0)
                 .then_some(EmbeddingNoise { alpha: self.noise_alpha as f32, keys: noise_keys }),
+            label_smoothing: self.label_smoothing as f32,
         }
     }
+}
 
-    fn non_finite(&self, value: f64, sample_rows: Vec<usize>) -> TrainError {
-        TrainError::NonFinite {
-            what: "the training loss",
-            value,
-            step: self.step,
-            epoch: self.epoch_idx + 1,
-            sample_rows,
-        }
-    }
+fn non_finite(value: f64, sample_rows: Vec<usize>) -> Broken {
+    Broken::NonFinite(NonFinite { what: "the training loss", value, sample_rows })
 }
 
 fn tokens<'a>(batch: &'a MicroBatch, segments: &'a Segments) -> TokenBatch<'a> {
@@ -277,12 +318,7 @@ fn n_labelled(batch: &MicroBatch) -> u64 {
     batch.labels.iter().filter(|label| **label != IGNORED_LABEL).count() as u64
 }
 
-fn check_finite(
-    request: &WindowRequest<'_>,
-    batch: &MicroBatch,
-    loss: f64,
-    per_token: &[f32],
-) -> Result<(), TrainError> {
+fn check_finite(batch: &MicroBatch, loss: f64, per_token: &[f32]) -> Result<(), Broken> {
     let is_finite = loss.is_finite() && per_token.iter().all(|loss| loss.is_finite());
     if is_finite {
         return Ok(());
@@ -295,5 +331,5 @@ fn check_finite(
         .collect();
     sample_rows.dedup();
     let value = per_token.iter().find(|loss| !loss.is_finite()).map_or(loss, |loss| f64::from(*loss));
-    Err(request.non_finite(value, sample_rows))
+    Err(non_finite(value, sample_rows))
 }

@@ -3,6 +3,7 @@
 //! Memory is [`MemoryForecast`]. Time is an estimate: the multiplications of a run's tokens, over what this machine was just
 //! measured to do at most, times the share of that which training was found to reach (`docs/performance.md`).
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -222,10 +223,11 @@ impl TimeReport {
         let training = &config.training;
         // A seed of -1 is drawn when the run starts; the number of batches differs little from seed to seed.
         let seed = u64::try_from(config.environment.seed).unwrap_or(0);
-        let micro_batches: Vec<usize> = (0..training.epochs)
-            .map(|epoch| plan_epoch(train, &BatchOptions::of(config, seed, epoch)).n_micro_batches())
-            .collect();
-        let plan = RunPlan::new(micro_batches, training.grad_accumulation, training.evaluation_epochs);
+        let length_of = |epoch: usize| {
+            let batches = plan_epoch(train, &BatchOptions::of(config, seed, epoch));
+            Ok::<_, Infallible>(batches.n_micro_batches())
+        };
+        let Ok(plan) = RunPlan::of(training, length_of);
         let steps = plan.n_steps();
         let unknown = if !is_cpu {
             Some("the time is estimated for the processor only, not for graphics processors")
@@ -246,7 +248,7 @@ impl TimeReport {
         };
         let flops_per_sec = share * measure_peaks(compute).flops_per_sec;
         let weights = Multiplied::of(source, config);
-        let trained_tokens = n_tokens(train) as f64 * training.epochs as f64;
+        let trained_tokens = n_tokens(train) as f64 * plan.n_whole_epochs();
         let evaluated_tokens = n_tokens(validation) as f64 * n_evaluations(&plan, config) as f64;
         let training_secs = trained_tokens * weights.training_flops_per_token(config) / flops_per_sec;
         let secs = training_secs + evaluated_tokens * weights.forward_flops_per_token() / flops_per_sec;
@@ -321,13 +323,16 @@ impl Multiplied {
 }
 
 fn n_evaluations(plan: &RunPlan, config: &ExperimentConfig) -> usize {
-    let mut n = usize::from(config.training.evaluate_before_training || config.training.epochs == 0);
+    let mut n = usize::from(config.training.evaluate_before_training || config.training.only_evaluates());
     for epoch_idx in 0..plan.n_epochs() {
         let mut next = 0;
         while next < plan.micro_batches_of(epoch_idx) {
             let window = plan.window_at(epoch_idx, next);
             next = window.end;
             n += usize::from(plan.is_evaluated_after(epoch_idx, &window));
+            if plan.is_last(epoch_idx, &window) {
+                break;
+            }
         }
     }
     n

@@ -9,8 +9,8 @@ use tunesmith_formats::model_source::ModelSource;
 use tunesmith_ops::{ChosenDevice, choose_device, open_chosen};
 use tunesmith_trackers::Destination;
 use tunesmith_train::{
-    JudgeEndpoint, LEAST_FREE_DISK_BYTES, Observer, Profile, RunFolder, RunRequest, RunStatus, RunSummary,
-    Status, StopFlag, parse_disk_size, run as train,
+    EndReason, JudgeEndpoint, LEAST_FREE_DISK_BYTES, Observer, Profile, RunFolder, RunRequest, RunStatus,
+    RunSummary, StopFlag, is_finished, parse_disk_size, run as train,
 };
 
 use crate::experiment::{self, Overrides};
@@ -35,6 +35,7 @@ use crate::tracking::{self, Watcher};
   tunesmith train -Y cfg.yaml --data rows.jsonl --model demo --output runs/first
   tunesmith train -Y cfg.yaml --set training.epochs=3 --set training.learning_rate=5e-4
   tunesmith train --resume runs/first
+  tunesmith train --resume runs/first --set training.epochs=4
   tunesmith train -Y cfg.yaml --output runs/first --resume
   tunesmith train -Y cfg.yaml --profile
   tunesmith train -Y cfg.yaml --json | jq 'select(.event == \"step\") | .loss'
@@ -58,6 +59,7 @@ pub(crate) struct TrainArgs {
 
     /// Continue a run from its last checkpoint, with the settings it was started with
     ///
+    /// A finished run goes on when `--set` gives it more epochs (training.epochs) or steps (training.max_steps) than before.
     /// Alone it names the run folder. Besides -Y it stands without a folder: continue what this command line started, or start
     /// it if there is nothing yet, which suits machines that may go away at any time.
     #[arg(long, value_name = "RUN_DIR", num_args = 0..=1)]
@@ -99,11 +101,11 @@ pub(crate) fn run(args: &TrainArgs, terminal: &Terminal) -> Result<(), Failure> 
         least_free_disk_bytes: least_free_disk_bytes(terminal),
         profile: args.profile,
     };
-    let is_finished = request.resume && is_finished(&request.run_dir);
+    let is_finished = is_finished(&request)?;
     if is_finished {
         terminal.note(format_args!(
-            "the run in {} is finished, so nothing is trained; to go on from its result, start a new run with it as \
-             architecture.pretrained_weights",
+            "the run in {} is finished, so nothing is trained; `--set training.epochs=…` with more than before goes on \
+             with it, and a new run with it as architecture.pretrained_weights begins from its result",
             request.run_dir.display()
         ));
     }
@@ -229,12 +231,6 @@ fn warn_about_memory(
     Ok(())
 }
 
-/// Whether the run in this folder came to its end; one that cannot be read will say so when it is opened.
-fn is_finished(run_dir: &Path) -> bool {
-    let status = Status::read(&RunFolder::new(run_dir).status());
-    matches!(status, Ok(Some(status)) if status.status == RunStatus::Finished)
-}
-
 /// A run that was asked to stop ends the program like the interrupted work it is.
 pub(crate) fn leave(summary: &RunSummary) -> Result<(), Failure> {
     if summary.status != RunStatus::Stopped {
@@ -263,6 +259,18 @@ pub(crate) fn report(summary: &RunSummary, terminal: &Terminal) {
         summary.n_steps_done,
         human_secs(summary.run_secs),
     ));
+    if summary.end_reason == EndReason::EarlyStopping {
+        terminal.line(format_args!(
+            "  ended before step {}: evaluations brought nothing better (training.early_stopping_patience)",
+            summary.n_steps
+        ));
+    }
+    if summary.n_skipped_steps > 0 {
+        terminal.warning(format_args!(
+            "{} of these steps were left out because their loss or gradient was not finite; logs.log names the rows",
+            summary.n_skipped_steps
+        ));
+    }
     let paths = [
         ("run folder", Some(&summary.run_dir)),
         ("adapter", summary.adapter_dir.as_ref()),

@@ -194,6 +194,38 @@ fn resuming_says_what_it_needs() {
 }
 
 #[test]
+fn a_finished_run_goes_on_with_more_epochs_and_says_why_it_ended_early() {
+    let sandbox = sandbox();
+    let once = ["train", "-Y", "cfg.yaml", "--output", "run", "--set", "training.epochs=1"];
+    let first = sandbox.run(&once).success();
+    assert!(first.stdout.contains("finished: 8 steps"), "{}", first.stdout);
+    let again = sandbox.run(&["train", "--resume", "run"]).success();
+    assert!(again.stderr.contains("training.epochs=…` with more than before"), "{}", again.stderr);
+    let longer = sandbox.run(&["train", "--resume", "run", "--set", "training.epochs=2"]).success();
+    assert!(longer.stdout.contains("finished: 16 steps"), "{}", longer.stdout);
+    assert_eq!(events(&sandbox, "run", "run_extended")[0]["n_steps"], 16);
+    sandbox
+        .run(&["train", "--resume", "run", "--set", "training.epochs=1"])
+        .failure(2, &["the number of steps (was 16, is 8)", "hint: "]);
+    sandbox
+        .run(&["train", "--resume", "run", "--set", "training.max_steps=16"])
+        .failure(2, &["has taken all of its 16 steps", "hint: "]);
+    // Nothing was lost by the refusals.
+    let again = sandbox.run(&["train", "--resume", "run"]).success();
+    assert!(again.stdout.contains("finished: 16 steps"), "{}", again.stdout);
+
+    let stalled = ["--set", "training.learning_rate=0", "--set", "training.early_stopping_patience=1"];
+    let args = ["train", "-Y", "cfg.yaml", "--output", "stalled", "--set", "training.evaluation_epochs=0.25"];
+    let ended = sandbox.run(&[&args[..], &stalled].concat()).success();
+    assert!(
+        ended.stdout.contains("ended before step 16: evaluations brought nothing better"),
+        "{}",
+        ended.stdout
+    );
+    assert_eq!(events(&sandbox, "stalled", "run_finished")[0]["reason"], "early_stopping");
+}
+
+#[test]
 fn one_command_line_starts_a_run_and_continues_it() {
     let sandbox = sandbox();
     let args = ["train", "-Y", "cfg.yaml", "--output", "run", "--resume"];

@@ -11,7 +11,8 @@ fields! {
     /// Devices, threads, seeds.
     pub struct Environment in "environment" {
         /// Numbers of the GPUs to train on, as texts. Where `device` does not give a number itself, the first of the list is
-        /// the one that is used; on the CPU the list means nothing.
+        /// the one that is used; on the CPU the list means nothing. A file that lists none and has no `device` means the CPU,
+        /// as H2O LLM Studio writes an experiment of a machine without a GPU.
         gpus: Vec<String> = Vec::new();
         /// Computes matrix products in a 16-bit format, which is faster, while weights keep their format and sums are
         /// float32.

@@ -42,6 +42,12 @@ const WITHOUT_MARKERS: &[ProblemType] = &[
     ProblemType::CausalRegressionModeling,
     ProblemType::SequenceToSequenceModeling,
 ];
+/// Those whose loss is not the mean cross-entropy of tokens.
+const WITHOUT_TOKEN_LOSS: &[ProblemType] = &[
+    ProblemType::CausalClassificationModeling,
+    ProblemType::CausalRegressionModeling,
+    ProblemType::DpoModeling,
+];
 const NOT_CLASSIFICATION: &[ProblemType] = &[
     ProblemType::CausalLanguageModeling,
     ProblemType::ContinuedPretraining,

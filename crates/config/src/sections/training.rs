@@ -1,12 +1,14 @@
 //! `training`: loss, optimizer, schedule, adapters, checkpoints.
 
-use super::{CLASSIFICATION, CLASSIFICATION_AND_REGRESSION, DPO, NOT_DPO, PRETRAINING, REGRESSION};
+use super::{
+    CLASSIFICATION, CLASSIFICATION_AND_REGRESSION, DPO, NOT_DPO, PRETRAINING, REGRESSION, WITHOUT_TOKEN_LOSS,
+};
 use crate::choices::{
     AttentionImplementation, LoraInit, LossFunction, Optimizer, Packing, ProblemType, SaveCheckpoint,
     Schedule,
 };
 use crate::declare::fields;
-use crate::field::{facets, is, is_filled, is_not};
+use crate::field::{Dependency, facets, is, is_filled, is_not};
 
 /// The losses of each problem type. A model of encoder and decoder has its own.
 const LOSSES: &[(ProblemType, &[&str])] = &[
@@ -29,6 +31,9 @@ const LOSSES: &[(ProblemType, &[&str])] = &[
         ],
     ),
 ];
+
+const WITH_ADAM: &[Dependency] =
+    &[is_not("optimizer", "SGD"), is_not("optimizer", "RMSprop"), is_not("optimizer", "Adadelta")];
 
 const LEARNING_RATES: &[f64] = &[1e-6, 5e-6, 1e-5, 5e-5, 1e-4, 3e-4, 5e-4];
 
@@ -69,6 +74,15 @@ fields! {
         /// moments take a byte each instead of four, with nearly the same course: six bytes less for each weight that
         /// is trained.
         optimizer: Optimizer = Optimizer::AdamW;
+        /// Adam and AdamW: how much of the mean gradient each step keeps (β1).
+        adam_beta1: f64 = 0.9
+            => facets().at_least_below(0.0, 1.0).slider(0.8, 0.99, 0.01).when(WITH_ADAM);
+        /// Adam and AdamW: how much of the mean squared gradient each step keeps (β2). Large batches and long runs often
+        /// take 0.95.
+        adam_beta2: f64 = 0.999
+            => facets().at_least_below(0.0, 1.0).slider(0.9, 0.9999, 1e-4).open_grid(&[0.95, 0.98, 0.999]).when(WITH_ADAM);
+        /// Adam and AdamW: added to the root of the mean squared gradient that a step is divided by (ε).
+        adam_epsilon: f64 = 1e-8 => facets().above(0.0).spin(1e-12, 1e-9).when(WITH_ADAM);
         /// Step size at the top of the schedule. Adapters usually want 1e-5 to 5e-4, whole models ten times less.
         learning_rate: f64 = 1e-4 => facets().at_least(0.0).spin(1e-9, 1e-9).open_grid(LEARNING_RATES);
         /// Parts of the model that learn with `differential_learning_rate` instead: every weight whose name
@@ -95,17 +109,40 @@ fields! {
         /// Leaves out the last micro-batch of an epoch if it is not full. Switched off by itself when there are
         /// fewer samples than one batch.
         drop_last_batch: bool = true => facets().hidden();
-        /// Passes over the training data. 0 only evaluates.
+        /// Passes over the training data. 0 only evaluates. A finished run goes on when it is resumed with more of them.
         epochs: usize = 1 => facets().at_least(0.0).slider(0.0, 10.0, 1.0).grid(&[1.0, 2.0, 4.0]);
-        /// How the learning rate develops after warm-up: it stays, or falls along half a cosine or a line.
+        /// Optimizer steps of the run, in place of `epochs`: the data is gone through as often as they need, and the schedule
+        /// ends with them. 0: as many as the epochs have.
+        max_steps: usize = 0 => facets().at_least(0.0).spin(0.0, 1.0);
+        /// How the learning rate develops after warm-up. It stays (Constant); falls along half a cosine (Cosine), several of
+        /// them one after the other (CosineWithRestarts), a line (Linear) or its power (Polynomial); falls with the root
+        /// of the steps, wherever the run ends (InverseSqrt); or stays and falls at the end only (WSD: warm-up, stable, decay).
         schedule: Schedule = Schedule::Cosine;
+        /// Number of cosines of the schedule CosineWithRestarts.
+        schedule_cycles: usize = 1
+            => facets().at_least(1.0).slider(1.0, 10.0, 1.0).when(&[is("schedule", "CosineWithRestarts")]);
+        /// Power of the schedule Polynomial: 1 is a line, 2 falls faster at first.
+        schedule_power: f64 = 1.0
+            => facets().above(0.0).slider(0.5, 4.0, 0.5).when(&[is("schedule", "Polynomial")]);
+        /// Share of the run's optimizer steps over which the schedule WSD falls at the end, along half a cosine.
+        schedule_decay_share: f64 = 0.1
+            => facets().within(0.0, 1.0).slider(0.0, 0.5, 0.05).open_grid(&[0.1, 0.2]).when(&[is("schedule", "WSD")]);
         /// Where a falling schedule ends, as a share of `learning_rate`. 0 falls to nothing.
         min_learning_rate_ratio: f64 = 0.0
             => facets().within(0.0, 1.0).slider(0.0, 0.1, 1e-4).when(&[is_not("schedule", "Constant")]);
         /// Epochs, or a part of one, over which the learning rate rises from 0 to its value.
         warmup_epochs: f64 = 0.0 => facets().at_least(0.0).slider(0.0, 5.0, 0.05).open_grid(&[0.0, 0.25]);
-        /// Pull of the weights towards 0. Weights with `bias` or `LayerNorm.weight` in their names are left out.
+        /// Pull of the weights towards 0 (weight decay). Biases are left out, and the weights of norms unless
+        /// `weight_decay_norms` is on.
         weight_decay: f64 = 0.0 => facets().at_least(0.0).spin(0.0, 1e-5).open_grid(&[0.0, 0.01, 0.1, 0.2]);
+        /// Decays the weights of RMS norms, too, as H2O LLM Studio does, which leaves out only names with `LayerNorm.weight`.
+        /// Off, no norm decays, as in the trainer of transformers.
+        weight_decay_norms: bool = false;
+        /// Share of each label's probability that is spread evenly over all tokens of the vocabulary in the training loss (label
+        /// smoothing). Validation is measured without. 0 switches it off.
+        label_smoothing: f64 = 0.0
+            => facets().at_least_below(0.0, 1.0).slider(0.0, 0.3, 0.01).open_grid(&[0.0, 0.05, 0.1])
+                .not_for(WITHOUT_TOKEN_LOSS);
         /// Largest length of the gradient over all weights; a longer one is scaled down. 0 switches it off.
         gradient_clip: f64 = 0.0
             => facets().at_least(0.0).slider(0.0, 10.0, 0.1).open_grid(&[0.0, 0.5, 1.0, 2.0, 4.0, 8.0])
@@ -114,6 +151,9 @@ fields! {
         /// more memory.
         grad_accumulation: usize = 1
             => facets().at_least(1.0).slider(1.0, 8.0, 1.0).open_grid(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]);
+        /// Optimizer steps that may be left out because their loss or gradient is infinite or not a number: the weights stay as
+        /// they are, and a warning names the rows. One more ends the run. 0 ends it at the first.
+        max_skipped_steps: usize = 10 => facets().at_least(0.0).spin(0.0, 1.0);
         /// Trains small low-rank matrices beside the frozen weights instead of the weights themselves.
         lora: bool = true;
         /// Trains the lengths of an adapted weight's rows apart from their directions (DoRA), which is meant to come
@@ -130,6 +170,10 @@ fields! {
         /// Probability with which an input of an adapter is dropped while training.
         lora_dropout: f64 = 0.05
             => facets().at_least_below(0.0, 1.0).slider(0.0, 0.5, 0.01).when(&[is("lora", "true")]);
+        /// Learning rate of the second matrix of each adapter (B) as a multiple of that of the first (A), and of single rows such
+        /// as DoRA's lengths (LoRA+). 1: the same; its authors found 16 to learn faster.
+        lora_plus_ratio: f64 = 1.0
+            => facets().above(0.0).slider(1.0, 32.0, 1.0).open_grid(&[1.0, 4.0, 16.0]).when(&[is("lora", "true")]);
         /// Scales adapters with `lora_alpha` / √`lora_r`, which keeps high ranks stable.
         use_rslora: bool = false => facets().when(&[is("lora", "true")]);
         /// What the two matrices of an adapter start with. `default`: random numbers and zeros, so that training
@@ -146,8 +190,20 @@ fields! {
         /// Which weights are kept: the `last`, those with the `best` validation metric, those at
         /// `each_evaluation_epoch`, or none (`disable`).
         save_checkpoint: SaveCheckpoint = SaveCheckpoint::Last;
+        /// Optimizer steps between two checkpoints that stay beside those of `save_checkpoint`, as `checkpoints/step_N`. 0 writes
+        /// none.
+        save_steps: usize = 0 => facets().at_least(0.0).spin(0.0, 1.0);
+        /// How many of the checkpoints `step_N` are kept, of `save_steps` and `each_evaluation_epoch`: the newest ones and, as one
+        /// of them, that with the best validation metric; older ones are removed. The newest one always stays. 0 keeps all.
+        save_total_limit: usize = 0 => facets().at_least(0.0).spin(0.0, 1.0);
         /// Epochs between two evaluations: 1 after each epoch, 0.25 four times an epoch.
         evaluation_epochs: f64 = 1.0 => facets().above(0.0).slider(0.01, 1.0, 0.01);
+        /// Evaluations without a better validation metric after which the run ends (early stopping); 0: it does not. The result
+        /// are the last weights, or with `save_checkpoint: best` the best ones.
+        early_stopping_patience: usize = 0 => facets().at_least(0.0).slider(0.0, 10.0, 1.0);
+        /// By how much the metric must be better than the best that counted, to count as better for early stopping.
+        early_stopping_min_delta: f64 = 0.0
+            => facets().at_least(0.0).spin(0.0, 1e-4).when(&[is_not("early_stopping_patience", "0")]);
         /// Evaluates once before the first step, to see where the model starts.
         evaluate_before_training: bool = false;
         /// Adds the validation rows to the training rows, for a last run once the settings are known. The
@@ -168,5 +224,12 @@ fields! {
         checkpoint_every_steps: usize = 0 => facets().at_least(0.0).spin(0.0, 1.0);
         /// Optimizer steps between two reports of loss, learning rate and speed.
         log_every_steps: usize = 1 => facets().at_least(1.0).spin(1.0, 1.0);
+    }
+}
+
+impl Training {
+    /// Whether a run takes no step and only evaluates.
+    pub fn only_evaluates(&self) -> bool {
+        self.epochs == 0 && self.max_steps == 0
     }
 }

@@ -286,7 +286,8 @@ fn slices_and_recomputation_change_nothing() {
         model.attach_score_head(&spec(kind, 2)).unwrap();
         let packed = several_slices(name);
         assert!(packed.ids.len() > 2 * SLICE_TOKENS);
-        let options = |recompute, dropout_key| StepOptions { recompute, dropout_key, noise: None };
+        let options =
+            |recompute, dropout_key| StepOptions { recompute, dropout_key, ..StepOptions::default() };
         let stored = step(&model, &packed, &options(Recompute::Off, 7));
         assert!(stored == step(&model, &packed, &options(Recompute::EveryBlock, 7)), "{name}");
         assert_ne!(stored.0.scores, step(&model, &packed, &options(Recompute::Off, 8)).0.scores, "{name}");

@@ -1,6 +1,7 @@
 use tunesmith_ops::{
-    CrossEntropy, Device, Tensor, TensorData, capped_cross_entropy_from_hidden,
-    capped_cross_entropy_from_hidden_composed, cross_entropy_from_hidden, cross_entropy_from_hidden_composed,
+    CrossEntropy, CrossEntropyOptions, Device, Tensor, TensorData, cross_entropy_from_hidden,
+    cross_entropy_from_hidden_composed, cross_entropy_from_hidden_with,
+    cross_entropy_from_hidden_with_composed,
 };
 
 use crate::compare::{Argument, Leaf, assert_same, frozen, random, run, tracked, worst_difference};
@@ -26,7 +27,8 @@ impl Case {
     }
 
     /// Through all logits and Burn's own graph.
-    fn plain(&self, l: &[Leaf], cap: Option<f32>) -> Tensor<1> {
+    fn plain(&self, l: &[Leaf], options: CrossEntropyOptions) -> Tensor<1> {
+        let CrossEntropyOptions { cap, label_smoothing } = options;
         let logits = l[0].get::<2>().matmul(l[1].get::<2>().transpose());
         let logits = match cap {
             Some(cap) => (logits / cap).tanh() * cap,
@@ -36,10 +38,10 @@ impl Case {
         let log_sums = (logits.clone() - largest.clone()).exp().sum_dim(1).log() + largest;
         let device = Device::flex().autodiff();
         let labelled = self.labels.iter().enumerate().filter(|(_, label)| 0 <= **label);
-        let mut wanted = vec![0.0; self.labels.len() * self.vocabulary];
+        let mut wanted = vec![label_smoothing / self.vocabulary as f32; self.labels.len() * self.vocabulary];
         let mut weights = vec![0.0; self.labels.len()];
         for (row, label) in labelled {
-            wanted[row * self.vocabulary + *label as usize] = 1.0;
+            wanted[row * self.vocabulary + *label as usize] += 1.0 - label_smoothing;
             weights[row] = self.weights[row];
         }
         let wanted =
@@ -78,36 +80,63 @@ fn both_versions_match_the_definition() {
                     1e-5,
                     &case.arguments(make_hidden, make_head),
                     |l| operation(l[0].get(), l[1].get(), &case.labels, &case.weights).weighted_sum,
-                    |l| case.plain(l, None),
+                    |l| case.plain(l, CrossEntropyOptions::default()),
                 );
             }
         }
     }
 }
 
+type OperationWith = fn(Tensor<2>, Tensor<2>, &[i64], &[f32], CrossEntropyOptions) -> CrossEntropy;
+
+const OPERATIONS_WITH: [(&str, OperationWith); 2] = [
+    ("cross entropy with options", cross_entropy_from_hidden_with),
+    ("composed cross entropy with options", cross_entropy_from_hidden_with_composed),
+];
+
 #[test]
-fn capped_logits_match_the_definition() {
+fn capped_logits_and_smoothed_labels_match_the_definition() {
     let cases = [
         Case::new(&[2, -100, 0, 4, -100], 7, 5),
         Case::new(&[9, 1, -100, 33, 40, 40, 2], 16, 41),
         Case::new(&[9000, -100, 5], 4, 9001),
     ];
-    for (case, cap) in cases.iter().flat_map(|case| [(case, 0.7), (case, 30.0)]) {
-        for (name, operation) in [
-            (
-                "capped cross entropy",
-                capped_cross_entropy_from_hidden as fn(Tensor<2>, Tensor<2>, &[i64], &[f32], _) -> _,
-            ),
-            ("composed capped cross entropy", capped_cross_entropy_from_hidden_composed),
-        ] {
+    let options = [(Some(0.7), 0.0), (Some(30.0), 0.0), (None, 0.1), (None, 0.9), (Some(0.7), 0.2)];
+    for (case, (cap, label_smoothing)) in cases.iter().flat_map(|case| options.map(|it| (case, it))) {
+        let options = CrossEntropyOptions { cap, label_smoothing };
+        for (name, operation) in OPERATIONS_WITH {
             assert_same(
                 name,
                 1e-5,
                 &case.arguments(tracked, tracked),
-                |l| operation(l[0].get(), l[1].get(), &case.labels, &case.weights, Some(cap)).weighted_sum,
-                |l| case.plain(l, Some(cap)),
+                |l| operation(l[0].get(), l[1].get(), &case.labels, &case.weights, options).weighted_sum,
+                |l| case.plain(l, options),
             );
         }
+    }
+}
+
+/// Made with torch 2.15: `F.cross_entropy(logits, labels, reduction="none", label_smoothing=0.1)` of the logits
+/// [[0.5, −1, 2], [0, 0.25, −3]] and labels 0 and 1, and the gradients of the sum.
+#[test]
+fn smoothed_labels_are_those_of_torch() {
+    let losses = [1.741_311_3, 0.714_169_86];
+    let gradients = [-0.758_042_93, 0.005_779_237, 0.752_263_67, 0.395_150_1, -0.383_149_68, -0.012_000_401];
+    for (name, operation) in OPERATIONS_WITH {
+        let identity = vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
+        let identity = Argument { shape: vec![3, 3], tracked: false, values: identity };
+        let logits = vec![0.5, -1.0, 2.0, 0.0, 0.25, -3.0];
+        let logits = Argument { shape: vec![2, 3], tracked: true, values: logits };
+        let (_, found) = run(&[logits, identity], |l| {
+            let options = CrossEntropyOptions { cap: None, label_smoothing: 0.1 };
+            let result = operation(l[0].get(), l[1].get(), &[0, 1], &[1.0, 1.0], options);
+            assert!(worst_difference(&result.per_token, &losses) < 1e-6, "{name}: {:?}", result.per_token);
+            result.weighted_sum
+        });
+        // The sum itself was multiplied with a random number.
+        let factor = random(1, 99)[0];
+        let expected = gradients.map(|gradient| gradient * factor);
+        assert!(worst_difference(found[0].as_ref().unwrap(), &expected) < 1e-6, "{name}: {found:?}");
     }
 }
 

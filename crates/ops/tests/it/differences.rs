@@ -1,8 +1,9 @@
 //! Gradients against central differences of the value, in case composed and fused versions share a mistake.
 
 use tunesmith_ops::{
-    Activation, AttentionOptions, Dropout, LowRank, RotaryTable, Segments, Tensor, attention,
-    cross_entropy_from_hidden, gated, layer_norm, linear_low_rank, rms_norm, rotary,
+    Activation, AttentionOptions, CrossEntropyOptions, Dropout, LowRank, RotaryTable, Segments, Tensor,
+    attention, cross_entropy_from_hidden, cross_entropy_from_hidden_with, gated, layer_norm, linear_low_rank,
+    rms_norm, rotary,
 };
 
 use crate::compare::{Argument, Leaf, random, run, tracked};
@@ -90,4 +91,11 @@ fn losses() {
         let weights = [0.5, 1.0, 2.0, -0.3];
         cross_entropy_from_hidden(l[0].get(), l[1].get(), &[5, -100, 0, 2], &weights).weighted_sum
     });
+    for (cap, label_smoothing) in [(None, 0.2), (Some(1.5), 0.1)] {
+        check("cross entropy of smoothed labels", &arguments, |l| {
+            let options = CrossEntropyOptions { cap, label_smoothing };
+            let (labels, weights) = ([5, -100, 0, 2], [0.5, 1.0, 2.0, -0.3]);
+            cross_entropy_from_hidden_with(l[0].get(), l[1].get(), &labels, &weights, options).weighted_sum
+        });
+    }
 }

@@ -61,7 +61,7 @@ impl Progress {
         let whole = |name: &str| event.get(name).and_then(Value::as_u64);
         let timing = |name: &str| event.get("timing")?.get(name)?.as_f64();
         match event.get("event").and_then(Value::as_str).unwrap_or_default() {
-            "run_started" => self.n_steps = whole("n_steps").unwrap_or(0),
+            "run_started" | "run_extended" => self.n_steps = whole("n_steps").unwrap_or(0),
             "step" => {
                 self.train_loss = number("loss").or(self.train_loss);
                 self.eta_secs = timing("eta_secs");

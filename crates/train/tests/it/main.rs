@@ -8,6 +8,7 @@
 )]
 
 mod augmenting;
+mod course;
 mod devices;
 #[path = "../../../models/tests/it/digest.rs"]
 mod digest;

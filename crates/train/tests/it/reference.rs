@@ -52,6 +52,7 @@ fn check(name: &str, mut model: CausalLm, reference: &serde_json::Value, is_lora
     let mut config = ExperimentConfig::default();
     config.training.learning_rate = reference["train_lr"].as_f64().unwrap();
     config.training.weight_decay = reference["weight_decay"].as_f64().unwrap();
+    config.training.weight_decay_norms = true;
     config.training.lora = is_lora;
     let trainability = Trainability::of(&config.training);
     model.set_trainable(|name| trainability.trains(name));

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use tunesmith_config::ExperimentConfig;
 use tunesmith_train::{NoObserver, RunFolder, RunStatus, Status, StopFlag, TrainError, run};
 
 use crate::support::{Bench, comparable, losses};
@@ -51,6 +52,13 @@ fn weights(folder: &RunFolder) -> Vec<Vec<u8>> {
         .iter()
         .map(|path| std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
         .collect()
+}
+
+/// Resumes a run in a process of its own and kills that once the event file has `n_events` lines.
+pub(crate) fn kill_resumed(bench: &Bench, settings: &ExperimentConfig, name: &str, n_events: usize) {
+    let config = bench.path("cfg.yaml");
+    std::fs::write(&config, settings.to_yaml()).unwrap();
+    assert!(kill_after(start(bench, &config, name, "resume"), &bench.folder(name), n_events));
 }
 
 /// Runs an experiment once in one go and once with a kill after each of `kills` event lines, and compares.

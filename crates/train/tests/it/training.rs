@@ -257,6 +257,7 @@ fn an_exploding_run_names_rows_and_keeps_its_checkpoint() {
         ("training.warmup_epochs", "1"),
         ("training.gradient_clip", "0"),
         ("training.checkpoint_every_steps", "1"),
+        ("training.max_skipped_steps", "2"),
     ];
     let error = bench.run("run", &changes).unwrap_err();
     let TrainError::NonFinite { sample_rows, step, .. } = &error else { panic!("{error}") };
