@@ -27,9 +27,10 @@ mod yaml_writer;
 
 pub use check::{Finding, Level};
 pub use choices::{
-    AttentionImplementation, BackboneDtype, DataPart, DeepspeedMethod, JudgeFailures, LeadingZeros, LogStepSize, Logger,
-    LoraInit, LossFunction, Metric, MixedPrecisionDtype, OnBadRow, Optimizer, Packing, ProblemType,
-    SaveCheckpoint, Schedule, ScoreHead, TableLayout, TextEncoding, TextFormat, Truncate, Turns, ValidationStrategy,
+    AttentionImplementation, BackboneDtype, DataPart, DeepspeedMethod, JudgeFailures, LeadingZeros,
+    LogStepSize, Logger, LoraInit, LossFunction, Metric, MixedPrecisionDtype, OnBadRow, Optimizer, Packing,
+    ProblemType, SaveCheckpoint, Schedule, ScoreHead, TableLayout, TextEncoding, TextFormat, Truncate, Turns,
+    ValidationStrategy,
 };
 pub use error::{ConfigError, FieldProblem, Warning};
 pub use experiment::{find_field, schema};

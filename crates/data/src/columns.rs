@@ -99,7 +99,8 @@ pub(crate) fn configured_rounds(
     findings.extend(cell_notes(table, &used, n_empty));
     // Classes and numbers are read by their value, whatever their spelling.
     let has_texts = !CLASSIFICATION_AND_REGRESSION.contains(&config.problem_type);
-    findings.extend(spelling_notes(table, used.iter().filter(|column| has_texts || !answers.contains(column))));
+    findings
+        .extend(spelling_notes(table, used.iter().filter(|column| has_texts || !answers.contains(column))));
     let used = used.into_iter().chain(other_columns(table, dataset)).collect();
     Ok(ColumnRounds { rounds, parents, notes, findings, used })
 }
