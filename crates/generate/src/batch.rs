@@ -18,9 +18,10 @@ use tunesmith_ops::{KvCache, Segments};
 
 use crate::beams::{BeamSearch, Found};
 use crate::error::{GenerateError, Result};
+use crate::hooks::{Listener, TokenHooks};
 use crate::sampling::Sampler;
 use crate::settings::GenerationSettings;
-use crate::stopping::{StopTexts, StopWatch, clean_text};
+use crate::stopping::{StopTexts, StopWatch, clean_text, decode_cut};
 
 /// Most tokens of a pass; bounds the memory for activations.
 pub(crate) const N_PASS_TOKENS: usize = 2048;
@@ -40,6 +41,14 @@ pub enum FinishReason {
     MaxTime,
     /// The caller's callback broke off.
     Cancelled,
+}
+
+impl FinishReason {
+    /// Whether a limit ended the answer at a token after which the model would have gone on, so that its last character may be
+    /// incomplete.
+    pub fn is_cut(self) -> bool {
+        matches!(self, Self::MaxNewTokens | Self::ContextFull | Self::MaxTime | Self::Cancelled)
+    }
 }
 
 /// The answer to one prompt.
@@ -85,6 +94,18 @@ pub(crate) fn continue_prompts(
     settings: &GenerationSettings,
     on_token: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
 ) -> Result<Vec<Generated>> {
+    continue_with_hooks(model, tokenizer, cache, prompts, settings, &mut Listener(on_token))
+}
+
+/// [`continue_prompts`] with hooks around the choice of each token.
+pub(crate) fn continue_with_hooks(
+    model: &CausalLm,
+    tokenizer: &Tokenizer,
+    cache: &mut KvCache,
+    prompts: &[Vec<u32>],
+    settings: &GenerationSettings,
+    hooks: &mut dyn TokenHooks,
+) -> Result<Vec<Generated>> {
     let start = Instant::now();
     settings.check()?;
     let context = model.context_length();
@@ -93,8 +114,15 @@ pub(crate) fn continue_prompts(
     check_prompts(prompts, context)?;
     let texts = texts(model, prompts, cache)?;
     if settings.num_beams > 1 {
+        if hooks.has_before() {
+            let reason = format!(
+                "must be 1 where the logits of single tokens are read or changed (logprobs, penalties, grammars), is {}",
+                settings.num_beams
+            );
+            return Err(GenerateError::Setting { setting: "num_beams", reason });
+        }
         let search = BeamSearch { model, tokenizer, settings, stops: &stops, end_ids: &end_ids, start };
-        return search_all(&search, cache, prompts, &texts, on_token);
+        return search_all(&search, cache, prompts, &texts, hooks);
     }
     let mut rows = Vec::with_capacity(prompts.len());
     let mut occurrences: BTreeMap<&[u32], u64> = BTreeMap::new();
@@ -121,6 +149,7 @@ pub(crate) fn continue_prompts(
         for (row_idx, mut logits) in scores {
             let row = &mut rows[row_idx];
             let n_new = row.new_ids.len();
+            hooks.before(row_idx, &mut logits)?;
             let id = row
                 .sampler
                 .choose(settings, &mut logits, n_new, &end_ids)
@@ -131,7 +160,7 @@ pub(crate) fn continue_prompts(
                 row.first_token_secs = row.secs;
             }
             row.finish = row.finish_reason(id, settings, &end_ids, context);
-            if on_token(row_idx, id).is_break() {
+            if hooks.chosen(row_idx, id)?.is_break() {
                 finish_all(&mut rows, FinishReason::Cancelled, start);
                 break;
             }
@@ -173,7 +202,7 @@ fn encoded(model: &CausalLm, prompts: &[Vec<u32>]) -> Result<KvCache> {
 }
 
 /// Refuses prompts that cannot be continued.
-fn check_prompts(prompts: &[Vec<u32>], context: usize) -> Result<()> {
+pub(crate) fn check_prompts(prompts: &[Vec<u32>], context: usize) -> Result<()> {
     for (prompt_idx, prompt) in prompts.iter().enumerate() {
         if prompt.is_empty() {
             return Err(GenerateError::EmptyPrompt { prompt_idx });
@@ -191,13 +220,17 @@ fn search_all(
     cache: &mut KvCache,
     prompts: &[Vec<u32>],
     texts: &[Vec<u32>],
-    on_token: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
+    hooks: &mut dyn TokenHooks,
 ) -> Result<Vec<Generated>> {
     let mut answers = Vec::with_capacity(prompts.len());
     let mut is_broken_off = false;
     for (prompt_idx, (prompt, text)) in prompts.iter().zip(texts).enumerate() {
+        let mut failure = None;
         let mut tell = |id| {
-            let flow = on_token(prompt_idx, id);
+            let flow = hooks.chosen(prompt_idx, id).unwrap_or_else(|error| {
+                failure = Some(error);
+                ControlFlow::Break(())
+            });
             is_broken_off |= flow.is_break();
             flow
         };
@@ -211,6 +244,9 @@ fn search_all(
                 search.run(prompt_idx, text, &mut own, &mut tell)?
             }
         };
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
         answers.push(generated(search.tokenizer, search.stops, prompt, found)?);
         if is_broken_off {
             break;
@@ -224,9 +260,14 @@ fn search_all(
 }
 
 fn generated(tokenizer: &Tokenizer, stops: &StopTexts, prompt: &[u32], found: Found) -> Result<Generated> {
+    let finish = found.finish.unwrap_or(FinishReason::Cancelled);
+    let text = match finish.is_cut() {
+        true => decode_cut(tokenizer, &found.ids)?,
+        false => tokenizer.decode(&found.ids, true)?,
+    };
     Ok(Generated {
-        text: clean_text(&tokenizer.decode(&found.ids, true)?, &stops.texts),
-        finish: found.finish.unwrap_or(FinishReason::Cancelled),
+        text: clean_text(&text, &stops.texts),
+        finish,
         n_prompt: prompt.len(),
         secs: found.secs,
         first_token_secs: found.first_token_secs,
@@ -338,6 +379,23 @@ pub(crate) struct Portion<'a> {
     pub(crate) is_last: bool,
 }
 
+/// The logits [V] after each of the tokens of a pass over one sequence.
+pub(crate) fn all_scores(
+    model: &CausalLm,
+    cache: &mut KvCache,
+    ids: &[u32],
+    n_known: usize,
+) -> Result<Vec<Vec<f32>>> {
+    let positions: Vec<u32> = (n_known..n_known + ids.len()).map(|place| place as u32).collect();
+    let segments = Segments::new(&[ids.len()]);
+    let hidden =
+        model.hidden_cached(&TokenBatch { ids, positions: &positions, segments: &segments }, cache)?;
+    let logits = model.logits(hidden);
+    let [_, vocab_size] = logits.dims();
+    let values = tunesmith_models::read_back(logits, "the scores of the prompt's tokens")?;
+    Ok(values.chunks(vocab_size).map(<[f32]>::to_vec).collect())
+}
+
 /// Runs a pass over a portion of each sequence of the cache; gives the scores [V] after those that want them, in order.
 pub(crate) fn last_scores(
     model: &CausalLm,
@@ -380,7 +438,7 @@ fn finish_all(rows: &mut [Row<'_>], reason: FinishReason, start: Instant) {
 }
 
 /// All tokens that end a text: the model's, the tokenizer's, and the caller's.
-fn end_ids(model: &CausalLm, tokenizer: &Tokenizer, settings: &GenerationSettings) -> Vec<u32> {
+pub(crate) fn end_ids(model: &CausalLm, tokenizer: &Tokenizer, settings: &GenerationSettings) -> Vec<u32> {
     let mut ids = model.end_ids().to_vec();
     ids.push(tokenizer.eos_id());
     ids.extend(&settings.stop_ids);

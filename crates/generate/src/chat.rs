@@ -226,7 +226,7 @@ impl<'a> ChatSession<'a> {
         };
         // What was held back belongs to the answer unless the answer was broken off before it.
         if generated.finish != FinishReason::Cancelled {
-            let piece = shown.finish();
+            let piece = shown.finish(generated.finish);
             text.push_str(&piece);
             if !piece.is_empty() {
                 // Nothing is left to break off.

@@ -54,6 +54,13 @@ pub enum GenerateError {
         n_new: usize,
     },
 
+    /// A grammar that is wrong, uses what is not supported, or has no way on.
+    #[error("the grammar of the answer cannot be followed: {reason}")]
+    Grammar {
+        /// What is wrong.
+        reason: String,
+    },
+
     /// The tokenizer brings no chat template.
     #[error("the model's tokenizer has no chat template")]
     NoChatTemplate,

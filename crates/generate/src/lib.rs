@@ -6,15 +6,30 @@
 
 mod batch;
 mod beams;
+mod bias;
 mod chat;
+mod completer;
 mod error;
+mod grammar;
+mod hooks;
+mod logprobs;
 mod processors;
+mod prompt;
+mod reply;
 mod sampling;
 mod settings;
 mod stopping;
+mod tool_calls;
 
 pub use batch::{FinishReason, Generated, generate};
+pub use bias::LogitBias;
 pub use chat::{ChatLayout, ChatMarkers, ChatReply, ChatSession};
+pub use completer::{Choice, Completer, Completion, CompletionOptions, Piece};
 pub use error::{GenerateError, Result};
+pub use grammar::Grammar;
+pub use logprobs::{TokenLogprob, TokenLogprobs};
+pub use prompt::{THINK_CLOSE, THINK_OPEN, opens_reasoning, render_messages};
+pub use reply::{ReplyPart, ReplySplitter};
 pub use settings::GenerationSettings;
 pub use stopping::clean_text;
+pub use tool_calls::{Tool, ToolCall, ToolFormat, ToolProblem};

@@ -4,8 +4,11 @@
 //! answer, and when the text appears in the decoded answer, however it was tokenised. Either way the answer is cut
 //! before it. Each sequence stops for itself.
 
+use std::collections::VecDeque;
+
 use tunesmith_formats::tokenizer::{DecodeStream, Tokenizer};
 
+use crate::batch::FinishReason;
 use crate::error::Result;
 use crate::settings::GenerationSettings;
 
@@ -96,48 +99,135 @@ impl<'a> StopWatch<'a> {
 /// text. Held back is what might become a stop text, and white space that might be the last.
 pub(crate) struct ShownText<'a> {
     stops: &'a [String],
+    tokenizer: &'a Tokenizer,
     stream: DecodeStream<'a>,
+    /// Special tokens whose text is shown; that of all others is not.
+    shown_special: &'a [u32],
     text: String,
     n_shown_bytes: usize,
     is_cut: bool,
+    /// The newest tokens, as many as an incomplete character can have.
+    last_ids: VecDeque<u32>,
+    /// White space at the ends belongs to the text.
+    is_verbatim: bool,
 }
 
 impl<'a> ShownText<'a> {
     pub(crate) fn new(stops: &'a [String], tokenizer: &'a Tokenizer) -> Self {
-        Self { stops, stream: tokenizer.stream(), text: String::new(), n_shown_bytes: 0, is_cut: false }
+        Self {
+            stops,
+            tokenizer,
+            stream: tokenizer.stream_with_special(),
+            shown_special: &[],
+            text: String::new(),
+            n_shown_bytes: 0,
+            is_cut: false,
+            last_ids: VecDeque::new(),
+            is_verbatim: false,
+        }
+    }
+
+    /// Gives the text as it stands behind one that ends with this token: vocabularies write a word with the space before it,
+    /// which is left out where a text begins.
+    pub(crate) fn continuing(mut self, last_id: Option<u32>) -> Self {
+        self.is_verbatim = true;
+        if let Some(id) = last_id.filter(|&id| !self.tokenizer.is_special(id)) {
+            self.stream.push(id);
+            self.stream.flush();
+        }
+        self
+    }
+
+    /// Shows the text of these special tokens, too.
+    pub(crate) fn showing(self, special_ids: &'a [u32]) -> Self {
+        Self { shown_special: special_ids, ..self }
     }
 
     /// The text that one more token makes certain, perhaps none.
     pub(crate) fn push(&mut self, id: u32) -> String {
-        if self.is_cut {
+        if self.is_cut || (self.tokenizer.is_special(id) && !self.shown_special.contains(&id)) {
             return String::new();
         }
+        if self.last_ids.len() == N_OPEN_BYTES {
+            self.last_ids.pop_front();
+        }
+        self.last_ids.push_back(id);
         let piece = self.stream.push(id).unwrap_or_default();
         self.show(&piece, false)
     }
 
-    /// What is left when no more tokens come.
-    pub(crate) fn finish(&mut self) -> String {
+    /// What is left when no more tokens come. After a limit that may have cut a character, its first bytes are dropped.
+    pub(crate) fn finish(&mut self, finish: FinishReason) -> String {
         let piece = if self.is_cut { String::new() } else { self.stream.flush().unwrap_or_default() };
-        self.show(&piece, true)
+        let n_open = match finish.is_cut() {
+            true => open_bytes(self.last_ids.iter().rev().map(|&id| self.tokenizer.token_bytes(id))),
+            false => 0,
+        };
+        self.show(without_open_end(&piece, n_open), true)
     }
 
     fn show(&mut self, piece: &str, is_last: bool) -> String {
         self.text.push_str(piece);
-        if self.n_shown_bytes == 0 {
+        if self.n_shown_bytes == 0 && !self.is_verbatim {
             self.text = self.text.trim_start().to_owned();
         }
-        if let Some(at) = self.stops.iter().filter_map(|stop| self.text.find(stop.as_str())).min() {
+        let found = self.stops.iter().filter(|stop| !stop.is_empty());
+        if let Some(at) = found.filter_map(|stop| self.text.find(stop.as_str())).min() {
             self.text.truncate(at);
             self.is_cut = true;
         }
         let certain =
             if is_last || self.is_cut { &self.text } else { without_stop_start(&self.text, self.stops) };
-        let certain = certain.trim_end();
+        let certain = if self.is_verbatim { certain } else { certain.trim_end() };
         let piece = certain.get(self.n_shown_bytes..).unwrap_or_default().to_owned();
         self.n_shown_bytes += piece.len();
         piece
     }
+}
+
+/// Bytes that a character lacks one of at most: the longest have four.
+const N_OPEN_BYTES: usize = 3;
+
+/// How many bytes at the end of an answer begin a character that is not complete. `newest_first` are the bytes of its tokens.
+pub(crate) fn open_bytes(newest_first: impl Iterator<Item = Vec<u8>>) -> usize {
+    let mut end: Vec<u8> = Vec::new();
+    for mut bytes in newest_first {
+        bytes.append(&mut end);
+        end = bytes;
+        if N_OPEN_BYTES < end.len() {
+            break;
+        }
+    }
+    let from = end.len().saturating_sub(N_OPEN_BYTES);
+    let tail = end.get(from..).unwrap_or_default();
+    let is_open = |start: usize| {
+        let rest = tail.get(start..).unwrap_or_default();
+        // Incomplete and not wrong: more bytes would make it a character.
+        std::str::from_utf8(rest).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+    };
+    (0..tail.len()).find(|&start| is_open(start)).map_or(0, |start| tail.len() - start)
+}
+
+/// The text of an answer that a limit has cut, without the first bytes of a character that the cut left incomplete.
+pub(crate) fn decode_cut(tokenizer: &Tokenizer, ids: &[u32]) -> Result<String> {
+    let mut n_open = open_bytes(ids.iter().rev().map(|&id| tokenizer.token_bytes(id)));
+    let mut kept = ids;
+    // Tokens of nothing but such bytes go first: beside them some decoders take complete characters for damaged, too.
+    while let Some((&last, before)) = kept.split_last() {
+        let n_bytes = tokenizer.token_bytes(last).len();
+        if n_open < n_bytes.max(1) {
+            break;
+        }
+        (kept, n_open) = (before, n_open - n_bytes);
+    }
+    let text = tokenizer.decode(kept, true)?;
+    Ok(without_open_end(&text, n_open).to_owned())
+}
+
+/// The text without the replacement characters that `n_open` bytes of an incomplete character were decoded to: one for all of
+/// them, or one for each where single bytes are tokens.
+pub(crate) fn without_open_end(text: &str, n_open: usize) -> &str {
+    (0..n_open).fold(text, |text, _| text.strip_suffix(char::REPLACEMENT_CHARACTER).unwrap_or(text))
 }
 
 /// The text up to where a stop text may have begun.
@@ -169,6 +259,59 @@ mod tests {
     #[test]
     fn an_empty_stop_text_cuts_nothing() {
         assert_eq!(clean_text("abc", &stops(&[""])), "abc");
+    }
+
+    #[test]
+    fn only_the_beginning_of_a_character_is_open() {
+        let open = |tokens: &[&[u8]]| open_bytes(tokens.iter().rev().map(|bytes| bytes.to_vec()));
+        assert_eq!(open(&[b"a", b"b"]), 0);
+        assert_eq!(open(&[]), 0);
+        assert_eq!(open(&["é".as_bytes()]), 0);
+        assert_eq!(open(&[b"a\xC3"]), 1);
+        assert_eq!(open(&[b"a", b"\xF0", b"\x9F", b"\x98"]), 3);
+        assert_eq!(open(&[b"\xF0\x9F\x98\x80"]), 0);
+        // Bytes that no character begins with stay what they are: the model wrote them.
+        assert_eq!(open(&[b"a\x98"]), 0);
+        assert_eq!(open(&["\u{FFFD}".as_bytes()]), 0);
+        assert_eq!(without_open_end("a\u{FFFD}", 3), "a");
+        assert_eq!(without_open_end("a\u{FFFD}\u{FFFD}", 1), "a\u{FFFD}");
+    }
+
+    #[test]
+    fn a_cut_never_leaves_half_a_character() {
+        for name in ["bpe-smollm", "bpe-llama3", "spm-llama"] {
+            let folder = format!("{}/../../tests/golden/tokenizers/{name}", env!("CARGO_MANIFEST_DIR"));
+            let tokenizer = Tokenizer::from_folder(std::path::Path::new(&folder)).unwrap();
+            let text = "né 日本語 😀👍🏽";
+            let ids = tokenizer.encode(text).unwrap();
+            let mut n_open = 0;
+            for n_ids in 1..=ids.len() {
+                let cut = &ids[..n_ids];
+                let mut shown = ShownText::new(&[], &tokenizer);
+                let mut streamed: String = cut.iter().map(|&id| shown.push(id)).collect();
+                streamed += &shown.finish(FinishReason::MaxNewTokens);
+                let whole = decode_cut(&tokenizer, cut).unwrap();
+                for found in [streamed.as_str(), whole.trim()] {
+                    assert!(text.starts_with(found), "{name}, {n_ids} tokens: {found:?}");
+                }
+                n_open += usize::from(open_bytes(cut.iter().rev().map(|&id| tokenizer.token_bytes(id))) > 0);
+            }
+            assert!(n_open > 3, "{name} cuts no character of this text");
+            assert_eq!(decode_cut(&tokenizer, &ids).unwrap().trim(), text);
+        }
+    }
+
+    #[test]
+    fn a_text_that_goes_on_keeps_its_white_space() {
+        let folder = format!("{}/../../tests/golden/tokenizers/spm-llama", env!("CARGO_MANIFEST_DIR"));
+        let tokenizer = Tokenizer::from_folder(std::path::Path::new(&folder)).unwrap();
+        let ids = tokenizer.encode("one two ").unwrap();
+        for at in 1..ids.len() {
+            let mut shown = ShownText::new(&[], &tokenizer).continuing(ids[..at].last().copied());
+            let mut rest: String = ids[at..].iter().map(|&id| shown.push(id)).collect();
+            rest += &shown.finish(FinishReason::EndOfText);
+            assert_eq!(tokenizer.decode(&ids[..at], true).unwrap() + &rest, "one two ", "after {at}");
+        }
     }
 
     fn sequences(sequences: &[&[u32]]) -> StopTexts {

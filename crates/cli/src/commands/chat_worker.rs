@@ -3,6 +3,11 @@
 //! JSON lines in, JSON lines out; `docs/studio.md` shows them. Questions are answered one at a time, in order; a cancellation
 //! is looked at while an answer is being made. The worker leaves when its input ends, so it never outlives who started it.
 
+mod api;
+mod prompts;
+mod questions;
+mod teller;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, stdin};
 use std::ops::ControlFlow;
@@ -12,12 +17,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use clap::Args;
-use serde::Deserialize;
 use serde_json::{Value, json};
-use tunesmith_formats::chat_template::ChatMessage;
-use tunesmith_generate::{ChatReply, ChatSession, FinishReason, GenerationSettings};
+use tunesmith_formats::tokenizer::Tokenizer;
+use tunesmith_generate::{
+    ChatLayout, ChatReply, ChatSession, Completer, FinishReason, GenerateError, GenerationSettings,
+    ToolFormat, ToolProblem,
+};
+use tunesmith_models::CausalLm;
 use tunesmith_ops::choose_device;
 
+use self::questions::{Asked, Completion, Conversation, Line, split_system};
 use crate::failure::{Exit, Failure};
 use crate::talker::{self, Source, Talker};
 use crate::terminal::Terminal;
@@ -40,85 +49,6 @@ pub(crate) struct ChatWorkerArgs {
     /// Threads to compute with; 0 means all
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
-}
-
-/// One line of input: a question with its id, or the id of one to break off.
-#[derive(Debug, Deserialize)]
-struct Line {
-    id: Option<String>,
-    chat: Option<Conversation>,
-    complete: Option<Completion>,
-    cancel: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Conversation {
-    messages: Vec<Message>,
-    #[serde(default)]
-    settings: Wishes,
-}
-
-#[derive(Debug, Deserialize)]
-struct Message {
-    role: String,
-    content: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Completion {
-    prompt: String,
-    #[serde(default)]
-    settings: Wishes,
-}
-
-/// What a question may ask of its answer, by the names of the `prediction` section; what it leaves out stays as the run or
-/// model has it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Wishes {
-    do_sample: Option<bool>,
-    temperature: Option<f32>,
-    top_k: Option<usize>,
-    top_p: Option<f32>,
-    min_p: Option<f32>,
-    num_beams: Option<usize>,
-    repetition_penalty: Option<f32>,
-    min_length_inference: Option<usize>,
-    max_length_inference: Option<usize>,
-    max_time: Option<f64>,
-    num_history: Option<usize>,
-    seed: Option<u64>,
-    stop: Vec<String>,
-}
-
-impl Wishes {
-    /// A temperature of 0 takes the most likely token, as on the command line; another one draws unless the question says
-    /// that it must not.
-    fn apply(&self, settings: &mut GenerationSettings) {
-        if let Some(temperature) = self.temperature {
-            settings.do_sample = 0.0 < temperature;
-            if settings.do_sample {
-                settings.temperature = temperature;
-            }
-        }
-        settings.do_sample = match self.do_sample {
-            Some(false) => false,
-            Some(true) => self.temperature != Some(0.0),
-            None => settings.do_sample,
-        };
-        settings.top_k = self.top_k.unwrap_or(settings.top_k);
-        settings.top_p = self.top_p.unwrap_or(settings.top_p);
-        settings.min_p = self.min_p.unwrap_or(settings.min_p);
-        // Beams of the run make way for drawing, which goes without them.
-        let of_run = if settings.do_sample { 1 } else { settings.num_beams };
-        settings.num_beams = self.num_beams.unwrap_or(of_run);
-        settings.repetition_penalty = self.repetition_penalty.unwrap_or(settings.repetition_penalty);
-        settings.min_new_tokens = self.min_length_inference.unwrap_or(settings.min_new_tokens);
-        settings.max_new_tokens = self.max_length_inference.unwrap_or(settings.max_new_tokens);
-        settings.max_time_secs = self.max_time.unwrap_or(settings.max_time_secs);
-        settings.seed = self.seed.unwrap_or(settings.seed);
-        settings.stop_texts.extend(self.stop.iter().filter(|text| !text.is_empty()).cloned());
-    }
 }
 
 /// Ids of answers to break off, written by the reader of the input and read between tokens.
@@ -146,12 +76,20 @@ pub(crate) fn run(args: &ChatWorkerArgs, terminal: &Terminal) -> Result<(), Fail
     if let Some(chat) = &mut chat {
         chat.set_history_rounds(n_history_rounds);
     }
+    let tools = match chat.as_ref().map(ChatSession::layout) {
+        Some(ChatLayout::Template(template)) => ToolFormat::from_template(template, &tokenizer),
+        _ => Err(ToolProblem::NoTools),
+    };
     let mut worker = Worker {
         // Markers of the layout have become stop texts.
         chat_settings: chat.as_mut().map(|chat| chat.settings_mut().clone()).unwrap_or_default(),
         chat,
         plain: ChatSession::new(&model, &tokenizer, talker::plain_layout(), settings.clone())?,
         plain_settings: settings,
+        completer: Completer::new(&model, &tokenizer),
+        model: &model,
+        tokenizer: &tokenizer,
+        tools,
         system,
         n_history_rounds,
         is_single_turn,
@@ -178,18 +116,18 @@ fn load(args: &ChatWorkerArgs, terminal: &Terminal) -> Result<(String, Talker), 
 
 /// Passes questions on and notes cancellations at once. The end of the input ends the process, in the middle of an answer
 /// too: nobody is left to hear it.
-fn read_lines(questions: &Sender<std::result::Result<Line, String>>, cancelled: &Cancelled) {
+fn read_lines(questions: &Sender<Line>, cancelled: &Cancelled) {
     for line in stdin().lock().lines() {
         let Ok(line) = line else { break };
         if line.trim().is_empty() {
             continue;
         }
-        let parsed = serde_json::from_str::<Line>(&line).map_err(|error| error.to_string());
-        if let Ok(Line { cancel: Some(id), .. }) = &parsed {
+        let line = Line::read(&line);
+        if let Ok(Asked::Cancel(id)) = &line.asked {
             cancelled.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
             continue;
         }
-        if questions.send(parsed).is_err() {
+        if questions.send(line).is_err() {
             break;
         }
     }
@@ -203,6 +141,12 @@ struct Worker<'a> {
     /// Continues texts as they stand.
     plain: ChatSession<'a>,
     plain_settings: GenerationSettings,
+    /// Answers questions of the programming interface.
+    completer: Completer<'a>,
+    model: &'a CausalLm,
+    tokenizer: &'a Tokenizer,
+    /// How the model writes calls of tools.
+    tools: std::result::Result<ToolFormat, ToolProblem>,
     system: Option<String>,
     n_history_rounds: Option<usize>,
     /// Whatever a question asks for, no earlier round is shown to the model.
@@ -212,41 +156,45 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn answer_all(&mut self, questions: &Receiver<std::result::Result<Line, String>>) -> Result<(), Failure> {
+    fn answer_all(&mut self, questions: &Receiver<Line>) -> Result<(), Failure> {
         for question in questions {
-            match question {
-                Ok(line) => self.answer(line)?,
-                Err(message) => self.say(json!({"id": null, "error": {
-                    "message": format!("a line is not a question: {message}"), "hint": null}}))?,
-            }
+            self.answer(question)?;
         }
         Ok(())
     }
 
     fn answer(&mut self, line: Line) -> Result<(), Failure> {
-        let id = line.id.unwrap_or_default();
-        let done = if self.is_cancelled(&id) {
+        let id = line.id;
+        let key = id.as_str().unwrap_or_default();
+        let done = if self.is_cancelled(key) {
             Ok(
                 json!({"finish": "cancelled", "n_prompt_tokens": 0, "n_new_tokens": 0, "secs": 0.0, "tokens_per_sec": null}),
             )
-        } else if let Some(conversation) = line.chat {
-            self.converse(&id, conversation).map(|reply| figures(&reply))
-        } else if let Some(completion) = line.complete {
-            self.complete(&id, &completion).map(|reply| figures(&reply))
         } else {
-            Err(Failure::new(Exit::Usage, "a question needs `chat` or `complete`"))
+            match line.asked {
+                Ok(Asked::Chat(conversation)) => match conversation.api {
+                    Some(_) => self.converse_by_api(key, conversation),
+                    None => self.converse(key, conversation).map(|reply| figures(&reply)).map_err(Into::into),
+                },
+                Ok(Asked::Complete(completion)) => match completion.api {
+                    Some(_) => self.complete_by_api(key, &completion),
+                    None => self.complete(key, &completion).map(|reply| figures(&reply)).map_err(Into::into),
+                },
+                // Noted as it came in.
+                Ok(Asked::Cancel(_)) => return Ok(()),
+                Err(message) => Err(Refusal::new(message)),
+            }
         };
-        self.cancelled.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.cancelled.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         match done {
             Ok(done) => self.say(json!({"id": id, "done": done})),
-            Err(failure) => {
-                self.say(json!({"id": id, "error": {"message": failure.what, "hint": failure.hint}}))
-            }
+            Err(refusal) => self.say(json!({"id": id, "error": refusal.to_json()})),
         }
     }
 
     fn converse(&mut self, id: &str, conversation: Conversation) -> Result<ChatReply, Failure> {
-        let (system, mut messages) = split_system(conversation.messages);
+        let messages = conversation.plain_messages().map_err(|what| Failure::new(Exit::Usage, what))?;
+        let (system, mut messages) = split_system(messages);
         let Some(chat) = &mut self.chat else {
             return Err(Failure::new(
                 Exit::Model,
@@ -259,9 +207,9 @@ impl Worker<'_> {
             _ => return Err(Failure::new(Exit::Usage, "the last message must be the user's")),
         };
         let mut settings = self.chat_settings.clone();
-        conversation.settings.apply(&mut settings);
+        conversation.wishes.apply(&mut settings);
         *chat.settings_mut() = settings;
-        let wished = conversation.settings.num_history.filter(|_| !self.is_single_turn);
+        let wished = conversation.wishes.num_history.filter(|_| !self.is_single_turn);
         chat.set_history_rounds(wished.map_or(self.n_history_rounds, |n| Some(n.div_ceil(2))));
         chat.set_system(system.as_deref().or(self.system.as_deref()).unwrap_or_default());
         chat.restore(&messages);
@@ -270,10 +218,11 @@ impl Worker<'_> {
 
     fn complete(&mut self, id: &str, completion: &Completion) -> Result<ChatReply, Failure> {
         let mut settings = self.plain_settings.clone();
-        completion.settings.apply(&mut settings);
+        completion.wishes.apply(&mut settings);
         *self.plain.settings_mut() = settings;
         self.plain.clear();
-        Ok(self.plain.say(&completion.prompt, &mut teller(self.terminal, &self.cancelled, id))?)
+        let prompt = completion.plain_prompt().map_err(|what| Failure::new(Exit::Usage, what))?;
+        Ok(self.plain.say(prompt, &mut teller(self.terminal, &self.cancelled, id))?)
     }
 
     fn is_cancelled(&self, id: &str) -> bool {
@@ -299,31 +248,50 @@ fn teller<'a>(
     }
 }
 
-/// The system text if the conversation begins with one, and the other messages. An empty system text means none, and
-/// overrides that of the training data.
-fn split_system(messages: Vec<Message>) -> (Option<String>, Vec<ChatMessage>) {
-    let mut messages = messages.into_iter().peekable();
-    let system = messages
-        .next_if(|message| matches!(message.role.as_str(), "system" | "developer"))
-        .map(|message| message.content);
-    let messages = messages.map(|Message { role, content }| ChatMessage { role, content }).collect();
-    (system, messages)
+/// Why a question has no answer.
+#[derive(Debug)]
+struct Refusal {
+    message: String,
+    hint: Option<String>,
+    /// The part of the request that is at fault, by its name in the programming interface.
+    param: Option<String>,
+    /// A word for programs.
+    code: Option<&'static str>,
+}
+
+impl Refusal {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, param: None, code: None }
+    }
+
+    fn param(self, param: impl Into<String>) -> Self {
+        Self { param: Some(param.into()), ..self }
+    }
+
+    fn to_json(&self) -> Value {
+        json!({"message": self.message, "hint": self.hint, "param": self.param, "code": self.code})
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self { message: failure.what, hint: failure.hint, param: None, code: None }
+    }
+}
+
+impl From<GenerateError> for Refusal {
+    fn from(error: GenerateError) -> Self {
+        let code = matches!(error, GenerateError::PromptTooLong { .. }).then_some("context_length_exceeded");
+        Self { code, ..Failure::from(error).into() }
+    }
 }
 
 fn figures(reply: &ChatReply) -> Value {
     let n_new = reply.ids.len();
     let secs_after_first = reply.secs - reply.first_token_secs;
     let rate = (1 < n_new && 0.0 < secs_after_first).then(|| (n_new - 1) as f64 / secs_after_first);
-    let finish = match reply.finish {
-        FinishReason::EndOfText => "end_of_text",
-        FinishReason::StopText => "stop_text",
-        // The context is full or the limit is reached: either way the answer is cut for its length.
-        FinishReason::MaxNewTokens | FinishReason::ContextFull => "max_new_tokens",
-        FinishReason::MaxTime => "time_limit",
-        FinishReason::Cancelled => "cancelled",
-    };
     json!({
-        "finish": finish,
+        "finish": finish_name(reply.finish),
         "n_prompt_tokens": reply.n_prompt,
         "n_new_tokens": n_new,
         "secs": reply.secs,
@@ -331,36 +299,20 @@ fn figures(reply: &ChatReply) -> Value {
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wishes_change_only_what_they_name() {
-        let before = GenerationSettings { do_sample: true, temperature: 0.3, ..Default::default() };
-        let apply = |wishes: &str| {
-            let mut settings = before.clone();
-            serde_json::from_str::<Wishes>(wishes).unwrap().apply(&mut settings);
-            settings
-        };
-        assert_eq!(apply("{}"), before);
-        assert!(!apply(r#"{"temperature": 0}"#).do_sample);
-        assert!(!apply(r#"{"temperature": 0, "do_sample": true}"#).do_sample);
-        assert!(!apply(r#"{"temperature": 0.7, "do_sample": false}"#).do_sample);
-        let drawn = apply(r#"{"temperature": 0.7, "max_length_inference": 5, "stop": ["", "a"]}"#);
-        assert_eq!(
-            (drawn.temperature, drawn.max_new_tokens, drawn.stop_texts),
-            (0.7, 5, vec!["a".to_owned()])
-        );
+fn finish_name(finish: FinishReason) -> &'static str {
+    match finish {
+        FinishReason::EndOfText => "end_of_text",
+        FinishReason::StopText => "stop_text",
+        // The context is full or the limit is reached: either way the answer is cut for its length.
+        FinishReason::MaxNewTokens | FinishReason::ContextFull => "max_new_tokens",
+        FinishReason::MaxTime => "time_limit",
+        FinishReason::Cancelled => "cancelled",
     }
+}
 
-    #[test]
-    fn the_system_text_is_the_first_message_or_none() {
-        let message =
-            |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
-        let (system, rest) = split_system(vec![message("system", "Be brief."), message("user", "a")]);
-        assert_eq!((system.as_deref(), rest.len()), (Some("Be brief."), 1));
-        let (system, rest) = split_system(vec![message("user", "a"), message("system", "b")]);
-        assert_eq!((system, rest.len()), (None, 2));
-    }
+/// Without a source of randomness they are all the same, which is no harm where one answer has one call.
+fn random_bytes() -> [u8; 12] {
+    let mut bytes = [0; 12];
+    let _ = getrandom::fill(&mut bytes);
+    bytes
 }

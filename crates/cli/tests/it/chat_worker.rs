@@ -89,6 +89,13 @@ fn a_worker_answers_as_the_chat_command_does() {
     assert!(end["error"]["message"].as_str().unwrap().contains("user"), "{end}");
     let (_, end) = worker.ask("g", question("hi", json!({"repetition_penalty": -1})));
     assert!(end["error"]["message"].as_str().unwrap().contains("repetition_penalty"), "{end}");
+    let (_, end) = worker.ask("h", question("hi", json!({"temperature": "hot"})));
+    assert!(
+        end["error"]["message"].as_str().unwrap().contains("'settings.temperature' must be a number"),
+        "{end}"
+    );
+    let (_, end) = worker.ask("i", json!({"chat": "hi"}));
+    assert!(end["error"]["message"].as_str().unwrap().contains("'chat'"), "{end}");
     assert_eq!(worker.end(), Some(0));
 }
 

@@ -24,6 +24,7 @@ mod stub;
 mod studio_chat;
 mod studio_client;
 mod studio_data;
+mod studio_openai;
 mod studio_runs;
 mod surface;
 mod tidy;

@@ -5,6 +5,7 @@
 mod batches;
 mod beams;
 mod chat;
+mod completions;
 mod golden;
 #[path = "../../../ops/tests/support/on_device.rs"]
 mod on_device;

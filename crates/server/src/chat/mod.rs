@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub(crate) use models::{ChatModel, chat_models, find_model};
 pub(crate) use pool::ask;
-pub(crate) use worker::{Answer, Answers, Done, Failed, Message, Question};
+pub(crate) use worker::{Answer, Answers, Done, Failed, Part, Question};
 
 use self::pool::Pool;
 use crate::state::AppState;

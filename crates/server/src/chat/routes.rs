@@ -72,7 +72,8 @@ async fn chat(
     Json(request): Json<ChatRequest>,
 ) -> ApiResult<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
     let model = find_model(&state, &request.model).await?;
-    let question = Question::Chat { messages: request.messages, settings: without_absent(request.settings) };
+    let messages = request.messages.iter().map(|message| json!(message)).collect();
+    let question = Question::Chat { messages, settings: without_absent(request.settings), api: None };
     let mut first = Vec::new();
     if !is_loaded(&state, &model.id) {
         first
@@ -108,7 +109,9 @@ impl Step {
             Self::End => return None,
         };
         Some(match answers.next().await? {
-            Answer::Text(text) => (Ok(sse("text", &json!({"text": text}))), Self::Hear(answers)),
+            Answer::Part(part) => {
+                (Ok(sse("text", &json!({"text": part.text.unwrap_or_default()}))), Self::Hear(answers))
+            }
             Answer::Done(done) => (Ok(sse("done", &json!(done))), Self::End),
             Answer::Failed(failed) => (Ok(sse("error", &json!(failed))), Self::End),
         })

@@ -19,10 +19,15 @@ use crate::error::{ApiError, ApiResult};
 /// What is asked of a model.
 #[derive(Clone, Debug)]
 pub(crate) enum Question {
-    /// To answer the last message.
-    Chat { messages: Vec<Message>, settings: Map<String, Value> },
-    /// To go on with a text.
-    Complete { prompt: String, settings: Map<String, Value> },
+    /// To answer a conversation of messages, in the form of [`Message`] or, with `api`, OpenAI's.
+    Chat {
+        messages: Vec<Value>,
+        settings: Map<String, Value>,
+        /// What only the programming interface asks.
+        api: Option<Map<String, Value>>,
+    },
+    /// To go on with a text, or with several: texts and lists of tokens.
+    Complete { prompt: Value, settings: Map<String, Value>, api: Option<Map<String, Value>> },
 }
 
 /// One message of a conversation.
@@ -37,12 +42,45 @@ pub(crate) struct Message {
 /// A piece of what a model answers.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
-    /// More of the text.
-    Text(String),
+    /// More of it.
+    Part(Part),
     /// The end.
     Done(Done),
     /// The model could not, or its process ended.
     Failed(Failed),
+}
+
+/// More of one of the choices of an answer.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Part {
+    /// The choice.
+    pub(crate) choice: usize,
+    /// What the model says.
+    pub(crate) text: Option<String>,
+    /// What it thinks before.
+    pub(crate) reasoning: Option<String>,
+    /// What it wants called.
+    pub(crate) tool_calls: Vec<ToolCall>,
+    /// The tokens of all these with their log-probabilities, in OpenAI's form, where they were asked for.
+    pub(crate) logprobs: Option<Vec<Value>>,
+}
+
+/// A call of a tool.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(crate) struct ToolCall {
+    pub(crate) index: usize,
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// A JSON object.
+    pub(crate) arguments: String,
+}
+
+/// How one choice ended.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(crate) struct ChoiceDone {
+    /// As in [`Done`].
+    pub(crate) finish: String,
 }
 
 /// How an answer ended.
@@ -56,6 +94,18 @@ pub(crate) struct Done {
     pub(crate) secs: f64,
     #[schema(required)]
     pub(crate) tokens_per_sec: Option<f64>,
+    /// Of the prompt, those that were known from the question before.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub(crate) n_cached_tokens: u64,
+    /// Of the new tokens, those of thoughts.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub(crate) n_reasoning_tokens: u64,
+    /// Each choice, where the programming interface asked.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub(crate) choices: Vec<ChoiceDone>,
 }
 
 /// Why there is no answer.
@@ -65,6 +115,20 @@ pub(crate) struct Failed {
     pub(crate) message: String,
     #[schema(required)]
     pub(crate) hint: Option<String>,
+    /// The field of the request that is at fault.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub(crate) param: Option<String>,
+    /// A word for programs.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub(crate) code: Option<String>,
+}
+
+impl Failed {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, param: None, code: None }
+    }
 }
 
 /// What a worker says once its model is loaded.
@@ -162,14 +226,15 @@ impl Worker {
     pub(crate) fn ask(self: Arc<Self>, question: Question) -> Answers {
         let id = format!("q{}", self.counter.fetch_add(1, Ordering::Relaxed));
         let (sender, receiver) = mpsc::unbounded_channel();
-        let line = match question {
-            Question::Chat { messages, settings } => {
-                json!({"id": id, "chat": {"messages": messages, "settings": settings}})
+        let (kind, asked) = match question {
+            Question::Chat { messages, settings, api } => {
+                ("chat", json!({"messages": messages, "settings": settings, "api": api}))
             }
-            Question::Complete { prompt, settings } => {
-                json!({"id": id, "complete": {"prompt": prompt, "settings": settings}})
+            Question::Complete { prompt, settings, api } => {
+                ("complete", json!({"prompt": prompt, "settings": settings, "api": api}))
             }
         };
+        let line = json!({"id": id, kind: asked});
         self.touch();
         let fallback = sender.clone();
         lock(&self.pending).insert(id.clone(), sender);
@@ -203,7 +268,7 @@ impl Answers {
             return None;
         }
         let answer = self.receiver.recv().await.unwrap_or_else(|| Answer::Failed(ended()));
-        self.is_over = !matches!(answer, Answer::Text(_));
+        self.is_over = !matches!(answer, Answer::Part(_));
         Some(answer)
     }
 }
@@ -220,8 +285,8 @@ impl Drop for Answers {
 
 fn ended() -> Failed {
     Failed {
-        message: "the model's process has ended".to_owned(),
         hint: Some("ask again; if it happens again, the machine may be short of memory".to_owned()),
+        ..Failed::new("the model's process has ended")
     }
 }
 
@@ -261,23 +326,81 @@ async fn read_lines(mut child: Child, stdout: ChildStdout, stage: watch::Sender<
     let _ = child.wait().await;
 }
 
+/// Every question gets its last answer, whatever the worker writes: nobody would wait for another one.
 fn pass_on(line: &Value, pending: &Pending) {
-    let Some(id) = line.get("id").and_then(Value::as_str) else { return };
-    let part = |name: &str| line.get(name).cloned();
-    let answer = if let Some(text) = line.get("text").and_then(Value::as_str) {
-        Answer::Text(text.to_owned())
-    } else if let Some(done) = part("done").and_then(|done| serde_json::from_value(done).ok()) {
-        Answer::Done(done)
-    } else if let Some(failed) = part("error").and_then(|error| serde_json::from_value(error).ok()) {
-        Answer::Failed(failed)
-    } else {
+    let Some(id) = line.get("id").and_then(Value::as_str) else {
+        if let Some(error) = line.get("error") {
+            // The worker could not tell whose question it was.
+            for (_, sender) in lock(pending).drain() {
+                // Who asked may be gone.
+                let _ = sender.send(Answer::Failed(failed(error)));
+            }
+        }
         return;
     };
+    let not_understood =
+        || Answer::Failed(Failed::new(format!("an answer of the model's process is not understood: {line}")));
+    let answer = if let Some(done) = line.get("done") {
+        serde_json::from_value(done.clone()).map_or_else(|_| not_understood(), Answer::Done)
+    } else if let Some(error) = line.get("error") {
+        Answer::Failed(failed(error))
+    } else {
+        serde_json::from_value(line.clone()).map_or_else(|_| not_understood(), Answer::Part)
+    };
     let mut pending = lock(pending);
-    let is_last = !matches!(answer, Answer::Text(_));
+    let is_last = !matches!(answer, Answer::Part(_));
     let sender = if is_last { pending.remove(id) } else { pending.get(id).cloned() };
     if let Some(sender) = sender {
         // Who asked may be gone; the worker was told then.
         let _ = sender.send(answer);
+    }
+}
+
+fn failed(error: &Value) -> Failed {
+    serde_json::from_value(error.clone()).unwrap_or_else(|_| Failed::new(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(ids: &[&str]) -> (Pending, Vec<mpsc::UnboundedReceiver<Answer>>) {
+        let pending = Pending::default();
+        let receivers = ids.iter().map(|id| {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            lock(&pending).insert((*id).to_owned(), sender);
+            receiver
+        });
+        let receivers = receivers.collect();
+        (pending, receivers)
+    }
+
+    fn message(receiver: &mut mpsc::UnboundedReceiver<Answer>) -> Option<String> {
+        match receiver.try_recv() {
+            Ok(Answer::Failed(failed)) => Some(failed.message),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn whatever_a_worker_writes_no_question_waits_for_ever() {
+        let (pending, mut receivers) = asked(&["q0", "q1"]);
+        pass_on(
+            &json!({"id": null, "error": {"message": "a line is not a question", "hint": null}}),
+            &pending,
+        );
+        for receiver in &mut receivers {
+            assert_eq!(message(receiver).as_deref(), Some("a line is not a question"));
+        }
+        for odd in [
+            json!({"id": "q0", "done": 3}),
+            json!({"id": "q0", "text": 3}),
+            json!({"id": "q0", "error": "no"}),
+        ] {
+            let (pending, mut receivers) = asked(&["q0", "q1"]);
+            pass_on(&odd, &pending);
+            assert!(message(&mut receivers[0]).is_some(), "{odd}");
+            assert!(message(&mut receivers[1]).is_none() && !lock(&pending).contains_key("q0"));
+        }
     }
 }

@@ -1,16 +1,17 @@
-//! Answers and errors in the shapes that OpenAI's clients expect.
+//! Answers in the shapes that OpenAI's clients expect, whole or streamed.
 
 use std::convert::Infallible;
 
 use axum::Json;
-use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::chat::{Answer, Answers, Done};
-use crate::error::ApiError;
+use super::errors::OpenAiError;
+use super::logprobs::{TextLogprobs, chat_logprobs};
+use super::requests::Plan;
+use crate::chat::{Answer, Answers, Done, Part};
 use crate::jobs::unix_secs;
 
 /// Which of the two interfaces is spoken.
@@ -20,76 +21,43 @@ pub(super) enum Form {
     Completion,
 }
 
-/// An error in OpenAI's shape.
-#[derive(Debug)]
-pub(super) struct OpenAiError {
-    pub(super) status: u16,
-    pub(super) message: String,
-    pub(super) param: Option<String>,
-    pub(super) code: String,
-}
-
-impl OpenAiError {
-    pub(super) fn new(status: u16, message: impl Into<String>, param: Option<&str>, code: &str) -> Self {
-        Self { status, message: message.into(), param: param.map(str::to_owned), code: code.to_owned() }
-    }
-
-    /// 400: the request cannot be done.
-    pub(super) fn invalid(message: impl Into<String>, param: Option<&str>) -> Self {
-        Self::new(400, message, param, "invalid_request")
-    }
-
-    /// The model that was asked for is none.
-    pub(super) fn of_model(error: ApiError) -> Self {
-        match error.status {
-            StatusCode::NOT_FOUND => Self::new(404, sentence(&error), Some("model"), "model_not_found"),
-            _ => error.into(),
-        }
-    }
-
-    fn body(&self) -> Value {
-        let kind = if self.status < 500 { "invalid_request_error" } else { "server_error" };
-        json!({"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}})
-    }
-}
-
-impl From<ApiError> for OpenAiError {
-    fn from(error: ApiError) -> Self {
-        Self::new(error.status.as_u16(), sentence(&error), None, &error.code)
-    }
-}
-
-fn sentence(error: &ApiError) -> String {
-    match &error.hint {
-        Some(hint) => format!("{} ({hint})", error.message),
-        None => error.message.clone(),
-    }
-}
-
-impl IntoResponse for OpenAiError {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, Json(self.body())).into_response()
-    }
-}
-
 /// What all pieces of an answer have in common.
 #[derive(Clone, Debug)]
-struct Head {
+pub(super) struct Head {
     form: Form,
     id: String,
     created: u64,
     model: String,
+    n_choices: usize,
+    has_usage: bool,
+    has_logprobs: bool,
+}
+
+/// One choice as far as it is known.
+#[derive(Clone, Debug, Default)]
+struct Choice {
+    text: String,
+    reasoning: String,
+    tool_calls: Vec<Value>,
+    logprobs: Vec<Value>,
 }
 
 impl Head {
-    fn new(form: Form, model: String) -> Self {
+    pub(super) fn new(form: Form, model: String, plan: &Plan) -> Self {
         let mut bytes = [0_u8; 12];
         // Without randomness ids may repeat, which no client minds.
         let _ = getrandom::fill(&mut bytes);
         let name: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let prefix = if form == Form::Chat { "chatcmpl" } else { "cmpl" };
-        Self { form, id: format!("{prefix}-{name}"), created: unix_secs() as u64, model }
+        Self {
+            form,
+            id: format!("{prefix}-{name}"),
+            created: unix_secs() as u64,
+            model,
+            n_choices: plan.n_choices,
+            has_usage: plan.has_usage,
+            has_logprobs: plan.has_logprobs,
+        }
     }
 
     fn wrap(&self, object: &str, choices: Value, usage: Option<Value>) -> Value {
@@ -107,45 +75,50 @@ impl Head {
     }
 
     /// A piece of a streamed answer.
-    fn chunk(&self, text: Option<&str>, is_first: bool, finish: Option<&str>) -> Value {
-        let choice = match self.form {
-            Form::Chat => {
-                let mut delta = json!({});
-                if is_first {
-                    delta["role"] = json!("assistant");
-                }
-                if let Some(text) = text {
-                    delta["content"] = json!(text);
-                }
-                json!({"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish})
-            }
-            Form::Completion => {
-                json!({"index": 0, "text": text.unwrap_or_default(), "logprobs": null, "finish_reason": finish})
-            }
-        };
+    fn chunk(&self, choice: Value, usage: Option<Value>) -> Value {
         let object = if self.form == Form::Chat { "chat.completion.chunk" } else { "text_completion" };
-        self.wrap(object, json!([choice]), None)
+        // A stream that ends with the counts says in each piece that they are not known yet.
+        let usage = usage.or(self.has_usage.then_some(Value::Null));
+        let choices = if choice.is_null() { json!([]) } else { json!([choice]) };
+        self.wrap(object, choices, usage)
     }
 
-    fn usage_chunk(&self, done: &Done) -> Value {
-        let object = if self.form == Form::Chat { "chat.completion.chunk" } else { "text_completion" };
-        self.wrap(object, json!([]), Some(usage(done)))
+    fn whole(&self, choices: &[Choice], done: &Done) -> Value {
+        let object = if self.form == Form::Chat { "chat.completion" } else { "text_completion" };
+        let choices: Vec<Value> =
+            choices.iter().enumerate().map(|(idx, choice)| self.whole_choice(idx, choice, done)).collect();
+        self.wrap(object, json!(choices), Some(usage(done)))
     }
 
-    fn whole(&self, text: &str, done: &Done) -> Value {
-        let finish = finish_reason(done);
-        let (object, choice) = match self.form {
-            Form::Chat => (
-                "chat.completion",
-                json!({"index": 0, "message": {"role": "assistant", "content": text, "refusal": null},
-                    "logprobs": null, "finish_reason": finish}),
-            ),
-            Form::Completion => (
-                "text_completion",
-                json!({"index": 0, "text": text, "logprobs": null, "finish_reason": finish}),
-            ),
-        };
-        self.wrap(object, json!([choice]), Some(usage(done)))
+    fn whole_choice(&self, idx: usize, choice: &Choice, done: &Done) -> Value {
+        let finish = finish_reason(done, idx, !choice.tool_calls.is_empty());
+        if self.form == Form::Completion {
+            let logprobs =
+                self.has_logprobs.then(|| TextLogprobs::default().next(&choice.text, &choice.logprobs));
+            return json!({"index": idx, "text": choice.text, "logprobs": logprobs, "finish_reason": finish});
+        }
+        let is_call_only = choice.text.is_empty() && !choice.tool_calls.is_empty();
+        let content = if is_call_only { Value::Null } else { json!(choice.text) };
+        let mut message = json!({"role": "assistant", "content": content, "refusal": null});
+        if !choice.reasoning.is_empty() {
+            message["reasoning_content"] = json!(choice.reasoning);
+        }
+        if !choice.tool_calls.is_empty() {
+            message["tool_calls"] = json!(choice.tool_calls);
+        }
+        let logprobs = self.has_logprobs.then(|| chat_logprobs(&choice.logprobs));
+        json!({"index": idx, "message": message, "logprobs": logprobs, "finish_reason": finish})
+    }
+}
+
+impl Choice {
+    fn add(&mut self, part: Part) {
+        self.text.push_str(part.text.as_deref().unwrap_or_default());
+        self.reasoning.push_str(part.reasoning.as_deref().unwrap_or_default());
+        self.tool_calls.extend(part.tool_calls.into_iter().map(|call| {
+            json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}})
+        }));
+        self.logprobs.extend(part.logprobs.unwrap_or_default());
     }
 }
 
@@ -154,28 +127,32 @@ fn usage(done: &Done) -> Value {
         "prompt_tokens": done.n_prompt_tokens,
         "completion_tokens": done.n_new_tokens,
         "total_tokens": done.n_prompt_tokens + done.n_new_tokens,
+        "prompt_tokens_details": {"cached_tokens": done.n_cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": done.n_reasoning_tokens},
     })
 }
 
-fn finish_reason(done: &Done) -> &'static str {
-    match done.finish.as_str() {
+fn finish_reason(done: &Done, choice_idx: usize, has_calls: bool) -> &'static str {
+    let finish = done.choices.get(choice_idx).map_or(done.finish.as_str(), |choice| choice.finish.as_str());
+    match finish {
         "max_new_tokens" | "time_limit" => "length",
+        _ if has_calls => "tool_calls",
         _ => "stop",
     }
 }
 
 /// The answer in one piece.
-pub(super) async fn whole(form: Form, model: String, mut answers: Answers) -> Result<Response, OpenAiError> {
-    let head = Head::new(form, model);
-    let mut text = String::new();
+pub(super) async fn whole(head: Head, mut answers: Answers) -> Result<Response, OpenAiError> {
+    let mut choices = vec![Choice::default(); head.n_choices];
     loop {
         match answers.next().await {
-            Some(Answer::Text(piece)) => text.push_str(&piece),
-            Some(Answer::Done(done)) => return Ok(Json(head.whole(&text, &done)).into_response()),
-            Some(Answer::Failed(failed)) => {
-                let hint = failed.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-                return Err(OpenAiError::invalid(format!("{}{hint}", failed.message), None));
+            Some(Answer::Part(part)) => {
+                if let Some(choice) = choices.get_mut(part.choice) {
+                    choice.add(part);
+                }
             }
+            Some(Answer::Done(done)) => return Ok(Json(head.whole(&choices, &done)).into_response()),
+            Some(Answer::Failed(failed)) => return Err(failed.into()),
             None => return Err(OpenAiError::new(500, "the answer broke off", None, "internal")),
         }
     }
@@ -183,43 +160,122 @@ pub(super) async fn whole(form: Form, model: String, mut answers: Answers) -> Re
 
 /// The answer as it is made. An error before the first piece is an error of the request; a later one ends the stream.
 pub(super) async fn stream_of(
-    form: Form,
-    model: String,
+    head: Head,
     mut answers: Answers,
-    has_usage: bool,
     ended: impl Future<Output = ()> + Send + 'static,
 ) -> Response {
-    let head = Head::new(form, model);
-    let first = answers.next().await;
-    if let Some(Answer::Failed(failed)) = first {
-        let hint = failed.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-        return OpenAiError::invalid(format!("{}{hint}", failed.message), None).into_response();
-    }
-    let opening = (head.form == Form::Chat).then(|| data(&head.chunk(Some(""), true, None)));
-    let of_first = first.map(|answer| pieces(&head, answer, has_usage)).unwrap_or_default();
-    let rest = stream::unfold((head, answers), move |(head, mut answers)| async move {
+    let first = match answers.next().await {
+        Some(Answer::Failed(failed)) => return OpenAiError::from(failed).into_response(),
+        first => first,
+    };
+    let mut chunks = Chunks::new(head);
+    let mut opening: Vec<Event> = chunks.opening().iter().map(data).collect();
+    opening.extend(first.into_iter().flat_map(|answer| chunks.of_answer(answer)));
+    let rest = stream::unfold((chunks, answers), |(mut chunks, mut answers)| async move {
         let answer = answers.next().await?;
-        Some((pieces(&head, answer, has_usage), (head, answers)))
+        Some((chunks.of_answer(answer), (chunks, answers)))
     });
-    let all = stream::iter(opening.into_iter().chain(of_first)).chain(rest.flat_map(stream::iter));
+    let all = stream::iter(opening).chain(rest.flat_map(stream::iter));
     let events = all.take_until(ended).map(Ok::<Event, Infallible>);
     Sse::new(events).keep_alive(KeepAlive::new()).into_response()
 }
 
-fn pieces(head: &Head, answer: Answer, has_usage: bool) -> Vec<Event> {
-    match answer {
-        Answer::Text(text) => vec![data(&head.chunk(Some(&text), false, None))],
-        Answer::Done(done) => {
-            let mut last = vec![data(&head.chunk(None, false, Some(finish_reason(&done))))];
-            if has_usage {
-                last.push(data(&head.usage_chunk(&done)));
+/// Makes the pieces of a streamed answer.
+struct Chunks {
+    head: Head,
+    /// Whether a choice has called a tool.
+    has_calls: Vec<bool>,
+    texts: Vec<TextLogprobs>,
+}
+
+impl Chunks {
+    fn new(head: Head) -> Self {
+        let n_choices = head.n_choices;
+        Self { head, has_calls: vec![false; n_choices], texts: vec![TextLogprobs::default(); n_choices] }
+    }
+
+    /// The first piece of each choice of a conversation says whose turn it is.
+    fn opening(&self) -> Vec<Value> {
+        let n_choices = if self.head.form == Form::Chat { self.head.n_choices } else { 0 };
+        (0..n_choices)
+            .map(|idx| {
+                let delta = json!({"role": "assistant", "content": ""});
+                self.head.chunk(
+                    json!({"index": idx, "delta": delta, "logprobs": null, "finish_reason": null}),
+                    None,
+                )
+            })
+            .collect()
+    }
+
+    fn of_answer(&mut self, answer: Answer) -> Vec<Event> {
+        match answer {
+            Answer::Part(part) => self.of_part(&part).iter().map(data).collect(),
+            Answer::Done(done) => {
+                let mut last: Vec<Event> =
+                    (0..self.head.n_choices).map(|idx| data(&self.end(idx, &done))).collect();
+                if self.head.has_usage {
+                    last.push(data(&self.head.chunk(Value::Null, Some(usage(&done)))));
+                }
+                last.push(Event::default().data("[DONE]"));
+                last
             }
-            last.push(Event::default().data("[DONE]"));
-            last
+            Answer::Failed(failed) => {
+                vec![data(&OpenAiError::new(500, failed.message, None, "broke_off").body())]
+            }
         }
-        Answer::Failed(failed) => {
-            vec![data(&OpenAiError::new(500, failed.message, None, "broke_off").body())]
+    }
+
+    fn of_part(&mut self, part: &Part) -> Vec<Value> {
+        let idx = part.choice;
+        if self.head.form == Form::Completion {
+            let text = part.text.as_deref().unwrap_or_default();
+            let tokens = part.logprobs.as_deref().unwrap_or_default();
+            let logprobs = match self.texts.get_mut(idx).filter(|_| self.head.has_logprobs) {
+                Some(texts) => texts.next(text, tokens),
+                None => Value::Null,
+            };
+            let choice = json!({"index": idx, "text": text, "logprobs": logprobs, "finish_reason": null});
+            return vec![self.head.chunk(choice, None)];
         }
+        let mut deltas: Vec<Map<String, Value>> = Vec::new();
+        for (name, text) in [("reasoning_content", &part.reasoning), ("content", &part.text)] {
+            if let Some(text) = text {
+                deltas.push(Map::from_iter([(name.to_owned(), json!(text))]));
+            }
+        }
+        for call in &part.tool_calls {
+            if let Some(has_calls) = self.has_calls.get_mut(idx) {
+                *has_calls = true;
+            }
+            let named = json!([{"index": call.index, "id": call.id, "type": "function",
+                "function": {"name": call.name, "arguments": ""}}]);
+            let arguments = json!([{"index": call.index, "function": {"arguments": call.arguments}}]);
+            deltas.extend([named, arguments].map(|calls| Map::from_iter([("tool_calls".to_owned(), calls)])));
+        }
+        let mut logprobs = part.logprobs.as_deref().map_or(Value::Null, chat_logprobs);
+        if deltas.is_empty() && !logprobs.is_null() {
+            deltas.push(Map::new());
+        }
+        deltas
+            .into_iter()
+            .map(|delta| {
+                // All tokens go with the first piece.
+                let logprobs = std::mem::take(&mut logprobs);
+                let choice =
+                    json!({"index": idx, "delta": delta, "logprobs": logprobs, "finish_reason": null});
+                self.head.chunk(choice, None)
+            })
+            .collect()
+    }
+
+    fn end(&self, idx: usize, done: &Done) -> Value {
+        let finish = finish_reason(done, idx, self.has_calls.get(idx).copied().unwrap_or(false));
+        let choice = match self.head.form {
+            Form::Chat => json!({"index": idx, "delta": {}, "logprobs": null, "finish_reason": finish}),
+            Form::Completion => json!({"index": idx, "text": "", "logprobs": null, "finish_reason": finish}),
+        };
+        self.head.chunk(choice, None)
     }
 }
 

@@ -1,10 +1,16 @@
 //! The interface that OpenAI's clients speak, below `/v1`: models, chat completions and completions, streamed or whole.
 //!
-//! A model is an experiment's name or the name of a model in the cache. What is not built is refused, not passed over: more
-//! than one choice, tools, images, log probabilities.
+//! A model is an experiment's name or the name of a model in the cache. Every field of a request is used, or refused by its name
+//! where it is not built ([`fields`] has the table); none is passed over that could change the answer.
 
 mod answers;
+mod errors;
+mod fields;
+mod logprobs;
+mod messages;
 mod requests;
+mod sampling;
+mod tools;
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -13,8 +19,9 @@ use axum::routing::{get, post};
 use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 
-use self::answers::{Form, OpenAiError, stream_of, whole};
-use self::requests::{ChatCompletion, Completion};
+use self::answers::{Form, Head, stream_of, whole};
+use self::errors::OpenAiError;
+use self::requests::{Plan, chat_plan, completion_plan};
 use crate::chat::{ChatModel, ask, chat_models, find_model};
 use crate::state::AppState;
 
@@ -44,23 +51,20 @@ fn described(model: &ChatModel) -> serde_json::Value {
 }
 
 async fn chat_completions(State(state): State<AppState>, body: Bytes) -> Result<Response, OpenAiError> {
-    let request = ChatCompletion::parse(&body)?;
-    let plan = request.plan()?;
-    answer(&state, Form::Chat, plan).await
+    answer(&state, Form::Chat, chat_plan(&body)?).await
 }
 
 async fn completions(State(state): State<AppState>, body: Bytes) -> Result<Response, OpenAiError> {
-    let request = Completion::parse(&body)?;
-    let plan = request.plan()?;
-    answer(&state, Form::Completion, plan).await
+    answer(&state, Form::Completion, completion_plan(&body)?).await
 }
 
-async fn answer(state: &AppState, form: Form, plan: requests::Plan) -> Result<Response, OpenAiError> {
+async fn answer(state: &AppState, form: Form, plan: Plan) -> Result<Response, OpenAiError> {
     let model = find_model(state, &plan.model).await.map_err(OpenAiError::of_model)?;
+    let head = Head::new(form, model.label.clone(), &plan);
     let answers = ask(state, &model, plan.question).await?;
     if plan.is_streamed {
-        Ok(stream_of(form, model.label, answers, plan.has_usage, state.shutdown.wait()).await)
+        Ok(stream_of(head, answers, state.shutdown.wait()).await)
     } else {
-        whole(form, model.label, answers).await
+        whole(head, answers).await
     }
 }
