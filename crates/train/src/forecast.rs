@@ -4,10 +4,9 @@
 
 use serde::Serialize;
 use tunesmith_config::{ExperimentConfig, LoraInit};
-use tunesmith_formats::StoredDtype;
 use tunesmith_formats::model_source::{ModelSource, TensorInfo};
-use tunesmith_models::{Recompute, format_as_in_file, slice_activation_bytes};
-use tunesmith_ops::{Device, Format};
+use tunesmith_models::{Recompute, kept_format, slice_activation_bytes};
+use tunesmith_ops::Device;
 
 use crate::activations::largest_slice;
 use crate::number_formats::NumberFormats;
@@ -58,12 +57,8 @@ impl MemoryForecast {
         let weights: u64 = tensors
             .iter()
             .map(|tensor| {
-                let is_kept = tensor.shape.len() != 2 || trainability.trains(&tensor.name);
-                let format = match tensor.dtype {
-                    _ if is_kept => Format::F32,
-                    StoredDtype::Quantised(layout) => format_as_in_file(layout, frozen).unwrap_or(frozen),
-                    _ => frozen,
-                };
+                let TensorInfo { name, shape, dtype, .. } = tensor;
+                let format = kept_format(name, shape, *dtype, frozen, trainability.trains(name));
                 n_values(tensor) * format.block_bytes() as u64 / format.block_values() as u64
             })
             .sum();
