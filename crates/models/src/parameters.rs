@@ -110,7 +110,7 @@ impl Parameter {
             match &read.as_ref().unwrap_or(self).value {
                 Value::Stored(weight) => Ok(unpacked_rows(weight, rows)),
                 Value::Tensor(tensor) => {
-                    let part = tensor.clone().slice([rows.start * width..rows.end * width]);
+                    let part = tensor.clone().slice(rows.start * width..rows.end * width);
                     read_back(part.cast(DType::F32), &self.name)
                 }
                 Value::OnDisk(_) => unreachable!("a weight that was read is in memory"),

@@ -180,11 +180,11 @@ fn preferences_after_an_adapter_are_measured_from_that_adapter() {
 }
 
 fn last_evaluation(types: &Types, name: &str) -> tunesmith_train::Evaluation {
-    let evaluations = types.0.events(name).into_iter().filter_map(|event| match event.body {
+    let mut evaluations = types.0.events(name).into_iter().filter_map(|event| match event.body {
         EventBody::Evaluation(evaluation) => Some(evaluation),
         _ => None,
     });
-    evaluations.last().unwrap()
+    evaluations.next_back().unwrap()
 }
 
 #[test]
