@@ -25,6 +25,8 @@ LLAMA3 = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_fre
 
 LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75,
             "short_factor": [1.0, 1.1, 1.3, 1.6, 2.0, 2.5], "long_factor": [1.0, 2.0, 4.0, 8.0, 12.0, 16.0]}
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 32,
+        "beta_fast": 8.0, "beta_slow": 0.5, "truncate": False, "mscale": 1.0, "mscale_all_dim": 0.5}
 GEMMA_ROPE = {"full_attention": {"rope_type": "linear", "rope_theta": 1000000.0, "factor": 2.0},
               "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}
 
@@ -80,6 +82,7 @@ def models():
     yield "qwen3-moe", Qwen3MoeForCausalLM, Qwen3MoeConfig(**grouped, **experts, head_dim=16, norm_topk_prob=True)
     yield "qwen3-moe-mixed", Qwen3MoeForCausalLM, Qwen3MoeConfig(**{**grouped, "tie_word_embeddings": True}, **experts,
                                                                  mlp_only_layers=[0])
+    yield "llama-yarn", *llama(num_key_value_heads=2, head_dim=16, max_position_embeddings=128, rope_parameters=YARN)
 
 
 def randomise(model, seed):

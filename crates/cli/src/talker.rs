@@ -31,6 +31,8 @@ pub(crate) struct Talker {
     pub(crate) n_history_rounds: Option<usize>,
     /// The model has an encoder, and has never seen more than a question in it: no round stays in view.
     pub(crate) is_single_turn: bool,
+    /// What the user should know about the model's or the adapter's files.
+    pub(crate) notes: Vec<String>,
 }
 
 /// What to talk to.
@@ -66,7 +68,9 @@ pub(crate) fn load(source: &Source<'_>, terminal: &Terminal) -> Result<Talker, F
         return Err(Failure::new(Exit::Usage, what).hint("leave out --checkpoint, or name a run folder"));
     }
     let stored = model_store::resolve(source.name, terminal)?;
-    load_model(&stored.path, source.adapter, source.device, source.n_threads)
+    let talker = load_model(&stored.path, source.adapter, source.device, source.n_threads)?;
+    talker.notes.iter().for_each(|note| terminal.warning(note));
+    Ok(talker)
 }
 
 /// Loads a model from a folder or GGUF file, with an adapter if one is given.
@@ -80,9 +84,10 @@ pub(crate) fn load_model(
     let source = ModelSource::open(path)?;
     let tokenizer = source.tokenizer()?;
     let mut model = CausalLm::load(&source, &open_device(device)?)?;
+    let mut notes = source.notes().to_vec();
     if let Some(adapter) = adapter {
         let (config, tensors) = read_adapter(adapter)?;
-        model.load_adapter(&config, tensors)?;
+        notes.extend(model.load_adapter(&config, tensors)?.notes);
     }
     let is_single_turn = model.has_encoder();
     let layout = match ChatLayout::of_tokenizer(&tokenizer) {
@@ -98,6 +103,7 @@ pub(crate) fn load_model(
         system: None,
         n_history_rounds: is_single_turn.then_some(0),
         is_single_turn,
+        notes,
     })
 }
 
@@ -150,6 +156,7 @@ fn load_run(run_dir: &Path, source: &Source<'_>, terminal: &Terminal) -> Result<
         system,
         n_history_rounds: Some(n_history_rounds),
         is_single_turn,
+        notes: Vec::new(),
     })
 }
 

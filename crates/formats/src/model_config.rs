@@ -28,8 +28,8 @@ use crate::atomic::write_file;
 use crate::dtype::StoreDtype;
 use crate::error::{FormatError, Result};
 use crate::json_keys::Keys;
-pub use crate::rope_scaling::RopeScaling;
 use crate::rope_scaling::widen;
+pub use crate::rope_scaling::{RopeScaling, Yarn};
 
 /// The non-linearity of the feed-forward part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -29,6 +29,7 @@ pub struct ModelSource {
     path: PathBuf,
     config: ModelConfig,
     tensors: Vec<TensorInfo>,
+    notes: Vec<String>,
     store: Store,
 }
 
@@ -100,6 +101,11 @@ impl ModelSource {
         &self.config
     }
 
+    /// What the user should know about the files: where they contradict themselves, and what was made of it.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// All weights under their hub names, sorted. Buffers that old files hold beside the weights (GPT-2's
     /// attention masks, Llama's rotary frequencies) are left out.
     pub fn tensors(&self) -> &[TensorInfo] {
@@ -108,7 +114,13 @@ impl ModelSource {
 
     /// Whether there is a tensor of this hub name.
     pub fn contains(&self, name: &str) -> bool {
-        self.info(name).is_some()
+        self.tensor(name).is_some()
+    }
+
+    /// What is known of the tensor of this hub name.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        let found = self.tensors.binary_search_by(|info| info.name.as_str().cmp(name)).ok()?;
+        self.tensors.get(found)
     }
 
     /// Shape and values of a tensor by hub name, in the hub's layout: linear layers [out, in], GPT-2's
@@ -138,6 +150,43 @@ impl ModelSource {
                 Ok((shape, values))
             }
         }
+    }
+
+    /// Gives the values of a tensor to `take` piece by piece, as [`Self::read_f32`] has them in row-major order: whole rows,
+    /// about `max_values` values at a time, and an even number of rows but for the last piece, so that groups of values that
+    /// are rounded together are those of the whole. A tensor that a GGUF file has in another layout comes in one piece.
+    ///
+    /// # Errors
+    /// As [`Self::read_f32`], and what `take` returns.
+    pub fn read_pieces<E: From<FormatError>>(
+        &self,
+        name: &str,
+        max_values: usize,
+        mut take: impl FnMut(&[f32]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let missing = || FormatError::NoSuchTensor { path: self.path.clone(), name: name.to_owned() };
+        let info = self.tensor(name).ok_or_else(missing)?;
+        let is_as_stored = match &self.store {
+            Store::Folder { .. } => true,
+            Store::Gguf { places, .. } => places.get(name).is_some_and(|(_, layout)| *layout == Layout::Same),
+        };
+        let n_rows = info.shape.first().copied().unwrap_or(1);
+        let n_values: usize = info.shape.iter().product();
+        if !is_as_stored || n_rows == 0 || n_values <= max_values {
+            return take(&self.read_f32(name)?.1);
+        }
+        let row_bytes = info.n_bytes / n_rows;
+        let n_rows_at_once = (max_values / (n_values / n_rows).max(1)).next_multiple_of(2).max(2);
+        for piece in self.stored_bytes(name).chunks((n_rows_at_once * row_bytes).max(1)) {
+            let values = info.dtype.decode(piece).ok_or_else(|| FormatError::UnsupportedDtype {
+                path: self.path.clone(),
+                name: name.to_owned(),
+                dtype: info.dtype.name().to_owned(),
+            })?;
+            take(&values)?;
+            self.let_go();
+        }
+        Ok(())
     }
 
     /// Lets the system take back the memory of what has been read of the weights; they can still be read again.
@@ -221,11 +270,6 @@ impl ModelSource {
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    fn info(&self, name: &str) -> Option<&TensorInfo> {
-        let found = self.tensors.binary_search_by(|info| info.name.as_str().cmp(name)).ok()?;
-        self.tensors.get(found)
-    }
-
     fn stored_bytes(&self, name: &str) -> &[u8] {
         match &self.store {
             Store::Folder { files, places } => places
@@ -250,8 +294,15 @@ impl ModelSource {
         let prefix = config.architecture.base_prefix();
         let is_bare =
             !files.iter().flat_map(SafetensorsFile::tensors).any(|info| info.name.starts_with(prefix));
-        let copies =
-            tied_weights::settle(path, &mut config, |name| files.iter().find_map(|file| file.bytes(name)))?;
+        let head_name = config.architecture.head_name();
+        let stored = |name: &str| {
+            let name = match is_bare && name != head_name {
+                true => name.strip_prefix(prefix).unwrap_or(name),
+                false => name,
+            };
+            files.iter().find_map(|file| file.tensor(name).zip(file.bytes(name)))
+        };
+        let tied_weights::Settled { copies, notes } = tied_weights::settle(path, &mut config, stored)?;
         let (mut places, mut tensors) = (BTreeMap::new(), Vec::new());
         for (file_idx, file) in files.iter().enumerate() {
             let is_weight = |name: &str| !is_buffer(config.architecture, name) && !copies.contains(&name);
@@ -271,7 +322,8 @@ impl ModelSource {
             }
         }
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Self { path: path.to_owned(), config, tensors, store: Store::Folder { files, places } })
+        let store = Store::Folder { files, places };
+        Ok(Self { path: path.to_owned(), config, tensors, notes, store })
     }
 
     fn open_gguf(path: &Path, file_path: &Path) -> Result<Self> {
@@ -300,7 +352,7 @@ impl ModelSource {
         }
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
         let store = Store::Gguf { file: Box::new(file), places };
-        Ok(Self { path: path.to_owned(), config, tensors, store })
+        Ok(Self { path: path.to_owned(), config, tensors, notes: Vec::new(), store })
     }
 }
 

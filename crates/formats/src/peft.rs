@@ -1,6 +1,5 @@
 //! LoRA adapters as PEFT stores them: `adapter_config.json` and `adapter_model.safetensors`.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -11,6 +10,14 @@ use crate::atomic::write_file;
 use crate::dtype::StoreDtype;
 use crate::error::{FormatError, Result};
 use crate::safetensors_io::{NamedTensor, read_safetensors_f32, write_safetensors};
+
+mod patterns;
+mod settings;
+mod targets;
+
+pub use patterns::Patterns;
+pub use settings::{SETTINGS, Setting, Treatment};
+pub use targets::{TargetModules, TargetRule, is_end_of_path};
 
 const CONFIG_FILE: &str = "adapter_config.json";
 const WEIGHTS_FILE: &str = "adapter_model.safetensors";
@@ -55,12 +62,12 @@ pub struct AdapterConfig {
     /// PEFT loads the adapter frozen.
     #[serde(default)]
     pub inference_mode: bool,
-    /// Ranks of modules that differ from `r`, by the end of the module path.
+    /// Ranks of modules that differ from `r`.
     #[serde(default)]
-    pub rank_pattern: BTreeMap<String, usize>,
-    /// Alphas of modules that differ from `lora_alpha`, by the end of the module path.
+    pub rank_pattern: Patterns<usize>,
+    /// Alphas of modules that differ from `lora_alpha`.
     #[serde(default)]
-    pub alpha_pattern: BTreeMap<String, f64>,
+    pub alpha_pattern: Patterns<f64>,
     /// Modules that were trained whole and are stored whole.
     #[serde(default)]
     pub modules_to_save: Option<Vec<String>>,
@@ -69,34 +76,50 @@ pub struct AdapterConfig {
     pub other: Map<String, Value>,
 }
 
-/// Which modules have an update.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(untagged)]
-pub enum TargetModules {
-    /// Left to PEFT's table of architectures.
-    #[default]
-    Unset,
-    /// Ends of module paths: "q_proj".
-    Names(Vec<String>),
-    /// "all-linear" or a regular expression for whole module paths.
-    Pattern(String),
-}
-
 impl AdapterConfig {
     /// Rank and scale s of the update s·B·A of the module at `module_path`: s = alpha/R, or alpha/√R with
     /// `use_rslora`.
-    pub fn rank_and_scale(&self, module_path: &str) -> (usize, f64) {
-        let rank = self.lookup(&self.rank_pattern, module_path).unwrap_or(self.r);
-        let alpha = self.lookup(&self.alpha_pattern, module_path).unwrap_or(self.lora_alpha);
+    ///
+    /// # Errors
+    /// A pattern that cannot be tried on the path, as a sentence.
+    pub fn rank_and_scale(&self, module_path: &str) -> std::result::Result<(usize, f64), String> {
+        let rank = self.rank_pattern.get(module_path)?.copied().unwrap_or(self.r);
+        let alpha = self.alpha_pattern.get(module_path)?.copied().unwrap_or(self.lora_alpha);
         let divisor = if self.use_rslora { (rank as f64).sqrt() } else { rank as f64 };
-        (rank, alpha / divisor)
+        Ok((rank, alpha / divisor))
     }
 
-    fn lookup<T: Copy>(&self, patterns: &BTreeMap<String, T>, module_path: &str) -> Option<T> {
-        let matches = |end: &str| {
-            module_path.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    /// Refuses what would change the update and is not built, and gives sentences about keys that are not known.
+    ///
+    /// # Errors
+    /// The setting with its value and a remedy, as a sentence.
+    pub fn check(&self) -> std::result::Result<Vec<String>, String> {
+        if self.peft_type != "LORA" {
+            return Err(format!("its kind is {:?}, only \"LORA\" can be read", self.peft_type));
+        }
+        if self.r == 0 || self.rank_pattern.values().any(|rank| *rank == 0) {
+            return Err("its rank is 0".to_owned());
+        }
+        match serde_json::to_value(self) {
+            Ok(Value::Object(settings)) => settings::check(&settings),
+            Ok(_) => Ok(Vec::new()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Sentences about keys of `rank_pattern` and `alpha_pattern` by which none of the adapted `modules` gets its value.
+    ///
+    /// # Errors
+    /// A pattern that cannot be tried, as a sentence.
+    pub fn idle_patterns(&self, modules: &[String]) -> std::result::Result<Vec<String>, String> {
+        let paths = || modules.iter().map(String::as_str);
+        let told = |setting: &str, keys: Vec<&str>| -> Vec<String> {
+            let told =
+                |key| format!("adapter_config.json: the key {key:?} of {setting} gives no module its value");
+            keys.into_iter().map(told).collect()
         };
-        patterns.iter().find(|(end, _)| matches(end.as_str())).map(|(_, value)| *value)
+        let ranks = told("rank_pattern", self.rank_pattern.idle_keys(paths())?);
+        Ok(ranks.into_iter().chain(told("alpha_pattern", self.alpha_pattern.idle_keys(paths())?)).collect())
     }
 }
 
@@ -104,8 +127,8 @@ impl AdapterConfig {
 /// `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`.
 ///
 /// # Errors
-/// [`FormatError::Missing`] for a missing file, [`FormatError::Adapter`] for another kind than LoRA or a
-/// rank of 0, and what the JSON and safetensors readers refuse.
+/// [`FormatError::Missing`] for a missing file, [`FormatError::Adapter`] for what [`AdapterConfig::check`] refuses, and
+/// what the JSON and safetensors readers refuse.
 pub fn read_adapter(dir: &Path) -> Result<(AdapterConfig, Vec<NamedTensor>)> {
     let missing = |what: &str| FormatError::Missing { path: dir.to_owned(), what: what.to_owned() };
     let refused = |reason: String| FormatError::Adapter { path: dir.to_owned(), reason };
@@ -115,12 +138,7 @@ pub fn read_adapter(dir: &Path) -> Result<(AdapterConfig, Vec<NamedTensor>)> {
     }
     let text = fs::read(&config_path).map_err(FormatError::io(&config_path, "read"))?;
     let config: AdapterConfig = serde_json::from_slice(&text).map_err(FormatError::json(&config_path))?;
-    if config.peft_type != "LORA" {
-        return Err(refused(format!("its kind is {:?}, only \"LORA\" can be read", config.peft_type)));
-    }
-    if config.r == 0 || config.rank_pattern.values().any(|rank| *rank == 0) {
-        return Err(refused("its rank is 0".into()));
-    }
+    config.check().map_err(refused)?;
     let weights_path = dir.join(WEIGHTS_FILE);
     if !weights_path.is_file() {
         if dir.join("adapter_model.bin").is_file() {
@@ -209,14 +227,18 @@ mod tests {
     #[test]
     fn scales_follow_patterns_and_the_rank_stabilised_rule() {
         let mut config: AdapterConfig = serde_json::from_str(MINIMAL).unwrap();
-        config.rank_pattern = BTreeMap::from([("k_proj".into(), 16), ("layers.1.q_proj".into(), 2)]);
-        config.alpha_pattern = BTreeMap::from([("k_proj".into(), 8.0)]);
-        assert_eq!(config.rank_and_scale("model.layers.0.q_proj"), (4, 4.0));
-        assert_eq!(config.rank_and_scale("model.layers.1.q_proj"), (2, 8.0));
-        assert_eq!(config.rank_and_scale("model.layers.0.k_proj"), (16, 0.5));
-        assert_eq!(config.rank_and_scale("model.layers.0.xk_proj"), (4, 4.0));
+        config.rank_pattern =
+            Patterns::new([("k_proj".into(), 16), (r"layers\.[1-3]\.q_proj".into(), 2)]).unwrap();
+        config.alpha_pattern = Patterns::new([("k_proj".into(), 8.0)]).unwrap();
+        let of = |config: &AdapterConfig, path| config.rank_and_scale(path).unwrap();
+        assert_eq!(of(&config, "model.layers.0.q_proj"), (4, 4.0));
+        assert_eq!(of(&config, "model.layers.1.q_proj"), (2, 8.0));
+        assert_eq!(of(&config, "model.layers.0.k_proj"), (16, 0.5));
+        assert_eq!(of(&config, "model.layers.0.xk_proj"), (4, 4.0));
         config.use_rslora = true;
-        assert_eq!(config.rank_and_scale("model.layers.0.q_proj"), (4, 8.0));
+        assert_eq!(of(&config, "model.layers.0.q_proj"), (4, 8.0));
+        let idle = config.idle_patterns(&["model.layers.1.q_proj".to_owned()]).unwrap();
+        assert!(idle.len() == 2 && idle[0].contains("\"k_proj\" of rank_pattern"), "{idle:?}");
     }
 
     #[test]
@@ -229,20 +251,13 @@ mod tests {
         assert!(refusal().contains("its kind is \"IA3\""));
         set(r#"{"peft_type":"LORA","r":0}"#);
         assert!(refusal().contains("its rank is 0"));
+        set(r#"{"peft_type":"LORA","alpha_pattern":{"q_proj(":1}}"#);
+        assert!(refusal().contains("\"q_proj(\" is no regular expression"));
+        set(r#"{"peft_type":"LORA","init_lora_weights":"pissa"}"#);
+        assert!(refusal().contains("adapter: init_lora_weights is \"pissa\""));
         set(MINIMAL);
         assert!(refusal().ends_with("adapter_model.safetensors is missing"));
         fs::write(folder.path().join("adapter_model.bin"), b"").unwrap();
         assert!(refusal().contains("pickled"));
-    }
-
-    #[test]
-    fn every_form_of_target_modules_is_read() {
-        let read = |value: &str| {
-            let text = format!(r#"{{"peft_type":"LORA","target_modules":{value}}}"#);
-            serde_json::from_str::<AdapterConfig>(&text).unwrap().target_modules
-        };
-        assert_eq!(read("null"), TargetModules::Unset);
-        assert_eq!(read(r#"["a"]"#), TargetModules::Names(vec!["a".into()]));
-        assert_eq!(read(r#""all-linear""#), TargetModules::Pattern("all-linear".into()));
     }
 }

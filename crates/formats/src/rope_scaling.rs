@@ -9,8 +9,12 @@ use serde_json::{Value, json};
 use crate::error::Result;
 use crate::json_keys::Keys;
 
+mod yarn;
+
+pub use yarn::Yarn;
+
 /// Scaling kinds that exist and are not implemented.
-const OTHER_KINDS: [&str; 2] = ["yarn", "proportional"];
+const OTHER_KINDS: [&str; 1] = ["proportional"];
 
 /// The rotary position embedding of a configuration.
 pub(crate) struct Rope {
@@ -66,6 +70,8 @@ pub enum RopeScaling {
         /// The context first trained on.
         original_max_positions: usize,
     },
+    /// YaRN.
+    Yarn(Yarn),
     /// LongRoPE: ωᵢ divided by a factor of its own, one for sequences of up to `original_max_positions` and another for
     /// longer ones; all sines and cosines are multiplied by `attention_factor`.
     LongRope {
@@ -174,6 +180,7 @@ impl RopeScaling {
                     })?,
                 }
             }
+            "yarn" => Self::Yarn(Yarn::read(config, keys, max_positions)?),
             "longrope" | "su" => {
                 // Phi 3 keeps the number beside the scaling, and prefers it.
                 let original = config.count("original_max_position_embeddings")?.or(original);
@@ -194,8 +201,9 @@ impl RopeScaling {
                 return Err(keys.error("rope_type", format!("{kind:?} scaling is not supported")));
             }
             _ => {
-                let reason =
-                    format!("unknown kind {kind:?}; known are default, linear, dynamic, llama3 and longrope");
+                let reason = format!(
+                    "unknown kind {kind:?}; known are default, linear, dynamic, llama3, yarn and longrope"
+                );
                 return Err(keys.error("rope_type", reason));
             }
         })
@@ -230,6 +238,7 @@ impl RopeScaling {
                 "high_freq_factor": widen(*high_freq_factor),
                 "original_max_position_embeddings": original_max_positions,
             }),
+            Self::Yarn(yarn) => yarn.to_json(),
             Self::LongRope { short_factors, long_factors, attention_factor, original_max_positions } => {
                 let list = |factors: &[f32]| factors.iter().map(|f| widen(*f)).collect::<Vec<f64>>();
                 // Version 4 takes these three keys and no other, so the rest is written only where it has to be.
@@ -275,7 +284,11 @@ impl RopeScaling {
 
     /// What ωᵢ are divided by, for `n` = D/2 frequencies.
     fn divisors(&self, theta: f64, n: usize) -> Vec<f64> {
+        if let Self::Yarn(yarn) = self {
+            return yarn.divisors(theta, n);
+        }
         let divisor = |i| match *self {
+            Self::Yarn(_) => 1.0,
             Self::None | Self::Dynamic { .. } => 1.0,
             Self::LongRope { ref short_factors, .. } => short_factors.get(i).copied().map_or(1.0, f64::from),
             Self::Linear { factor } => f64::from(factor),
@@ -403,7 +416,16 @@ mod tests {
         assert_eq!(linear, RopeScaling::Linear { factor: 2.5 });
         let dynamic = read(r#"{"rope_scaling":{"type":"dynamic","factor":4}}"#).unwrap().1;
         assert_eq!(dynamic, RopeScaling::Dynamic { factor: 4.0, original_max_positions: 2048 });
-        for scaling in [llama3, linear, dynamic, RopeScaling::None] {
+        let yarn = |text: &str| read(&format!(r#"{{"rope_scaling":{{"type":"yarn",{text}}}}}"#)).unwrap().1;
+        let plain = yarn(r#""factor":4,"original_max_position_embeddings":512"#);
+        let RopeScaling::Yarn(found) = &plain else { panic!("{plain:?}") };
+        assert_eq!((found.original_max_positions, found.truncate, found.beta_fast), (512, true, 32.0));
+        assert_eq!(found.context(2048), 2048);
+        let deepseek =
+            yarn(r#""factor":40,"mscale":1.0,"mscale_all_dim":0.5,"beta_fast":16,"truncate":false"#);
+        let RopeScaling::Yarn(found) = &deepseek else { panic!("{deepseek:?}") };
+        assert_eq!((found.original_max_positions, found.context(2048)), (2048, 81_920));
+        for scaling in [llama3, linear, dynamic, plain, deepseek, RopeScaling::None] {
             let text = json!({ "rope_scaling": scaling.to_json(2048) }).to_string();
             assert_eq!(read(&text).unwrap().1, scaling, "{text}");
         }
@@ -413,8 +435,8 @@ mod tests {
     fn unsupported_kinds_are_named() {
         let refusal = |text| read(text).unwrap_err().to_string();
         assert_eq!(
-            refusal(r#"{"rope_scaling":{"type":"yarn","factor":4}}"#),
-            "config.json: rope_scaling.rope_type: \"yarn\" scaling is not supported"
+            refusal(r#"{"rope_scaling":{"type":"proportional","factor":4}}"#),
+            "config.json: rope_scaling.rope_type: \"proportional\" scaling is not supported"
         );
         assert!(refusal(r#"{"rope_scaling":{"type":"x"}}"#).contains("unknown kind \"x\""));
         assert!(

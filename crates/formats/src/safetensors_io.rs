@@ -14,7 +14,7 @@ use crate::dtype::StoredDtype;
 use crate::error::{FormatError, Result};
 use crate::mmap::MappedFile;
 
-pub use crate::safetensors_write::{write_safetensors, write_sharded};
+pub use crate::safetensors_write::{TensorPieces, write_safetensors, write_sharded};
 
 /// The header's own length at the start of the file.
 pub(crate) const LENGTH_BYTES: usize = 8;

@@ -30,7 +30,7 @@ pub fn write_safetensors(
 ) -> Result<()> {
     let mut table = Table::new(path, dtype);
     for tensor in tensors {
-        table.push(tensor)?;
+        table.push(&tensor.name, &tensor.shape, tensor.data.len())?;
     }
     let mut file = AtomicFile::create(path)?;
     let mut out = BufWriter::new(&mut file);
@@ -46,37 +46,53 @@ pub fn write_safetensors(
     file.commit()
 }
 
+/// A tensor whose values come in pieces, so that a large one need not be in memory whole.
+pub struct TensorPieces<'a, E> {
+    /// Its name.
+    pub name: String,
+    /// Row-major shape.
+    pub shape: Vec<usize>,
+    /// The values in order; together as many as the product of the shape.
+    pub pieces: Box<dyn Iterator<Item = std::result::Result<Vec<f32>, E>> + 'a>,
+}
+
+impl<'a, E: 'a> From<NamedTensor> for TensorPieces<'a, E> {
+    fn from(NamedTensor { name, shape, data }: NamedTensor) -> Self {
+        Self { name, shape, pieces: Box::new(std::iter::once(Ok(data))) }
+    }
+}
+
 /// Writes a model's tensors into the folder `dir`: as `model.safetensors` when they fit `max_shard_bytes`,
 /// else as `model-00001-of-0000n.safetensors` … with `model.safetensors.index.json`. Returns the files.
 ///
-/// Tensors are taken one by one, so a model need not be in memory twice; a tensor that is larger than
-/// `max_shard_bytes` gets a shard of its own. `dir` must not hold weights yet (use
+/// Tensors are taken one by one, and those that come in pieces piece by piece, so a model need not be in memory twice; a
+/// tensor that is larger than `max_shard_bytes` gets a shard of its own. `dir` must not hold weights yet (use
 /// [`AtomicDir`](crate::atomic::AtomicDir)): a stale index would be taken for this model's.
 ///
 /// # Errors
 /// As [`write_safetensors`], and the iterator's own.
-pub fn write_sharded<E: From<FormatError>>(
+pub fn write_sharded<'a, T: Into<TensorPieces<'a, E>>, E: From<FormatError> + 'a>(
     dir: &Path,
-    tensors: impl IntoIterator<Item = std::result::Result<NamedTensor, E>>,
+    tensors: impl IntoIterator<Item = std::result::Result<T, E>>,
     dtype: StoreDtype,
     max_shard_bytes: u64,
 ) -> std::result::Result<Vec<PathBuf>, E> {
     let mut names = BTreeSet::new();
     let mut shards: Vec<Shard> = Vec::new();
     for tensor in tensors {
-        let tensor = tensor?;
+        let tensor: TensorPieces<'a, E> = tensor?.into();
         if !names.insert(tensor.name.clone()) {
             return Err(occurs_twice(dir, &tensor.name).into());
         }
-        let n_bytes = (tensor.data.len() * dtype.n_bytes()) as u64;
+        let n_bytes = (tensor.shape.iter().product::<usize>() * dtype.n_bytes()) as u64;
         match shards.last_mut() {
-            Some(shard) if shard.table.n_bytes + n_bytes <= max_shard_bytes => shard.push(&tensor)?,
+            Some(shard) if shard.table.n_bytes + n_bytes <= max_shard_bytes => shard.push(tensor)?,
             _ => {
                 if let Some(full) = shards.last_mut() {
                     full.flush()?;
                 }
                 let mut shard = Shard::create(dir, shards.len(), dtype)?;
-                shard.push(&tensor)?;
+                shard.push(tensor)?;
                 shards.push(shard);
             }
         }
@@ -137,22 +153,21 @@ impl Table {
         Self { path: path.to_owned(), dtype, entries: Vec::new(), names: BTreeSet::new(), n_bytes: 0 }
     }
 
-    fn push(&mut self, tensor: &NamedTensor) -> Result<()> {
-        let NamedTensor { name, shape, data } = tensor;
-        if shape.iter().product::<usize>() != data.len() {
+    fn push(&mut self, name: &str, shape: &[usize], n_values: usize) -> Result<()> {
+        if shape.iter().product::<usize>() != n_values {
             return Err(FormatError::Shape {
                 path: self.path.clone(),
-                name: name.clone(),
-                expected: shape.clone(),
-                actual: vec![data.len()],
+                name: name.to_owned(),
+                expected: shape.to_vec(),
+                actual: vec![n_values],
             });
         }
-        if !self.names.insert(name.clone()) {
+        if !self.names.insert(name.to_owned()) {
             return Err(occurs_twice(&self.path, name));
         }
-        let (start, n_bytes) = (self.n_bytes, (data.len() * self.dtype.n_bytes()) as u64);
+        let (start, n_bytes) = (self.n_bytes, (n_values * self.dtype.n_bytes()) as u64);
         self.n_bytes += n_bytes;
-        self.entries.push(Entry { name: name.clone(), shape: shape.clone(), start, end: self.n_bytes });
+        self.entries.push(Entry { name: name.to_owned(), shape: shape.to_vec(), start, end: self.n_bytes });
         Ok(())
     }
 
@@ -186,10 +201,15 @@ impl Shard {
         Ok(Self { table: Table::new(dir, dtype), data: BufWriter::new(AtomicFile::create(&path)?) })
     }
 
-    fn push(&mut self, tensor: &NamedTensor) -> Result<()> {
-        self.table.push(tensor)?;
-        write_values(&mut self.data, &tensor.data, self.table.dtype)
-            .map_err(FormatError::io(&self.table.path, "write a shard to"))
+    fn push<E: From<FormatError>>(&mut self, tensor: TensorPieces<'_, E>) -> std::result::Result<(), E> {
+        let mut n_values = 0;
+        for piece in tensor.pieces {
+            let piece = piece?;
+            n_values += piece.len();
+            write_values(&mut self.data, &piece, self.table.dtype)
+                .map_err(FormatError::io(&self.table.path, "write a shard to"))?;
+        }
+        Ok(self.table.push(&tensor.name, &tensor.shape, n_values)?)
     }
 
     /// Gives the buffer back; called when the next shard starts.
@@ -320,6 +340,24 @@ mod tests {
             let file = folder.path().join(index["weight_map"][&tensor.name].as_str().unwrap());
             assert_eq!(SafetensorsFile::open(&file).unwrap().read_f32(&tensor.name).unwrap(), tensor.data);
         }
+
+        // Piece by piece, the same bytes.
+        let pieces = tempfile::tempdir().unwrap();
+        let in_pieces = tensors.iter().map(|tensor| {
+            let values: Vec<Result<Vec<f32>>> =
+                tensor.data.chunks(2).map(|piece| Ok(piece.to_vec())).collect();
+            let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
+            Ok(TensorPieces { name, shape, pieces: Box::new(values.into_iter()) })
+        });
+        let again = write_sharded(pieces.path(), in_pieces, StoreDtype::F32, 24).unwrap();
+        for (whole, again) in files.iter().zip(&again) {
+            assert_eq!(std::fs::read(whole).unwrap(), std::fs::read(again).unwrap());
+        }
+        let short =
+            TensorPieces { name: "w".into(), shape: vec![3], pieces: Box::new([Ok(vec![1.0])].into_iter()) };
+        let folder = tempfile::tempdir().unwrap();
+        let error = write_sharded(folder.path(), [Ok::<_, FormatError>(short)], StoreDtype::F32, 24);
+        assert!(matches!(error, Err(FormatError::Shape { .. })));
 
         let one = tempfile::tempdir().unwrap();
         let stream = tensors.into_iter().map(Ok::<_, FormatError>);

@@ -205,7 +205,8 @@ impl Weight {
         &self.as_bytes()[start..end]
     }
 
-    fn as_bytes(&self) -> &[u8] {
+    /// The bytes of all values, row by row.
+    pub fn as_bytes(&self) -> &[u8] {
         (*self.bytes).as_ref()
     }
 }

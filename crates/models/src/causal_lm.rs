@@ -3,11 +3,13 @@
 //! A model of encoder and decoder is one, too: it makes the next token of a text, with a source in view. Where it differs is
 //! in what a batch holds ([`TokenBatch::segments`]) and in how decoding begins ([`CausalLm::encode`]).
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor};
 use tunesmith_formats::model_config::ModelConfig;
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::AdapterConfig;
-use tunesmith_formats::safetensors_io::NamedTensor;
+use tunesmith_formats::safetensors_io::{NamedTensor, TensorPieces};
 use tunesmith_ops::{Compute, Format, KvCache, Segments, capped, linear};
 
 use crate::error::{ModelError, Result};
@@ -64,6 +66,35 @@ impl CausalLm {
             device,
             frozen: options.frozen,
         })
+    }
+
+    /// A model whose weights stay on the disk: each is read when it is used and dropped again, frozen matrices into the format
+    /// `frozen` or, without one, exactly as they are stored. For a look at its outputs in the memory of its largest tensor;
+    /// nothing is trainable but a score head. What it gives counts when [`Self::check_reads`] says so.
+    pub fn on_disk(source: &Arc<ModelSource>, device: &Device, frozen: Option<Format>) -> Result<Self> {
+        let config = source.config().clone();
+        let device = device.clone().inner();
+        let (family, specs) = loading::declared(&config)?;
+        let mut parameters = loading::parameters_on_disk(source, &specs, &device, frozen)?;
+        parameters.set_trainable(|_| false);
+        let end_ids = loading::end_ids(source)?;
+        let score_head = ScoreHead::among(&parameters);
+        Ok(Self {
+            config,
+            family,
+            parameters,
+            adapter: None,
+            has_language_head: score_head.is_none(),
+            score_head,
+            end_ids,
+            device,
+            frozen: frozen.unwrap_or(Format::F32),
+        })
+    }
+
+    /// The first failure to read a weight of a model made by [`Self::on_disk`] since the last call.
+    pub fn check_reads(&self) -> Result<()> {
+        self.parameters.failure.check()
     }
 
     /// Changes the number format of the matrix products.
@@ -140,8 +171,13 @@ impl CausalLm {
     /// Adds a fresh low-rank branch to the target modules and freezes all other weights. The model's outputs do not change.
     pub fn attach_lora(&mut self, spec: &LoraSpec) -> Result<LoraAttached> {
         self.require_no_adapter()?;
-        let (config, attached) =
-            lora::attach(self.family.as_mut(), &mut self.parameters, spec, &self.device)?;
+        let (config, attached) = lora::attach(
+            self.family.as_mut(),
+            &mut self.parameters,
+            spec,
+            self.config.architecture,
+            &self.device,
+        )?;
         self.adapter = Some(config);
         Ok(attached)
     }
@@ -196,8 +232,16 @@ impl CausalLm {
     /// score head on the hidden state they are those of transformers' sequence classifier; one on logits is not among
     /// them, see [`Self::score_head_tensor`].
     pub fn merged_tensors(&self) -> impl Iterator<Item = Result<NamedTensor>> + '_ {
+        self.merged_pieces().map(|TensorPieces { name, shape, pieces }| {
+            let data = pieces.collect::<Result<Vec<_>>>()?.concat();
+            Ok(NamedTensor { name, shape, data })
+        })
+    }
+
+    /// The same with the values of large weights in pieces.
+    pub fn merged_pieces(&self) -> impl Iterator<Item = TensorPieces<'_, ModelError>> + '_ {
         let is_classifier = self.is_sequence_classifier();
-        merge::merged_tensors(self.family.as_ref(), &self.parameters, move |name| {
+        merge::merged_pieces(self.family.as_ref(), &self.parameters, move |name| {
             match ScoreHeadKind::of_weight(name) {
                 Some(_) => is_classifier,
                 None => !(is_classifier && name == self.config().architecture.head_name()),

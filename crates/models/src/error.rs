@@ -98,7 +98,10 @@ pub enum ModelError {
     },
 
     /// A module is named as a target that cannot carry an adapter here.
-    #[error("{module} cannot carry a LoRA adapter: only the linear layers inside the blocks can")]
+    #[error(
+        "{module} cannot carry a LoRA adapter here: only the linear layers inside the blocks can; an embedding looks rows up \
+         instead of multiplying, and a head is often the same matrix"
+    )]
     LoraTargetUnsupported {
         /// Its path.
         module: String,

@@ -57,7 +57,7 @@ pub(crate) trait Family: Send + Sync {
 }
 
 /// A parameter that a family declares: name and shape on the hub.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ParameterSpec {
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,

@@ -65,9 +65,7 @@ impl Linear {
     pub(crate) fn forward(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
         let weight = pass.weight(self.weight).lying(self.orientation);
         let bias = self.bias.map(|bias| pass.vector(bias));
-        let Some(adapter) = self.adapter.as_ref().filter(|_| pass.has_adapter()) else {
-            return linear(x, weight, bias);
-        };
+        let Some(adapter) = &self.adapter else { return linear(x, weight, bias) };
         let [a, b] = adapter.matrices(pass.matrix(adapter.a), pass.matrix(adapter.b));
         let dropout = pass.dropout(adapter.dropout, self.module_idx);
         let low_rank = LowRank { a, b, scale: adapter.scale, dropout };

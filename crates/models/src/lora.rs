@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::{DType, Device, Tensor};
-use tunesmith_formats::peft::{AdapterConfig, TargetModules};
+use tunesmith_formats::model_config::Architecture;
+use tunesmith_formats::peft::{AdapterConfig, Patterns, TargetModules, is_end_of_path};
 use tunesmith_formats::safetensors_io::NamedTensor;
 use tunesmith_ops::{Orientation, Weight};
 
@@ -35,7 +36,8 @@ pub struct LoraSpec {
     /// What A and B start with.
     pub init: LoraInit,
     /// Modules to adapt: each name is a module's full path or the end of it after a dot (`q_proj`,
-    /// `self_attn.q_proj`). Empty: every linear layer whose path does not contain `head`.
+    /// `self_attn.q_proj`), or `all-linear`, every linear layer of the blocks. Empty: those whose path does not contain
+    /// `head`, which are the same in all families.
     pub target_modules: Vec<String>,
     /// Seed of A's initial values.
     pub seed: u64,
@@ -98,6 +100,8 @@ pub struct LoraAttached {
     pub modules: Vec<String>,
     /// Target names that fit no module although others did. PEFT ignores such names; a caller should mention them.
     pub unmatched_targets: Vec<String>,
+    /// Sentences about settings of a loaded adapter that had no effect or are not known; a caller should mention them.
+    pub notes: Vec<String>,
 }
 
 /// Adds a fresh branch to the target modules.
@@ -105,10 +109,11 @@ pub(crate) fn attach(
     family: &mut dyn Family,
     parameters: &mut ParameterStore,
     spec: &LoraSpec,
+    architecture: Architecture,
     device: &Device,
 ) -> Result<(AdapterConfig, LoraAttached)> {
     spec.check()?;
-    let attached = targets(family, parameters, &spec.target_modules)?;
+    let attached = targets(family, parameters, architecture, &spec.target_modules)?;
     let config = config_of(family, spec, &attached);
     let chosen: BTreeSet<&str> = attached.modules.iter().map(String::as_str).collect();
     parameters.set_trainable(|_| false);
@@ -119,7 +124,7 @@ pub(crate) fn attach(
                 Branch { a, b, magnitude: None, starts_principal: false }
             }
             LoraInit::Principal => {
-                let (rank, scale) = config.rank_and_scale(&linear.path);
+                let (rank, scale) = understood(config.rank_and_scale(&linear.path))?;
                 let weight = weight_of(linear, parameters);
                 let pissa::Start { a, b } =
                     pissa::start(&weight, linear.orientation, rank, scale as f32, device)?;
@@ -139,21 +144,28 @@ pub(crate) fn attach_loaded(
     tensors: Vec<NamedTensor>,
     device: &Device,
 ) -> Result<LoraAttached> {
-    check_config(config)?;
+    let mut notes = check_config(config)?;
+    let rule = understood(config.target_rule())?;
     let mut by_name: BTreeMap<String, NamedTensor> = BTreeMap::new();
     for tensor in tensors {
         let name = tensor.name.strip_prefix(PEFT_PREFIX).unwrap_or(&tensor.name);
         by_name.insert(name.to_owned(), tensor);
     }
 
-    // The weights say which modules are adapted: the target names were resolved when the adapter was made.
+    // The weights say which modules are adapted, and the settings must agree: PEFT leaves out weights of other modules.
     let mut branches = Vec::new();
     for linear in family.linears() {
         let mut part = |side: &str| by_name.remove(&format!("{}.lora_{side}.weight", linear.path));
         match (part("A"), part("B")) {
             (None, None) => branches.push(None),
             (Some(a), Some(b)) => {
-                let (rank, _) = config.rank_and_scale(&linear.path);
+                if !understood(rule.means(&linear.path))? {
+                    return adapter_error(format!(
+                        "it holds weights for {}, which its target_modules, or what restricts them, do not name",
+                        linear.path
+                    ));
+                }
+                let (rank, _) = understood(config.rank_and_scale(&linear.path))?;
                 check_shape(&a, &[rank, linear.in_features])?;
                 check_shape(&b, &[linear.out_features, rank])?;
                 let magnitude = match config.use_dora {
@@ -171,7 +183,8 @@ pub(crate) fn attach_loaded(
     if !by_name.is_empty() {
         let names: Vec<&str> = by_name.keys().take(5).map(String::as_str).collect();
         return adapter_error(format!(
-            "{} tensor(s) belong to no linear layer of this model: {}",
+            "{} tensor(s) belong to no linear layer in this model's blocks: {}; adapters on the embedding or the head, and whole \
+             weights, are not loaded: merge the adapter with PEFT (merge_and_unload) and use the merged model",
             by_name.len(),
             names.join(", ")
         ));
@@ -186,13 +199,14 @@ pub(crate) fn attach_loaded(
         return adapter_error("it holds no LoRA weights".to_owned());
     }
 
+    notes.extend(understood(config.idle_patterns(&modules))?);
     parameters.set_trainable(|_| false);
     for (linear, branch) in family.linears_mut().into_iter().zip(branches) {
         if let Some(branch) = branch {
             push_branch(linear, parameters, config, branch, device)?;
         }
     }
-    Ok(LoraAttached { modules, unmatched_targets: Vec::new() })
+    Ok(LoraAttached { modules, unmatched_targets: Vec::new(), notes })
 }
 
 /// The lengths of a module's rows among an adapter's tensors. PEFT leaves out the ending in files.
@@ -239,6 +253,7 @@ pub(crate) fn settings_of_tensors(config: AdapterConfig, family: &dyn Family) ->
     if !adapters.any(|adapter| adapter.start.is_some()) {
         return config;
     }
+    // A fresh adapter has no ranks by pattern.
     let factor = if config.use_rslora { std::f64::consts::SQRT_2 } else { 2.0 };
     AdapterConfig { r: 2 * config.r, lora_alpha: factor * config.lora_alpha, ..config }
 }
@@ -282,35 +297,47 @@ pub(crate) fn without_score_head(mut tensors: Vec<NamedTensor>) -> (Option<Named
 /// What PEFT writes before a module's path.
 const PEFT_PREFIX: &str = "base_model.model.";
 const LORA: &str = "LORA";
-/// The module of a score head in transformers, and the names that PEFT lists for all sequence classifiers.
+/// The module of a score head in transformers.
 const SCORE: &str = "score";
-const CLASSIFIERS: [&str; 2] = ["classifier", SCORE];
 
 /// The modules that the target names mean. The rule for names is PEFT's, the rule for none H2O LLM Studio's.
-fn targets(family: &dyn Family, parameters: &ParameterStore, names: &[String]) -> Result<LoraAttached> {
+fn targets(
+    family: &dyn Family,
+    parameters: &ParameterStore,
+    architecture: Architecture,
+    names: &[String],
+) -> Result<LoraAttached> {
     let paths: Vec<String> = family.linears().iter().map(|l| l.path.clone()).collect();
+    let attached =
+        |modules, unmatched_targets| Ok(LoraAttached { modules, unmatched_targets, notes: Vec::new() });
     if names.is_empty() {
-        let modules = paths.into_iter().filter(|path| !path.contains("head")).collect();
-        return Ok(LoraAttached { modules, unmatched_targets: Vec::new() });
+        return attached(paths.into_iter().filter(|path| !path.contains("head")).collect(), Vec::new());
     }
-    let is_meant = |path: &str, name: &str| {
-        path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    };
-    for parameter in parameters.iter() {
-        let module = parameter.name.strip_suffix(".weight").unwrap_or(&parameter.name);
-        let is_elsewhere = !paths.iter().any(|path| path == module) && parameter.name.ends_with(".weight");
-        if is_elsewhere && names.iter().any(|name| is_meant(module, name)) {
+    let is_meant = |path: &str, name: &String| is_all_linear(name) || is_end_of_path(path, name);
+    // A head that is the embedding is not among the parameters.
+    let elsewhere = parameters.iter().map(|parameter| parameter.name.as_str());
+    for name in elsewhere.chain([architecture.head_name()]) {
+        let module = name.strip_suffix(".weight").unwrap_or(name);
+        let is_elsewhere = !paths.iter().any(|path| path == module) && name.ends_with(".weight");
+        if is_elsewhere && names.iter().any(|name| is_end_of_path(module, name)) {
             return Err(ModelError::LoraTargetUnsupported { module: module.to_owned() });
         }
     }
-    let unmatched_targets: Vec<String> =
+    let unmatched: Vec<String> =
         names.iter().filter(|name| !paths.iter().any(|path| is_meant(path, name))).cloned().collect();
-    if unmatched_targets.len() == names.len() {
+    if unmatched.len() == names.len() {
         let available = last_components(paths.iter().map(String::as_str));
         return Err(ModelError::NoLoraTarget { targets: names.to_vec(), available });
     }
-    let modules = paths.into_iter().filter(|path| names.iter().any(|name| is_meant(path, name))).collect();
-    Ok(LoraAttached { modules, unmatched_targets })
+    attached(
+        paths.into_iter().filter(|path| names.iter().any(|name| is_meant(path, name))).collect(),
+        unmatched,
+    )
+}
+
+/// PEFT's word for every linear layer but the head.
+fn is_all_linear(name: &str) -> bool {
+    TargetModules::Pattern(name.to_owned()).is_all_linear()
 }
 
 /// The values of a branch.
@@ -330,7 +357,7 @@ fn push_branch(
     branch: Branch,
     device: &Device,
 ) -> Result<()> {
-    let (rank, scale) = config.rank_and_scale(&linear.path);
+    let (rank, scale) = understood(config.rank_and_scale(&linear.path))?;
     let (shape_a, shape_b) = ([rank, linear.in_features], [linear.out_features, rank]);
     let on_device = |values: Vec<f32>| to_device(values, device, DType::F32);
     let start = branch.starts_principal.then(|| {
@@ -381,9 +408,11 @@ fn initial_a(spec: &LoraSpec, linear: &Linear) -> Vec<f32> {
         .collect()
 }
 
-/// The settings in PEFT's form. Targets that were left empty are written out as last path components.
+/// The settings in PEFT's form. Targets that were left empty, or mean all, are written out as last path components.
 fn config_of(family: &dyn Family, spec: &LoraSpec, attached: &LoraAttached) -> AdapterConfig {
-    let target_modules = if spec.target_modules.is_empty() {
+    let is_written_out =
+        spec.target_modules.is_empty() || spec.target_modules.iter().any(|name| is_all_linear(name));
+    let target_modules = if is_written_out {
         last_components(attached.modules.iter().map(String::as_str))
     } else {
         spec.target_modules.clone()
@@ -401,29 +430,24 @@ fn config_of(family: &dyn Family, spec: &LoraSpec, attached: &LoraAttached) -> A
         use_rslora: spec.use_rslora,
         fan_in_fan_out: family.linears().iter().any(|l| l.orientation == Orientation::InOut),
         inference_mode: true,
-        rank_pattern: BTreeMap::new(),
-        alpha_pattern: BTreeMap::new(),
+        rank_pattern: Patterns::default(),
+        alpha_pattern: Patterns::default(),
         modules_to_save: None,
         other: serde_json::Map::new(),
     }
 }
 
-/// Refuses what would change the computation and is not implemented.
-fn check_config(config: &AdapterConfig) -> Result<()> {
-    if config.peft_type != LORA {
-        return adapter_error(format!("its kind is {}, only {LORA} is supported", config.peft_type));
-    }
-    if config.bias != "none" {
-        return adapter_error(format!("bias is {:?}, only \"none\" is supported", config.bias));
-    }
-    let stored_whole = config.modules_to_save.iter().flatten();
-    if let Some(module) = stored_whole.into_iter().find(|module| !CLASSIFIERS.contains(&module.as_str())) {
-        return adapter_error(format!("modules_to_save ({module}) is not supported, but for {SCORE}"));
-    }
+/// Refuses what would change the computation and is not implemented; gives sentences about what is not known.
+fn check_config(config: &AdapterConfig) -> Result<Vec<String>> {
     if !(0.0..1.0).contains(&config.lora_dropout) {
         return adapter_error(format!("lora_dropout is {}, not at least 0 and below 1", config.lora_dropout));
     }
-    Ok(())
+    understood(config.check())
+}
+
+/// What settings mean, or why they are refused.
+fn understood<T>(meaning: std::result::Result<T, String>) -> Result<T> {
+    meaning.map_err(|reason| ModelError::Adapter { reason })
 }
 
 fn check_shape(tensor: &NamedTensor, expected: &[usize]) -> Result<()> {

@@ -1,23 +1,28 @@
 //! Folding an adapter into the weights it adapts.
 
+use std::iter;
+
 use burn::tensor::Tensor;
-use tunesmith_formats::safetensors_io::NamedTensor;
+use tunesmith_formats::safetensors_io::TensorPieces;
 use tunesmith_ops::{LowRank, Orientation};
 
 use crate::dora::row_norms;
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 use crate::family::Family;
 use crate::linear::{Adapter, Linear};
 use crate::lora::{matrix, own};
 use crate::parameters::{Parameter, ParameterStore, read_back};
 
+/// Values of a weight that are unpacked at a time, where no adapter is on it.
+const PIECE_VALUES: usize = 1 << 22;
+
 /// Every weight of the base model that `is_part` names, W + s·B·A where it is adapted, with the rows' own lengths where they
-/// have some, in the model's order.
-pub(crate) fn merged_tensors<'a>(
+/// have some, in the model's order. A weight without an adapter comes some rows at a time.
+pub(crate) fn merged_pieces<'a>(
     family: &'a dyn Family,
     parameters: &'a ParameterStore,
     is_part: impl Fn(&str) -> bool + 'a,
-) -> impl Iterator<Item = Result<NamedTensor>> + 'a {
+) -> impl Iterator<Item = TensorPieces<'a, ModelError>> + 'a {
     let linears = family.linears();
     let is_adapters = move |parameter_idx: usize, linears: &[&Linear]| {
         let belongs = |adapter: &Adapter| {
@@ -31,12 +36,14 @@ pub(crate) fn merged_tensors<'a>(
             return None;
         }
         let adapted = linears.iter().find(|l| l.weight == parameter_idx);
-        let values = match adapted.and_then(|l| Some((l, l.adapter.as_ref()?))) {
-            Some((linear, adapter)) => merged(parameter, linear, adapter, parameters),
-            None => parameter.to_vec(),
-        };
-        let named = |data| NamedTensor { name: parameter.name.clone(), shape: parameter.shape.clone(), data };
-        Some(values.map(named))
+        let pieces: Box<dyn Iterator<Item = Result<Vec<f32>>> + 'a> =
+            match adapted.and_then(|l| Some((*l, l.adapter.as_ref()?))) {
+                Some((linear, adapter)) => {
+                    Box::new(iter::once_with(move || merged(parameter, linear, adapter, parameters)))
+                }
+                None => Box::new(parameter.pieces(PIECE_VALUES)),
+            };
+        Some(TensorPieces { name: parameter.name.clone(), shape: parameter.shape.clone(), pieces })
     })
 }
 

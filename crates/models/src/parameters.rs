@@ -1,11 +1,13 @@
 //! The weights of a model by name: what an optimizer updates and a checkpoint stores.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
-use tunesmith_ops::{Compute, Format, StoredWeight, Weight, stored_weight, unpacked};
+use tunesmith_ops::{Compute, Format, StoredWeight, Weight, stored_weight, unpacked, unpacked_rows};
 
 use crate::error::{ModelError, Result};
+use crate::on_disk::{Failure, OnDisk};
 use crate::score_head::ScoreHeadKind;
 
 /// One weight.
@@ -27,6 +29,8 @@ enum Value {
     Tensor(Box<Tensor<1>>),
     /// A frozen matrix in a format of its own, in the CPU's memory.
     Stored(StoredWeight),
+    /// In its file, read for each use.
+    OnDisk(Arc<OnDisk>),
 }
 
 impl Parameter {
@@ -40,12 +44,19 @@ impl Parameter {
         Self { name, shape: weight.dims().to_vec(), value: Value::Stored(weight), trainable: false }
     }
 
+    /// A frozen weight that stays in its file.
+    pub(crate) fn on_disk(weight: OnDisk) -> Self {
+        let (name, shape) = (weight.spec.name.clone(), weight.spec.shape.clone());
+        Self { name, shape, value: Value::OnDisk(Arc::new(weight)), trainable: false }
+    }
+
     /// The values as float32, flat; a matrix in another format is unpacked for it.
     pub fn tensor(&self) -> Tensor<1> {
         match &self.value {
             Value::Tensor(tensor) if tensor.dtype() == DType::F32 => (**tensor).clone(),
             Value::Tensor(tensor) => tensor.clone().cast(DType::F32),
             Value::Stored(weight) => unpacked(weight, &Device::flex()).flatten(0, 1),
+            Value::OnDisk(weight) => weight.read().tensor(),
         }
     }
 
@@ -57,6 +68,7 @@ impl Parameter {
                 Weight::from(tensor.clone().reshape(shape))
             }
             Value::Stored(weight) => Weight::from(weight.clone()),
+            Value::OnDisk(weight) => weight.read().weight(),
         }
     }
 
@@ -65,13 +77,14 @@ impl Parameter {
         match &self.value {
             Value::Tensor(tensor) => tensor.device(),
             Value::Stored(_) => Device::flex(),
+            Value::OnDisk(weight) => weight.device.clone(),
         }
     }
 
     /// The matrix in the CPU's memory, where its format is other than float32.
     pub fn stored(&self) -> Option<&StoredWeight> {
         match &self.value {
-            Value::Tensor(_) => None,
+            Value::Tensor(_) | Value::OnDisk(_) => None,
             Value::Stored(weight) => Some(weight),
         }
     }
@@ -79,6 +92,30 @@ impl Parameter {
     /// Number of values.
     pub fn n_values(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// The values on the host in order, whole rows, about `max_values` of them at a time.
+    pub(crate) fn pieces(&self, max_values: usize) -> impl Iterator<Item = Result<Vec<f32>>> + '_ {
+        let n_values = self.n_values();
+        let n_rows = self.shape.first().copied().unwrap_or(1).max(1);
+        let width = n_values / n_rows;
+        let n_rows_at_once = (max_values / width.max(1)).max(1);
+        // A weight that stays in its file is read once.
+        let read = match &self.value {
+            Value::OnDisk(weight) => Some(weight.read()),
+            Value::Tensor(_) | Value::Stored(_) => None,
+        };
+        (0..n_rows).step_by(n_rows_at_once).map(move |first| {
+            let rows = first..(first + n_rows_at_once).min(n_rows);
+            match &read.as_ref().unwrap_or(self).value {
+                Value::Stored(weight) => Ok(unpacked_rows(weight, rows)),
+                Value::Tensor(tensor) => {
+                    let part = tensor.clone().slice(rows.start * width..rows.end * width);
+                    read_back(part.cast(DType::F32), &self.name)
+                }
+                Value::OnDisk(_) => unreachable!("a weight that was read is in memory"),
+            }
+        })
     }
 
     /// Copies the values to the host.
@@ -94,6 +131,8 @@ pub struct ParameterStore {
     items: Vec<Parameter>,
     index: BTreeMap<String, usize>,
     pub(crate) compute: Compute,
+    /// Of those that are read for each use.
+    pub(crate) failure: Failure,
 }
 
 impl ParameterStore {
@@ -160,6 +199,7 @@ impl ParameterStore {
         }
         parameter.value = match &parameter.value {
             Value::Tensor(kept) => Value::Tensor(Box::new(value.inner().cast(kept.dtype()))),
+            Value::OnDisk(_) => Value::Tensor(Box::new(value.inner())),
             Value::Stored(weight) => {
                 let ([n_rows, n_columns], format) = (weight.dims(), weight.format());
                 let values = read_back(value, &parameter.name)?;
@@ -183,7 +223,7 @@ impl ParameterStore {
                 **kept = Tensor::empty([0], (&value.device(), kept.dtype()));
                 update(value)
             }
-            Value::Stored(_) => update(value),
+            Value::Stored(_) | Value::OnDisk(_) => update(value),
         };
         self.set_value(parameter_idx, value)
     }

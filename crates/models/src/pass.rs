@@ -84,7 +84,6 @@ pub(crate) struct Pass<'a> {
     leaves: Option<BTreeMap<usize, Tensor<1>>>,
     /// `None` switches dropout off.
     dropout_key: Option<u64>,
-    has_adapter: bool,
     cache: Option<&'a mut KvCache>,
     has_used_trainable: bool,
     compute: Compute,
@@ -103,7 +102,6 @@ impl<'a> Pass<'a> {
             parameters,
             leaves: None,
             dropout_key,
-            has_adapter: true,
             cache: None,
             has_used_trainable: false,
             compute: parameters.compute(),
@@ -129,11 +127,6 @@ impl<'a> Pass<'a> {
         Self { cache: Some(cache), ..Self::plain(parameters, tokens, None) }
     }
 
-    /// The same pass with the adapter switched off.
-    pub(crate) fn without_adapter(self) -> Self {
-        Self { has_adapter: false, ..self }
-    }
-
     /// The same pass with noise on the embeddings.
     pub(crate) fn with_noise(self, noise: Option<EmbeddingNoise<'a>>) -> Self {
         Self { noise, ..self }
@@ -145,11 +138,6 @@ impl<'a> Pass<'a> {
             Some(noise) => noise.added_to(x, self.tokens.segments),
             None => x,
         }
-    }
-
-    /// Whether the low-rank branches take part.
-    pub(crate) fn has_adapter(&self) -> bool {
-        self.has_adapter
     }
 
     /// A parameter as a flat tensor. Indices are those the family declared, so they are in the store.

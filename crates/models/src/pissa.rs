@@ -6,8 +6,7 @@
 //! ```
 //!
 //! PEFT takes that part out of W. Here W stays as it is, in whatever format it is kept, and s·B₀A₀ is taken off the branch:
-//! y = x Wᵀ + s·x (BA − B₀A₀)ᵀ. So the reference of preferences is still the model without its adapter, and the result is an
-//! ordinary adapter of rank 2R for the unchanged model.
+//! y = x Wᵀ + s·x (BA − B₀A₀)ᵀ. So the result is an ordinary adapter of rank 2R for the unchanged model.
 //!
 //! The components are found by subspace iteration from a fixed start, which is deterministic and needs no more of W than
 //! products with it.

@@ -17,6 +17,7 @@ const N_FIRST_POSITIONS: usize = 1024;
 /// - llama3: wavelengths above `original/low_freq_factor` are divided by the factor, those below
 ///   `original/high_freq_factor` are kept, and those between are blended.
 /// - dynamic: unscaled, which is exact within [`context_length`].
+/// - yarn: divided by what [`tunesmith_formats::model_config::Yarn::divisors`] says.
 /// - longrope: divided by the factors for short sequences, which is exact within [`context_length`].
 fn inverse_frequencies(theta: f32, scaling: &RopeScaling, rotary_dim: usize) -> Result<Vec<f32>> {
     let theta = f64::from(theta);
@@ -24,6 +25,9 @@ fn inverse_frequencies(theta: f32, scaling: &RopeScaling, rotary_dim: usize) -> 
     let scaled: Vec<f64> = match scaling {
         RopeScaling::None | RopeScaling::Dynamic { .. } => plain.collect(),
         RopeScaling::Linear { factor } => plain.map(|f| f / f64::from(*factor)).collect(),
+        RopeScaling::Yarn(yarn) => {
+            plain.zip(yarn.divisors(theta, rotary_dim / 2)).map(|(f, divisor)| f / divisor).collect()
+        }
         RopeScaling::LongRope { short_factors, .. } => {
             plain.zip(short_factors.iter()).map(|(f, factor)| f / f64::from(*factor)).collect()
         }
@@ -57,6 +61,7 @@ pub(crate) fn context_length(config: &ModelConfig) -> usize {
         | RopeScaling::LongRope { original_max_positions, .. } => {
             config.max_positions.min(original_max_positions)
         }
+        RopeScaling::Yarn(ref yarn) => yarn.context(config.max_positions),
         _ => config.max_positions,
     }
 }
@@ -84,6 +89,7 @@ impl Rotary {
         let inv_freq = inverse_frequencies(theta, scaling, config.rotary_dim)?;
         let attention_factor = match scaling {
             RopeScaling::LongRope { attention_factor, .. } => *attention_factor,
+            RopeScaling::Yarn(yarn) => yarn.attention_factor,
             _ => 1.0,
         };
         let n_positions = N_FIRST_POSITIONS.min(config.max_positions);
@@ -103,5 +109,59 @@ impl Rotary {
             *table = (n_positions, Arc::new(larger));
         }
         Arc::clone(&table.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// `tests/golden/make_rope.py`, all in float32 there.
+    #[test]
+    fn frequencies_and_factors_are_those_of_transformers() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/rope.json");
+        let golden: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let (mut worst, mut n_yarn) = (0.0f64, 0);
+        for case in golden["cases"].as_array().unwrap() {
+            let config = ModelConfig::from_json(Path::new("config.json"), case["config"].clone()).unwrap();
+            let rotary = Rotary::new(&config).unwrap();
+            let expected: Vec<f64> = serde_json::from_value(case["inv_freq"].clone()).unwrap();
+            assert_eq!(rotary.inv_freq.len(), expected.len());
+            let scaling = &config.rope_scaling;
+            for (i, (found, expected)) in rotary.inv_freq.iter().zip(&expected).enumerate() {
+                let off = (f64::from(*found) / expected - 1.0).abs();
+                worst = worst.max(off);
+                assert!(off < 2e-6, "{scaling:?}, frequency {i}: {found} {expected}");
+            }
+            let factor = case["attention_factor"].as_f64().unwrap();
+            assert!(
+                (f64::from(rotary.attention_factor) / factor - 1.0).abs() < 1e-7,
+                "{scaling:?}: {factor}"
+            );
+            n_yarn += usize::from(matches!(scaling, RopeScaling::Yarn(_)));
+            // What is written for it means the same.
+            let written = config.to_json(tunesmith_formats::StoreDtype::F32);
+            let again = ModelConfig::from_json(Path::new("config.json"), written).unwrap();
+            assert_eq!(Rotary::new(&again).unwrap().inv_freq, rotary.inv_freq, "{scaling:?}");
+            assert_eq!(again.rope_scaling, config.rope_scaling);
+        }
+        assert!(n_yarn > 9);
+        println!("rotary frequencies: worst relative difference {worst:.1e}");
+    }
+
+    #[test]
+    fn yarn_reaches_as_far_as_it_scales() {
+        let config = |max_positions: usize| {
+            let raw = serde_json::json!({
+                "model_type": "llama", "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48,
+                "num_hidden_layers": 1, "num_attention_heads": 4, "max_position_embeddings": max_positions,
+                "rope_scaling": { "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768 },
+            });
+            ModelConfig::from_json(Path::new("config.json"), raw).unwrap()
+        };
+        assert_eq!(context_length(&config(32_768)), 131_072);
+        assert_eq!(context_length(&config(262_144)), 262_144);
     }
 }

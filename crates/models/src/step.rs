@@ -56,8 +56,6 @@ pub enum LossPass<'a> {
     Evaluation,
     /// The model as a training step of these options computes it, to the bit.
     Training(StepOptions<'a>),
-    /// The model with its adapter switched off: the one that the adapter started from.
-    WithoutAdapter,
 }
 
 /// See [`CausalLm::add_gradients`]; the arguments have been checked.
@@ -102,7 +100,6 @@ impl<'a> LossPass<'a> {
             Self::Evaluation => plain(None),
             Self::Training(options) => plain(Some(slice.dropout_key(options.dropout_key)))
                 .with_noise(options.noise.map(|noise| slice.noise(noise))),
-            Self::WithoutAdapter => plain(None).without_adapter(),
         }
     }
 
@@ -118,7 +115,7 @@ impl<'a> LossPass<'a> {
     pub(crate) fn check(self, segments: &Segments) -> Result<()> {
         match self {
             Self::Training(options) => options.check(segments),
-            Self::Evaluation | Self::WithoutAdapter => Ok(()),
+            Self::Evaluation => Ok(()),
         }
     }
 }

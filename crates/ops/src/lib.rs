@@ -64,7 +64,7 @@ pub use scale::{scale_columns, scale_columns_composed};
 pub use seed::{seed_gradient, seed_gradient_composed};
 pub use segments::Segments;
 pub use self_test::SelfTest;
-pub use weight::{Bytes, Format, Orientation, StoredWeight, Weight, stored_weight, unpacked};
+pub use weight::{Bytes, Format, Orientation, StoredWeight, Weight, stored_weight, unpacked, unpacked_rows};
 
 pub use tunesmith_kernels::Compute;
 pub use tunesmith_platform::gpu::Chosen as ChosenDevice;

@@ -1,5 +1,7 @@
 //! The matrix of a linear layer as the operations take it: its values, and the number format they are multiplied in.
 
+use std::ops::Range;
+
 use burn::tensor::{DType, Device, Tensor, TensorData};
 pub use tunesmith_kernels::linear::Orientation;
 pub use tunesmith_kernels::weight::{Bytes, Format, Weight as StoredWeight};
@@ -151,6 +153,19 @@ pub fn stored_weight(
 /// The values of a stored weight as a float32 tensor, in the shape they lie in.
 pub fn unpacked(stored: &StoredWeight, device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(stored.to_vec(Level::best()), stored.dims()), device)
+}
+
+/// The values of some rows of a stored weight, row by row; fewer where it has fewer.
+pub fn unpacked_rows(stored: &StoredWeight, rows: Range<usize>) -> Vec<f32> {
+    let [n_rows, n_columns] = stored.dims();
+    let rows = rows.start.min(n_rows)..rows.end.min(n_rows);
+    let mut values = vec![0.0; rows.len() * n_columns];
+    if n_columns != 0 {
+        for (row, values) in rows.zip(values.chunks_exact_mut(n_columns)) {
+            stored.read(Level::best(), row, 0..n_columns, values);
+        }
+    }
+    values
 }
 
 /// x wᵀ with both rounded to `compute`, for operations composed of Burn's. A graphics processor multiplies bfloat16 as such

@@ -4,6 +4,7 @@
 //! give the same logits, or scores, as the trained model.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -16,7 +17,8 @@ use tunesmith_formats::safetensors_io::write_sharded;
 use tunesmith_formats::score_head::{read_score_head, write_score_head};
 use tunesmith_formats::sequence_classifier::{ScoreProblem, SequenceClassifier};
 use tunesmith_formats::tokenizer::Tokenizer;
-use tunesmith_models::{CausalLm, LoadOptions};
+use tunesmith_formats::{StoreDtype, StoredDtype};
+use tunesmith_models::{CausalLm, ModelError};
 use tunesmith_ops::Compute;
 
 use crate::error::TrainError;
@@ -55,15 +57,16 @@ pub struct ExportReport {
     pub secs: f64,
 }
 
-/// Writes the adapter of `model` to `dir` in PEFT form, with `base_name` as the base model's name or path, and checks it
-/// by loading `source` and the written adapter anew. The model is dropped before that, so memory holds one model at a
-/// time.
+/// Writes the adapter of `model` to `dir` in PEFT form, with `base_name` as the base model's name or path and with the
+/// tokenizer and its chat template, and checks it by reading `source` and the written adapter anew. The model is dropped
+/// before that, and the weights of `source` are read one at a time.
 ///
 /// # Errors
 /// [`TrainError::ExportDiffers`] when the loaded pair computes something else; nothing is left in `dir` then.
 pub fn write_adapter_folder(
     mut model: CausalLm,
     source: &ModelSource,
+    tokenizer: &Tokenizer,
     base_name: &str,
     dir: &Path,
 ) -> Result<ExportReport, TrainError> {
@@ -73,14 +76,15 @@ pub fn write_adapter_folder(
     config.base_model_name_or_path = Some(base_name.to_owned());
     write_adapter(unfinished.path(), &config, &model.adapter_tensors()?)?;
     write_head_on_logits(&model, unfinished.path())?;
+    tokenizer.save(unfinished.path())?;
     model.compute_in(Compute::F32);
     let expected = ProbeLogits::of(&model)?;
     let (device, frozen) = (model.device().clone(), model.frozen_format());
     drop(model);
 
     // The adapter was made for the base weights as the run kept them.
-    let options = LoadOptions { frozen, is_trained: &|_| false, ..LoadOptions::default() };
-    let mut loaded = CausalLm::load_with(source, &device, &options)?;
+    let base = Arc::new(ModelSource::open(source.path())?);
+    let mut loaded = CausalLm::on_disk(&base, &device, Some(frozen))?;
     let (config, tensors) = read_adapter(unfinished.path())?;
     loaded.load_adapter(&config, tensors)?;
     load_head_on_logits(&mut loaded, unfinished.path())?;
@@ -88,7 +92,8 @@ pub fn write_adapter_folder(
 }
 
 /// Writes the weights of `model`, adapters folded in, to `dir` as a Hugging Face model folder with configuration,
-/// generation settings and tokenizer, and checks it by loading the folder. The model is dropped before that.
+/// generation settings and tokenizer, and checks it by reading the folder. The model is dropped before that, and the weights
+/// are read one at a time, so the check takes no more memory than the largest of them.
 ///
 /// # Errors
 /// [`TrainError::ExportDiffers`] when the loaded folder computes something else; nothing is left in `dir` then.
@@ -102,7 +107,8 @@ pub fn write_model_folder(
     let started = Instant::now();
     let unfinished = AtomicDir::create(dir)?;
     let out = unfinished.path();
-    write_sharded(out, model.merged_tensors(), options.dtype, options.max_shard_bytes)?;
+    let pieces = model.merged_pieces().map(Ok::<_, ModelError>);
+    write_sharded(out, pieces, options.dtype, options.max_shard_bytes)?;
     write_config(&model, tokenizer, &options, out)?;
     write_head_on_logits(&model, out)?;
     write_generation_config(out, source, tokenizer)?;
@@ -112,12 +118,30 @@ pub fn write_model_folder(
     let device = model.device().clone();
     drop(model);
 
-    let reopened = ModelSource::open(out)?;
-    let mut loaded = CausalLm::load(&reopened, &device)?;
+    let reopened = Arc::new(ModelSource::open(out)?);
+    let mut loaded = CausalLm::on_disk(&reopened, &device, None)?;
     load_head_on_logits(&mut loaded, out)?;
-    let loaded = ProbeLogits::of(&loaded)?;
-    drop(reopened);
-    accept(unfinished, dir, &expected, &loaded, options.dtype, started)
+    let logits = ProbeLogits::of(&loaded)?;
+    // The files must be closed before their folder is renamed.
+    drop((loaded, reopened));
+    accept(unfinished, dir, &expected, &logits, options.dtype, started)
+}
+
+/// The number format in which most of a model's weights are stored; bfloat16 for blocks of 8 or fewer bits, which a merged
+/// model cannot be written in.
+pub(crate) fn usual_dtype(source: &ModelSource) -> StoreDtype {
+    let n_bytes_of = |wanted: fn(StoredDtype) -> bool| -> usize {
+        source.tensors().iter().filter(|tensor| wanted(tensor.dtype)).map(|tensor| tensor.n_bytes).sum()
+    };
+    let candidates = [
+        (
+            StoreDtype::BF16,
+            n_bytes_of(|dtype| matches!(dtype, StoredDtype::BF16 | StoredDtype::Quantised(_))),
+        ),
+        (StoreDtype::F16, n_bytes_of(|dtype| dtype == StoredDtype::F16)),
+        (StoreDtype::F32, n_bytes_of(|dtype| matches!(dtype, StoredDtype::F32 | StoredDtype::F64))),
+    ];
+    candidates.into_iter().max_by_key(|(_, n_bytes)| *n_bytes).map_or(StoreDtype::F32, |(dtype, _)| dtype)
 }
 
 /// Attaches the score head on logits that lies in the folder `dir` beside a model or an adapter, if there is one. All
@@ -207,6 +231,7 @@ impl ProbeLogits {
             Some(_) => model.scores(&tokens)?,
             None => model.logits(model.hidden(&tokens, None)?),
         };
+        model.check_reads()?;
         let logits =
             logits.try_into_vec_as::<f32>().map_err(|error| tunesmith_models::ModelError::DeviceRead {
                 what: "the logits".to_owned(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tunesmith_config::{Architecture, BackboneDtype, Environment, ExperimentConfig};
 use tunesmith_formats::StoredDtype;
 use tunesmith_formats::model_source::{ModelSource, TensorInfo};
-use tunesmith_models::{LoadOptions, format_as_in_file};
+use tunesmith_models::{LoadOptions, format_as_in_file, kept_format};
 use tunesmith_ops::{Compute, Device, Format, frozen_format, multiplies_bf16};
 
 use crate::record::Dtypes;
@@ -54,10 +54,9 @@ impl NumberFormats {
         let trainability = Trainability::of(&config.training);
         let is_rounded = |tensor: &&TensorInfo| match tensor.dtype {
             StoredDtype::Quantised(layout) => {
-                self.frozen.block_values() > 1
-                    && tensor.shape.len() == 2
-                    && !trainability.trains(&tensor.name)
-                    && format_as_in_file(layout, self.frozen).is_none()
+                let is_trained = trainability.trains(&tensor.name);
+                let kept = kept_format(&tensor.name, &tensor.shape, tensor.dtype, self.frozen, is_trained);
+                kept.block_values() > 1 && format_as_in_file(layout, self.frozen).is_none()
             }
             _ => false,
         };

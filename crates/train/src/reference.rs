@@ -1,7 +1,8 @@
 //! What the model that a run starts from thinks of both texts of each comparison.
 //!
-//! It is the model before its first step, with the adapter switched off where it has one, so it needs no second copy in
-//! memory: its log-probabilities are computed once, before training or before a checkpoint is put in its place.
+//! It is the model before its first step, with the adapter that it starts from, if there is one: what a run that goes on
+//! from a stored adapter must not leave is that adapter's model and not the bare base. It needs no second copy in memory: its
+//! log-probabilities are computed once, before training or before a checkpoint is put in its place.
 
 use std::collections::BTreeMap;
 
@@ -56,7 +57,7 @@ impl References {
         let options = EvaluateOptions {
             max_batch_tokens: Self::max_batch_tokens(config),
             loss_function: config.training.loss_function,
-            pass: LossPass::WithoutAdapter,
+            pass: LossPass::Evaluation,
         };
         let evaluated = evaluate(model, samples, options, &SingleProcess, stop, progress)?;
         let of_sample =

@@ -41,6 +41,7 @@ impl ReferenceFile {
     ) -> Self {
         let RunRecord { program_version, machine, dtypes, fingerprints, .. } = record;
         let parts = [
+            "with the adapter that the run starts from".to_owned(),
             samples_fingerprint(samples),
             fingerprints.model.clone(),
             fingerprints.starting_weights.clone().unwrap_or_default(),

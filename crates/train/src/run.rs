@@ -269,7 +269,10 @@ fn work(
         };
         journal.stage(&format!("writing {} and reading it back", dir.display()))?;
         let report = match kind {
-            ExportKind::Adapter => write_adapter_folder(model, &source, &base_name(config, &source), &dir)?,
+            ExportKind::Adapter => {
+                let tokenizer = exported_tokenizer(config, &tokenizer)?;
+                write_adapter_folder(model, &source, &tokenizer, &base_name(config, &source), &dir)?
+            }
             ExportKind::Model => {
                 let tokenizer = exported_tokenizer(config, &tokenizer)?;
                 let options =

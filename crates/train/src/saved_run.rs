@@ -14,7 +14,8 @@ use crate::checkpoint;
 use crate::error::TrainError;
 use crate::events::ExportKind;
 use crate::export::{
-    ExportReport, ModelFolderOptions, load_head_on_logits, write_adapter_folder, write_model_folder,
+    ExportReport, ModelFolderOptions, load_head_on_logits, usual_dtype, write_adapter_folder,
+    write_model_folder,
 };
 use crate::export_template::exported_tokenizer;
 use crate::learning::score_problem;
@@ -87,7 +88,8 @@ impl SavedRun {
         Ok(self.load(weights, device)?.0)
     }
 
-    /// Writes the chosen weights to `out` as an adapter, or as a whole model stored as `dtype`.
+    /// Writes the chosen weights to `out` as an adapter, or as a whole model stored as `dtype`, or without one as the base
+    /// model is.
     ///
     /// # Errors
     /// As [`Self::model`], [`write_adapter_folder`] and [`write_model_folder`]; [`TrainError::NoWeights`] for an adapter
@@ -96,7 +98,7 @@ impl SavedRun {
         &self,
         weights: &RunWeights,
         kind: ExportKind,
-        dtype: StoreDtype,
+        dtype: Option<StoreDtype>,
         device: &Device,
         out: &Path,
     ) -> Result<ExportReport, TrainError> {
@@ -107,10 +109,13 @@ impl SavedRun {
         }
         let (model, source) = self.load(weights, device)?;
         let source = source.as_ref().unwrap_or(&self.source);
+        let tokenizer = exported_tokenizer(&self.config, &self.tokenizer)?;
         match kind {
-            ExportKind::Adapter => write_adapter_folder(model, source, &base_name(&self.config, source), out),
+            ExportKind::Adapter => {
+                write_adapter_folder(model, source, &tokenizer, &base_name(&self.config, source), out)
+            }
             ExportKind::Model => {
-                let tokenizer = exported_tokenizer(&self.config, &self.tokenizer)?;
+                let dtype = dtype.unwrap_or_else(|| usual_dtype(&self.source));
                 let problem = score_problem(&self.config);
                 let options = ModelFolderOptions { dtype, problem, ..ModelFolderOptions::default() };
                 write_model_folder(model, source, &tokenizer, options, out)
@@ -188,13 +193,57 @@ impl SavedRun {
     }
 }
 
-/// What an adapter names as its base: the backbone of the configuration, which other programs can find when it is a
-/// hub id, or the folder when the base weights came from elsewhere.
+/// What an adapter names as its base: the backbone of the configuration when it is an id of the hub, which other programs
+/// find, and otherwise where the weights lie, from the root, so that it is found from any folder.
 pub(crate) fn base_name(config: &ExperimentConfig, source: &ModelSource) -> String {
     let is_replaced =
         matches!(StartingWeights::of(&config.architecture), Ok(Some(StartingWeights::Model(_))));
-    if is_replaced || config.llm_backbone.is_empty() {
-        return source.path().display().to_string();
+    let backbone = config.llm_backbone.trim();
+    if !is_replaced && is_hub_id(backbone) {
+        return backbone.to_owned();
     }
-    config.llm_backbone.clone()
+    let path = std::path::absolute(source.path()).unwrap_or_else(|_| source.path().to_owned());
+    path.display().to_string()
+}
+
+/// An owner and a name, and nothing that lies here.
+fn is_hub_id(name: &str) -> bool {
+    let is_plain = |part: &str| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !part.is_empty() && !part.starts_with('.') && part.chars().all(is_plain)
+    };
+    let has_two_parts = name.split_once('/').is_some_and(|(owner, rest)| is_plain(owner) && is_plain(rest));
+    has_two_parts && !Path::new(name).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_adapter_names_an_id_of_the_hub_or_a_path_from_the_root() {
+        let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/llama-mha"));
+        let source = ModelSource::open(golden).unwrap();
+        let name = |backbone: &str| {
+            let config =
+                ExperimentConfig { llm_backbone: backbone.to_owned(), ..ExperimentConfig::default() };
+            base_name(&config, &source)
+        };
+        assert_eq!(name("HuggingFaceTB/SmolLM2-135M-Instruct"), "HuggingFaceTB/SmolLM2-135M-Instruct");
+        for elsewhere in ["", "demo", "../models/x", "a/b/c", "/models/x", "x.gguf", "owner/name:Q4_0"] {
+            assert!(Path::new(&name(elsewhere)).is_absolute(), "{elsewhere}");
+        }
+        // A folder of that name is what the run was made from.
+        assert!(!is_hub_id("src/lib.rs"), "it is there, seen from the crate");
+    }
+
+    #[test]
+    fn a_merged_model_is_stored_as_its_base_unless_said_otherwise() {
+        let of = |name: &str| {
+            let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden"));
+            usual_dtype(&ModelSource::open(&golden.join(name)).unwrap())
+        };
+        assert_eq!(of("llama-mha"), StoreDtype::F32);
+        assert_eq!(of("gguf/llama-blocks.gguf"), StoreDtype::BF16);
+    }
 }

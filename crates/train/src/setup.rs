@@ -75,6 +75,10 @@ pub(crate) fn prepare(
     }
 
     let base = ModelSource::open(&request.model_path)?;
+    for text in base.notes() {
+        journal.note(NoteLevel::Warning, text)?;
+        substitutions.push(text.clone());
+    }
     if let Some(text) = formats.rounded_blocks(config, &base) {
         journal.note(NoteLevel::Warning, &text)?;
         substitutions.push(text);
@@ -182,7 +186,10 @@ pub(crate) fn load_model(
     let targets = comma_list(&training.lora_target_modules);
     let (source, adapter, parameters) = match starting {
         None => (base, None, None),
-        Some(StartingWeights::Model(source)) => (check_same_form(base, source)?, None, None),
+        Some(StartingWeights::Model(source)) => {
+            notes.extend(source.notes().iter().map(|text| (NoteLevel::Warning, text.clone())));
+            (check_same_form(base, source)?, None, None)
+        }
         Some(StartingWeights::Adapter { dir, config, tensors }) => (base, Some((dir, config, tensors)), None),
         Some(StartingWeights::Parameters(file)) => (base, None, Some(file)),
     };
@@ -193,7 +200,8 @@ pub(crate) fn load_model(
         model.attach_score_head(&head)?;
     }
     if let Some((dir, adapter_config, tensors)) = adapter {
-        attach_stored_adapter(&mut model, &dir, adapter_config, tensors, training, &targets)?;
+        let told = attach_stored_adapter(&mut model, &dir, adapter_config, tensors, training, &targets)?;
+        notes.extend(told.into_iter().map(|text| (NoteLevel::Warning, text)));
     } else if training.lora {
         let attached = model.attach_lora(&LoraSpec {
             r: training.lora_r,

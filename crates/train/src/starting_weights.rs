@@ -90,7 +90,7 @@ impl StartingWeights {
     }
 }
 
-/// Attaches a stored adapter to `model` for further training by `training`'s settings.
+/// Attaches a stored adapter to `model` for further training by `training`'s settings. Gives what the user should know.
 ///
 /// # Errors
 /// When training is not by LoRA, or rank, scale or targets are not those of the configuration.
@@ -101,7 +101,7 @@ pub(crate) fn attach_stored_adapter(
     tensors: Vec<NamedTensor>,
     training: &Training,
     targets: &[String],
-) -> Result<(), TrainError> {
+) -> Result<Vec<String>, TrainError> {
     let wrong = |reason: String| TrainError::StartingWeights { path: dir.to_owned(), reason };
     if !training.lora {
         return Err(wrong(
@@ -130,16 +130,25 @@ pub(crate) fn attach_stored_adapter(
         names.sort();
         names
     };
+    let wants_all = targets.iter().any(|name| TargetModules::Pattern(name.clone()).is_all_linear());
     if let TargetModules::Names(stored) = &config.target_modules
         && !targets.is_empty()
+        && !wants_all
         && sorted(targets) != sorted(stored)
     {
         let (stored, set) = (stored.join(","), targets.join(","));
         return Err(wrong(format!("it adapts {stored}, training.lora_target_modules says {set}")));
     }
     config.lora_dropout = training.lora_dropout;
-    model.load_adapter(&config, tensors)?;
-    Ok(())
+    let attached = model.load_adapter(&config, tensors)?;
+    let n_linear = model.linear_modules().len();
+    if wants_all && attached.modules.len() < n_linear {
+        let n_adapted = attached.modules.len();
+        return Err(wrong(format!(
+            "it adapts {n_adapted} modules, training.lora_target_modules says all {n_linear} linear ones"
+        )));
+    }
+    Ok(attached.notes)
 }
 
 /// Sets the parameters of `model` that `file` has and gives the number of parameters it does not have.

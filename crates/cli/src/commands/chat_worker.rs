@@ -61,7 +61,7 @@ pub(crate) fn run(args: &ChatWorkerArgs, terminal: &Terminal) -> Result<(), Fail
         terminal.json(&json!({"event": "failed", "message": failure.what, "hint": failure.hint}))?;
         Err(failure)
     })?;
-    let Talker { model, tokenizer, layout, settings, system, n_history_rounds, is_single_turn } = talker;
+    let Talker { model, tokenizer, layout, settings, system, n_history_rounds, is_single_turn, .. } = talker;
     terminal.json(&json!({
         "event": "ready",
         "model": args.model,

@@ -14,7 +14,7 @@ use crate::terminal::{Style, Terminal, human_secs};
 
 /// Write the result of a run as an adapter or a merged model
 ///
-/// An adapter is small and goes with its base model (PEFT's format). A merged model is a whole one (Hugging Face format,
+/// An adapter is small and goes with its base model (PEFT's format, with tokenizer and chat template). A merged model is a whole one (Hugging Face format,
 /// with tokenizer and chat template), ready for transformers, llama.cpp's converter or `tunesmith chat`. Before the folder
 /// appears it is read back and must give the logits of the trained model, within a bound that is printed.
 #[derive(Debug, Args)]
@@ -35,9 +35,9 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_enum, default_value_t = Form::Adapter)]
     format: Form,
 
-    /// Number format of a merged model's weights
-    #[arg(long, value_enum, default_value_t = Dtype::F32)]
-    dtype: Dtype,
+    /// Number format of a merged model's weights [default: the base model's own, bf16 where that is quantized]
+    #[arg(long, value_enum)]
+    dtype: Option<Dtype>,
 
     /// Checkpoint of the run instead of its result: last, best, step_N
     #[arg(long, value_name = "NAME")]
@@ -74,11 +74,11 @@ pub(crate) fn run(args: &ExportArgs, terminal: &Terminal) -> Result<(), Failure>
         Form::Adapter => ExportKind::Adapter,
         Form::Merged => ExportKind::Model,
     };
-    let dtype = match args.dtype {
+    let dtype = args.dtype.map(|dtype| match dtype {
         Dtype::F32 => StoreDtype::F32,
         Dtype::Bf16 => StoreDtype::BF16,
         Dtype::F16 => StoreDtype::F16,
-    };
+    });
     if terminal.is_interactive() {
         terminal.note("writing, reading back and comparing …");
     }
@@ -105,7 +105,7 @@ pub(crate) fn run(args: &ExportArgs, terminal: &Terminal) -> Result<(), Failure>
 
 /// What is wrong with the command line alone, before anything is loaded.
 fn refuse(args: &ExportArgs) -> Result<(), Failure> {
-    if args.format == Form::Adapter && args.dtype != Dtype::F32 {
+    if args.format == Form::Adapter && args.dtype.is_some_and(|dtype| dtype != Dtype::F32) {
         return Err(Failure::new(Exit::Usage, "an adapter is written in float32")
             .hint("leave out --dtype, or write the whole model with --format merged"));
     }

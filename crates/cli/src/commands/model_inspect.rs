@@ -59,6 +59,9 @@ struct Report {
     has_tied_embeddings: bool,
     tokenizer: TokenizerReport,
     training_memory: MemoryEstimate,
+    /// Where the files contradict themselves, and what is made of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tensors: Vec<TensorReport>,
 }
@@ -121,6 +124,7 @@ impl Report {
             has_tied_embeddings: config.tie_word_embeddings,
             tokenizer: TokenizerReport::of(source),
             training_memory: MemoryEstimate::of(source, TYPICAL_RANK),
+            notes: source.notes().to_vec(),
             tensors: if with_tensors { tensors.iter().map(TensorReport::of).collect() } else { Vec::new() },
         }
     }
@@ -160,6 +164,9 @@ impl Report {
                 human_bytes(memory.recomputed_bytes_per_token)
             ),
         );
+        for note in &self.notes {
+            line("note", note.clone());
+        }
         for tensor in &self.tensors {
             terminal.line(format_args!("  {:<60} {:<6} {:?}", tensor.name, tensor.dtype, tensor.shape));
         }

@@ -12,6 +12,7 @@ fields! {
         pretrained: bool = true => facets().hidden();
         /// Number format of the backbone's weights. Training all weights wants `float32` or `bfloat16`; `int8`
         /// and `int4` save memory when only adapters are trained; `nf4` has the values of H2O LLM Studio's int4.
+        /// With these three the embedding and the output head keep 16 bits.
         backbone_dtype: BackboneDtype = BackboneDtype::Int4
             => facets().default_for(&[(SEQUENCE_TO_SEQUENCE, "bfloat16")]);
         /// Forgets activations after the forward pass and computes them again in the backward pass: much less

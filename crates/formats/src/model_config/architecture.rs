@@ -103,6 +103,16 @@ impl Architecture {
         }
     }
 
+    /// The name of the embedding of the input tokens.
+    pub fn embedding_name(self) -> &'static str {
+        match self {
+            Self::Gpt2 => "transformer.wte.weight",
+            Self::GptNeoX => "gpt_neox.embed_in.weight",
+            Self::T5 => "shared.weight",
+            _ => "model.embed_tokens.weight",
+        }
+    }
+
     /// The family that a configuration names.
     pub(super) fn of(path: &Path, keys: &Keys) -> Result<Self> {
         let class = keys.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);

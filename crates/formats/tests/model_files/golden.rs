@@ -14,13 +14,14 @@ use tunesmith_formats::{
 
 use crate::golden_path;
 
-const MODELS: [&str; 19] = [
+const MODELS: [&str; 20] = [
     "gemma2",
     "gemma3",
     "gpt-neox",
     "gpt-neox-serial",
     "llama-mha",
     "llama-bias",
+    "llama-yarn",
     "llama-linear-rope",
     "llama3-rope",
     "mistral-window",

@@ -7,6 +7,7 @@ mod golden;
 mod hostile;
 mod hub;
 mod real_model;
+mod tied;
 
 use std::path::{Path, PathBuf};
 

@@ -170,7 +170,10 @@ fn adapters_that_do_not_fit_are_refused() {
     let moved = refusal(&|_, t| t[0].name = strange.into());
     assert!(moved.contains("has no lora_A"), "{moved}");
     let extra = refusal(&|_, t| t.push(NamedTensor { name: strange.into(), ..t[0].clone() }));
-    assert!(extra.contains("1 tensor(s) belong to no linear layer of this model: model.layers.7"), "{extra}");
+    assert!(
+        extra.contains("1 tensor(s) belong to no linear layer in this model's blocks: model.layers.7"),
+        "{extra}"
+    );
 }
 
 #[test]

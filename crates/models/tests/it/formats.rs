@@ -126,3 +126,66 @@ fn trained_matrices_are_float32() {
     assert!(!is_stored(&model, name));
     assert_eq!(model.parameters().by_name(name).unwrap().to_vec().unwrap(), before);
 }
+
+/// Where 8 or 4 bits are asked for, only the matrices of the blocks take them.
+#[test]
+fn embedding_and_head_keep_16_bits() {
+    for (name, outside) in [
+        ("llama-mha", vec!["model.embed_tokens.weight", "lm_head.weight"]),
+        ("llama3-rope", vec!["model.embed_tokens.weight"]),
+        ("gpt2", vec!["transformer.wte.weight", "transformer.wpe.weight"]),
+        ("gpt-neox", vec!["gpt_neox.embed_in.weight", "embed_out.weight"]),
+        ("t5-gated", vec!["shared.weight", "lm_head.weight"]),
+    ] {
+        let source = ModelSource::open(&golden_dir().join(name)).unwrap();
+        for frozen in FORMATS {
+            let options = LoadOptions { compute: Compute::F32, frozen, is_trained: &|_| false };
+            let model = CausalLm::load_with(&source, &device(), &options).unwrap();
+            let format_of = |name: &str| model.parameters().by_name(name).unwrap().stored().unwrap().format();
+            let kept = if frozen.block_values() > 1 { Format::Bf16 } else { frozen };
+            for name in &outside {
+                assert_eq!(format_of(name), kept, "{name} {frozen:?}");
+            }
+            let matrices = model.parameters().iter().filter(|parameter| {
+                parameter.shape.len() == 2
+                    && parameter.shape[1].is_multiple_of(32)
+                    && parameter.name.contains(".0.")
+            });
+            let is_in_format = matrices
+                .filter(|parameter| parameter.stored().is_some_and(|stored| stored.format() == frozen));
+            assert!(is_in_format.count() > 1, "{name} {frozen:?}");
+        }
+    }
+}
+
+/// The blocks of a file are exact, so they stay as they are in embedding and head, too; others become 16 bits there.
+#[test]
+fn a_head_in_blocks_that_are_computed_with_stays_in_them() {
+    use tunesmith_formats::StoredDtype;
+    use tunesmith_formats::gguf_quants::BlockLayout;
+    use tunesmith_models::kept_format;
+    let of = |name: &str, stored, frozen| kept_format(name, &[64, 32], stored, frozen, false);
+    let (head, matrix) = ("lm_head.weight", "model.layers.0.mlp.up_proj.weight");
+    let quantized = StoredDtype::Quantised;
+    for (name, stored, frozen, expected) in [
+        (head, quantized(BlockLayout::Q8_0), Format::Q4_1, Format::Q8_0),
+        (head, quantized(BlockLayout::Q6_K), Format::Q4_1, Format::Bf16),
+        (head, StoredDtype::F16, Format::Nf4, Format::F16),
+        (head, StoredDtype::F32, Format::Q8_0, Format::Bf16),
+        (head, StoredDtype::BF16, Format::F16, Format::F16),
+        (matrix, quantized(BlockLayout::Q6_K), Format::Q4_1, Format::Q4_1),
+        (matrix, quantized(BlockLayout::Q4_0), Format::Q8_0, Format::Q4_0),
+        (matrix, StoredDtype::BF16, Format::Nf4, Format::Nf4),
+        (
+            "decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+            StoredDtype::F32,
+            Format::Q4_1,
+            Format::Bf16,
+        ),
+        ("model.layers.0.mlp.gate.weight", StoredDtype::F32, Format::Q4_1, Format::F32),
+    ] {
+        assert_eq!(of(name, stored, frozen), expected, "{name} {stored} {frozen:?}");
+    }
+    assert_eq!(kept_format(matrix, &[64, 32], StoredDtype::F32, Format::Q4_1, true), Format::F32);
+    assert_eq!(kept_format(matrix, &[64, 24], StoredDtype::F32, Format::Q4_1, false), Format::Bf16);
+}

@@ -154,6 +154,11 @@ fn llama_with_linear_rotary_scaling() {
 }
 
 #[test]
+fn llama_with_yarn() {
+    check("llama-yarn");
+}
+
+#[test]
 fn llama_with_biases() {
     check("llama-bias");
 }

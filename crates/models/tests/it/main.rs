@@ -7,6 +7,7 @@
     reason = "a failed test is told by a panic"
 )]
 
+mod adapter_settings;
 mod adapters;
 mod digest;
 mod formats;
@@ -15,6 +16,7 @@ mod heads;
 mod invariances;
 #[path = "../../../ops/tests/support/on_device.rs"]
 mod on_device;
+mod on_disk;
 mod refusals;
 mod support;
 mod t5;

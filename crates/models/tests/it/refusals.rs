@@ -70,12 +70,17 @@ fn tensors_without_a_place_are_refused() {
 }
 
 #[test]
-fn derived_tensors_and_a_stored_tied_head_are_passed_over() {
+fn derived_tensors_and_a_copy_of_a_tied_embedding_are_passed_over() {
     let push = |name: &str, shape: &[usize]| {
         let name = name.to_owned();
         let shape = shape.to_vec();
         move |tensors: &mut Vec<NamedTensor>| {
-            let data = vec![9.0; shape.iter().product()];
+            let is_embedding = |tensor: &&NamedTensor| {
+                name == "lm_head.weight"
+                    && ["transformer.wte.weight", "model.embed_tokens.weight"].contains(&tensor.name.as_str())
+            };
+            let embedding = tensors.iter().find(is_embedding).map(|tensor| tensor.data.clone());
+            let data = embedding.unwrap_or_else(|| vec![9.0; shape.iter().product()]);
             tensors.push(NamedTensor { name, shape, data });
         }
     };
@@ -90,6 +95,20 @@ fn derived_tensors_and_a_stored_tied_head_are_passed_over() {
         let changed = load_changed(model, |_| (), push(name, &shape)).unwrap();
         assert_eq!(logits(&changed, &packed), logits(&load(model), &packed), "{model} {name}");
     }
+}
+
+/// As in transformers 5: a stored head counts, whatever the configuration says.
+#[test]
+fn a_head_that_is_not_the_embedding_counts_though_the_model_calls_itself_tied() {
+    let packed = Packed::of_golden(&golden_json("llama-mha"));
+    let expected = logits(&load("llama-mha"), &packed);
+    let tied_by_name =
+        load_changed("llama-mha", |config| config["tie_word_embeddings"] = true.into(), |_| ());
+    let tied_by_name = tied_by_name.unwrap();
+    assert_eq!(logits(&tied_by_name, &packed), expected);
+    assert!(!tied_by_name.config().tie_word_embeddings);
+    let error = error_of(load_changed("llama-mha", |_| (), |t| t.retain(|t| t.name != "lm_head.weight")));
+    assert!(error.to_string().contains("lm_head.weight is not stored"), "{error}");
 }
 
 #[test]

@@ -12,11 +12,12 @@ use tunesmith_models::{CausalLm, TokenBatch, read_back};
 use tunesmith_ops::{KvCache, Segments, open_device};
 
 /// A golden model of each family and variation.
-pub(crate) const FAMILIES: [&str; 19] = [
+pub(crate) const FAMILIES: [&str; 20] = [
     "llama-mha",
     "llama3-rope",
     "llama-linear-rope",
     "llama-bias",
+    "llama-yarn",
     "mistral-window",
     "qwen2",
     "qwen2-window",

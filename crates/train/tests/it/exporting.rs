@@ -1,9 +1,10 @@
 //! What a run leaves behind for other programs, and what runs can start from.
 
-use tunesmith_formats::StoreDtype;
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::read_adapter;
 use tunesmith_formats::sequence_classifier::{ScoreProblem, SequenceClassifier};
+use tunesmith_formats::tokenizer::Tokenizer;
+use tunesmith_formats::{StoreDtype, StoredDtype};
 use tunesmith_models::{CausalLm, LoraSpec, ScoreHeadKind, ScoreHeadSpec, TokenBatch};
 use tunesmith_ops::{Segments, open_device};
 use tunesmith_train::{
@@ -67,7 +68,7 @@ fn gv_11_2_score_heads_are_exported_with_models_and_adapters() {
 
         let adapter_dir = bench.path(&format!("adapter-{kind:?}"));
         let base = bench.model().display().to_string();
-        let report = write_adapter_folder(load(kind), &source, &base, &adapter_dir).unwrap();
+        let report = write_adapter_folder(load(kind), &source, &tokenizer, &base, &adapter_dir).unwrap();
         assert_eq!(report.worst_logit_difference, 0.0);
         let (config, _) = read_adapter(&adapter_dir).unwrap();
         assert_eq!(config.modules_to_save.is_some(), !kind.is_on_logits());
@@ -88,6 +89,10 @@ fn an_adapter_run_exports_adapter_and_merged_model() {
     assert_eq!((config.r, config.lora_alpha, config.lora_dropout as f32), (4, 16.0, 0.1));
     assert_eq!(config.base_model_name_or_path, Some(bench.model().display().to_string()));
     assert_eq!(tensors.len(), 2 * 2 * 7);
+    // Whoever gets the folder can ask the model as it was trained.
+    let beside = Tokenizer::from_folder(&adapter_dir).unwrap();
+    let template = beside.chat_template().unwrap().source().to_owned();
+    assert!(template.contains("<|prompt|>") && template.contains("<|answer|>"), "{template}");
 
     let device = open_device("cpu").unwrap();
     let saved = SavedRun::open(&summary.run_dir, None).unwrap();
@@ -97,9 +102,14 @@ fn an_adapter_run_exports_adapter_and_merged_model() {
     let last = RunWeights::Checkpoint("last".to_owned());
     assert_eq!(logits(&saved.model(&last, &device).unwrap()), trained);
 
+    let as_base = bench.path("merged-as-base");
+    saved.export(&RunWeights::Result, ExportKind::Model, None, &device, &as_base).unwrap();
+    let stored = ModelSource::open(&as_base).unwrap();
+    assert!(stored.tensors().iter().all(|tensor| tensor.dtype == StoredDtype::F32));
     for (dtype, most) in [(StoreDtype::F32, 1e-4), (StoreDtype::F16, 0.1), (StoreDtype::BF16, 0.8)] {
         let out = bench.path(&format!("merged-{}", dtype.name()));
-        let report = saved.export(&RunWeights::Result, ExportKind::Model, dtype, &device, &out).unwrap();
+        let report =
+            saved.export(&RunWeights::Result, ExportKind::Model, Some(dtype), &device, &out).unwrap();
         println!("{}: {report:?}", dtype.name());
         assert!(report.worst_logit_difference <= report.logit_difference_bound);
         let source = ModelSource::open(&out).unwrap();
@@ -128,13 +138,8 @@ fn a_run_that_trains_base_weights_exports_a_model() {
         let saved = SavedRun::open(&summary.run_dir, None).unwrap();
         let last = saved.model(&RunWeights::Checkpoint("last".to_owned()), &device).unwrap();
         assert!(worst_difference(&exported, &logits(&last)) < 1e-4);
-        let refusal = saved.export(
-            &RunWeights::Result,
-            ExportKind::Adapter,
-            StoreDtype::F32,
-            &device,
-            &bench.path("adapter"),
-        );
+        let refusal =
+            saved.export(&RunWeights::Result, ExportKind::Adapter, None, &device, &bench.path("adapter"));
         assert!(matches!(refusal, Err(TrainError::NoWeights { .. })));
     }
 }
@@ -199,7 +204,7 @@ fn runs_start_from_what_earlier_runs_left() {
     let device = open_device("cpu").unwrap();
     let merged = bench.path("merged");
     let saved = SavedRun::open(&first.run_dir, None).unwrap();
-    saved.export(&RunWeights::Result, ExportKind::Model, StoreDtype::F32, &device, &merged).unwrap();
+    saved.export(&RunWeights::Result, ExportKind::Model, Some(StoreDtype::F32), &device, &merged).unwrap();
     let adapter = first.adapter_dir.clone().unwrap();
     let checkpoint = bench.folder("first").checkpoints().join("last");
     for (name, path) in
@@ -232,7 +237,8 @@ fn reference_adapters_are_exported_as_they_came() {
         model.load_adapter(&config, tensors.clone()).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("adapter");
-        let report = tunesmith_train::write_adapter_folder(model, &source, base, &out).unwrap();
+        let tokenizer = Tokenizer::from_folder(&golden("tokenizers/bpe-llama3")).unwrap();
+        let report = write_adapter_folder(model, &source, &tokenizer, base, &out).unwrap();
         assert_eq!(report.worst_logit_difference, 0.0);
         let (written_config, mut written) = read_adapter(&out).unwrap();
         let mut tensors = tensors;

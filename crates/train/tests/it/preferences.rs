@@ -101,7 +101,14 @@ fn kto_over(pairs: &[PreferencePair], settings: KtoSettings) -> (f64, Vec<Pair>)
     (step.loss, slopes.collect())
 }
 
-fn check(model: &CausalLm, answers: &Answers, case: &serde_json::Value, settings: Settings) -> f64 {
+/// `base` is the model without the adapter, which PyTorch's reference is.
+fn check(
+    model: &CausalLm,
+    base: &CausalLm,
+    answers: &Answers,
+    case: &serde_json::Value,
+    settings: Settings,
+) -> f64 {
     let numbers = |value: &serde_json::Value| -> Vec<f64> { serde_json::from_value(value.clone()).unwrap() };
     let name = case["loss_function"].as_str().unwrap();
     let over_pairs = loss_over_pairs(name, settings.gamma);
@@ -111,7 +118,7 @@ fn check(model: &CausalLm, answers: &Answers, case: &serde_json::Value, settings
     let which = LossPass::Training(options);
     let policy = answers.log_probabilities(model, which, reduction);
     let reference = match model.has_adapter() {
-        true => answers.log_probabilities(model, LossPass::WithoutAdapter, reduction),
+        true => answers.log_probabilities(base, LossPass::Evaluation, reduction),
         false => numbers(&case["reference"]),
     };
     let of_policy = worst_difference(&policy, &numbers(&case["policy"]));
@@ -165,12 +172,13 @@ fn gradients_of_preference_losses_are_those_of_pytorch() {
     let source = ModelSource::open(&golden("llama-mha")).unwrap();
     let mut worst = 0.0f64;
     for case in cases {
-        let mut model = CausalLm::load(&source, &open_device("cpu").unwrap()).unwrap();
+        let load = || CausalLm::load(&source, &open_device("cpu").unwrap()).unwrap();
+        let (mut model, base) = (load(), load());
         if case["model"] == "llama-mha-lora" {
             let (config, tensors) = read_adapter(&golden("llama-mha-lora")).unwrap();
             model.load_adapter(&config, tensors).unwrap();
         }
-        worst = worst.max(check(&model, &answers, case, settings));
+        worst = worst.max(check(&model, &base, &answers, case, settings));
     }
     println!("preference losses: worst relative difference {worst:.1e}");
 }

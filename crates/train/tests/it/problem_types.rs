@@ -146,6 +146,47 @@ fn numbers_are_learned_by_a_whole_model() {
     assert!(text.contains("LlamaForSequenceClassification") && text.contains("regression"), "{text}");
 }
 
+/// What a run must not leave is the model it starts from: the base with the adapter it goes on from, not the bare base.
+#[test]
+fn preferences_after_an_adapter_are_measured_from_that_adapter() {
+    let types = Types::new();
+    let supervised = types.0.run("supervised", &[("training.epochs", "4")]).unwrap();
+    let adapter = supervised.adapter_dir.unwrap().display().to_string();
+    let go_on = |more: &[(&str, &str)]| -> ExperimentConfig {
+        let start = ("architecture.pretrained_weights", adapter.as_str());
+        types.config(ProblemType::DpoModeling, &[&[start], more].concat())
+    };
+    let all_losses = ["DPOLoss", "DPOHingeLoss", "DPOIPOLoss", "KTOPairLoss"];
+    // Where nothing was learned yet, both texts are as likely as under the reference.
+    let at_start = [std::f64::consts::LN_2, 1.0, 25.0, 0.5];
+    for (loss, expected) in all_losses.into_iter().zip(at_start) {
+        let name = format!("start-{loss}");
+        let changes = [("training.epochs", "0"), ("training.loss_function", loss), ("training.beta", "0.1")];
+        types.run(&name, go_on(&changes)).unwrap();
+        let evaluation = last_evaluation(&types, &name);
+        let (found, margin) = (evaluation.loss, evaluation.metrics["reward_margin"]);
+        println!(
+            "{loss}: {found} at the start, {:.1e} from {expected}; margin {margin:.1e}",
+            found - expected
+        );
+        assert!((found - expected).abs() < 1e-5 && margin.abs() < 1e-5, "{loss}: {found} {margin}");
+    }
+    // The reference stays that of the beginning in a process that goes on from a checkpoint.
+    let steps = [("training.learning_rate", "0.02"), ("training.lora_dropout", "0.0")];
+    types.run("whole", go_on(&steps)).unwrap();
+    let whole = losses(&types.0.events("whole"));
+    assert!((whole[0] - std::f64::consts::LN_2).abs() < 1e-6, "{whole:?}");
+    assert!(whole.last().unwrap() + 0.1 < whole[0], "{whole:?}");
+}
+
+fn last_evaluation(types: &Types, name: &str) -> tunesmith_train::Evaluation {
+    let mut evaluations = types.0.events(name).into_iter().filter_map(|event| match event.body {
+        EventBody::Evaluation(evaluation) => Some(evaluation),
+        _ => None,
+    });
+    evaluations.next_back().unwrap()
+}
+
 #[test]
 fn preferences_are_learned_against_the_model_as_it_was() {
     let types = Types::new();

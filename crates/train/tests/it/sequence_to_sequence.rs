@@ -189,7 +189,13 @@ fn results_are_loaded_again_and_exported() {
     assert!(saved.model(&RunWeights::Result, &device).unwrap().has_adapter());
     let out = bench.path("merged");
     let report = saved
-        .export(&RunWeights::Result, ExportKind::Model, tunesmith_formats::StoreDtype::F32, &device, &out)
+        .export(
+            &RunWeights::Result,
+            ExportKind::Model,
+            Some(tunesmith_formats::StoreDtype::F32),
+            &device,
+            &out,
+        )
         .unwrap();
     assert!(report.worst_logit_difference < 1e-4, "{report:?}");
     let merged = ModelSource::open(&out).unwrap();
