@@ -11,6 +11,9 @@ pub mod conversation;
 mod counter_random;
 pub mod error;
 mod escapes;
+mod label_cells;
+mod label_column;
+mod label_map;
 mod labels;
 mod layouts;
 pub mod legacy_random;
@@ -45,6 +48,8 @@ pub use batch::{BatchOptions, BatchPlan, IGNORED_LABEL, MicroBatch, plan_epoch, 
 pub use conversation::{Conversation, Round, Target};
 pub use error::{DataError, Place, Result};
 pub use escapes::unescape;
+pub use label_map::{FoundLabels, find_labels};
+pub use labels::joined_labels;
 pub use load::{Splits, load_splits};
 pub use preview::{Preview, PreviewOptions};
 pub use preview_render::RenderOptions;

@@ -7,9 +7,10 @@ use tunesmith_config::{DataPart, ExperimentConfig, ValidationStrategy};
 use crate::columns::Purpose;
 use crate::conversation::{Conversation, mismatch};
 use crate::error::{DataError, Result};
+use crate::label_map::{FoundLabels, check_seen, find_labels, unseen_note};
 use crate::layouts::{LaidOut, lay_out};
 use crate::split::Split;
-use crate::table::read_table;
+use crate::table::{Table, read_table};
 
 /// Everything the run learns from and is measured on.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +21,8 @@ pub struct Splits {
     pub validation: Vec<Conversation>,
     /// What the reader decided and noticed, as sentences for the user.
     pub notes: Vec<String>,
+    /// The classes, where the experiment learns any: [`FoundLabels::set_in`] makes a configuration that has them.
+    pub labels: Option<FoundLabels>,
 }
 
 /// Reads the tables and makes both sides.
@@ -31,9 +34,18 @@ pub struct Splits {
 /// Row numbers of the two sides are positions in their table; validation rows that are added to training rows of
 /// another table are numbered after them.
 pub fn load_splits(config: &ExperimentConfig) -> Result<Splits> {
+    let table = read(&config.dataset.train_dataframe, config)?;
+    let are_labels_given = !config.dataset.class_names.is_empty();
+    let (labels, label_notes) = find_labels(&table, config)?.unzip();
+    // From here on the classes are those of the training table.
+    let mut config = config.clone();
+    labels.iter().for_each(|labels: &FoundLabels| labels.set_in(&mut config));
+    let config = &config;
     let dataset = &config.dataset;
-    let train_table = open(&dataset.train_dataframe, config, Purpose::Train)?;
+    let train_table = open(&table, config, Purpose::Train)?;
+    drop(table);
     let mut notes = train_table.laid_out.notes.clone();
+    notes.extend(label_notes.unwrap_or_default());
     let custom_table = match dataset.validation_strategy {
         ValidationStrategy::Automatic => None,
         ValidationStrategy::Custom => {
@@ -41,7 +53,11 @@ pub fn load_splits(config: &ExperimentConfig) -> Result<Splits> {
                 field: "dataset.validation_dataframe",
                 reason: "no validation table is named, but dataset.validation_strategy is custom".to_owned(),
             })?;
-            Some(open(path, config, Purpose::Validation)?)
+            let table = read(path, config)?;
+            if !are_labels_given {
+                check_seen(&table, config)?;
+            }
+            Some(open(&table, config, Purpose::Validation)?)
         }
     };
     let train_source = &train_table.laid_out;
@@ -76,7 +92,11 @@ pub fn load_splits(config: &ExperimentConfig) -> Result<Splits> {
     mismatch(&mut train);
     mismatch(&mut validation);
     notes.push(format!("{} training and {} validation conversations", train.len(), validation.len()));
-    Ok(Splits { train, validation, notes })
+    if labels.is_some() {
+        let values = |side: &[Conversation]| side.iter().map(|one| one.values().to_vec()).collect::<Vec<_>>();
+        notes.extend(unseen_note(config, &values(&train), &values(&validation)));
+    }
+    Ok(Splits { train, validation, notes, labels })
 }
 
 struct OpenTable {
@@ -85,11 +105,13 @@ struct OpenTable {
     n_rows: usize,
 }
 
-fn open(path: &str, config: &ExperimentConfig, purpose: Purpose) -> Result<OpenTable> {
+fn read(path: &str, config: &ExperimentConfig) -> Result<Table> {
     let max_rows = config.dataset.max_rows;
-    let max_rows = (max_rows > 0).then_some(max_rows);
-    let table = read_table(Path::new(path), max_rows)?;
-    let laid_out = lay_out(&table, config, purpose)?;
+    read_table(Path::new(path), (max_rows > 0).then_some(max_rows))
+}
+
+fn open(table: &Table, config: &ExperimentConfig, purpose: Purpose) -> Result<OpenTable> {
+    let laid_out = lay_out(table, config, purpose)?;
     let n_rows = laid_out.n_row_numbers().max(table.n_rows());
     Ok(OpenTable { laid_out, n_rows })
 }

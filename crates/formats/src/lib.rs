@@ -17,6 +17,7 @@ mod gguf_names;
 pub mod gguf_quants;
 pub mod hub;
 mod json_keys;
+pub mod label_names;
 pub mod mmap;
 pub mod model_config;
 pub mod model_source;
