@@ -110,6 +110,7 @@ fn work(
     }
     let seed = choose_seed(config.environment.seed, stored.as_ref().map(|record| record.seed));
     let prepared = prepare(request, seed, journal)?;
+    let config = &prepared.config.clone();
     match (&stored, &found) {
         (Some(stored), Some(_)) => check_unchanged(folder, stored, &prepared.record, journal)?,
         (None, Some(found)) => {
@@ -134,6 +135,7 @@ fn work(
         judge,
         grader,
         record,
+        config: _,
         device,
     } = prepared;
     if config.training.save_checkpoint != SaveCheckpoint::Disable {
