@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tunesmith_config::{ExperimentConfig, LabelForm, LossFunction, ProblemType};
+use tunesmith_config::{ExperimentConfig, LabelForm, LossFunction, Metric, ProblemType};
 
 use crate::columns::required;
 use crate::error::{DataError, Result};
@@ -364,19 +364,7 @@ pub(crate) fn unseen_note(
 ) -> Option<String> {
     let form = config.label_form()?;
     let labels = config.class_labels();
-    let classes = |values: &[f32]| -> Vec<usize> {
-        match form {
-            LabelForm::SingleLabel | LabelForm::Binary => {
-                values.iter().take(1).map(|class| *class as usize).collect()
-            }
-            LabelForm::LabelColumns | LabelForm::LabelLists => values
-                .iter()
-                .enumerate()
-                .filter(|(_, applies)| **applies > 0.0)
-                .map(|(class, _)| class)
-                .collect(),
-        }
-    };
+    let classes = |values: &[f32]| classes_of(form, values);
     let seen: BTreeSet<usize> = train.iter().flat_map(|values| classes(values)).collect();
     let mut unseen = BTreeSet::new();
     let mut n_rows = 0;
@@ -394,6 +382,41 @@ pub(crate) fn unseen_note(
         count(n_rows, "validation row"),
         shown_labels(&names)
     ))
+}
+
+/// What to say where the run is judged by AUC and validation rows are all alike in some label: there is no curve then.
+pub(crate) fn no_curve_note(config: &ExperimentConfig, validation: &[Vec<f32>]) -> Option<String> {
+    let form = config.label_form()?;
+    if config.prediction.metric != Metric::Auc || validation.is_empty() {
+        return None;
+    }
+    let labels = config.class_labels();
+    let mut n_rows = vec![0; labels.len()];
+    for class in validation.iter().flat_map(|values| classes_of(form, values)) {
+        n_rows.get_mut(class).into_iter().for_each(|n| *n += 1);
+    }
+    let are_alike = n_rows.iter().zip(&labels).filter(|(n, _)| **n == 0 || **n == validation.len());
+    let names: Vec<String> = are_alike.map(|(_, label)| label.clone()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "AUC has no value: no validation row has these labels, or all have them: {}; more validation rows, or another \
+             prediction.metric such as LogLoss, would give one",
+            shown_labels(&names)
+        )
+    })
+}
+
+/// The classes that the values of a row say.
+fn classes_of(form: LabelForm, values: &[f32]) -> Vec<usize> {
+    match form {
+        LabelForm::SingleLabel | LabelForm::Binary => {
+            values.iter().take(1).map(|class| *class as usize).collect()
+        }
+        LabelForm::LabelColumns | LabelForm::LabelLists => {
+            let applies = values.iter().enumerate().filter(|(_, applies)| **applies > 0.0);
+            applies.map(|(class, _)| class).collect()
+        }
+    }
 }
 
 /// Labels in the order of their classes: numbers by size, texts by their characters.

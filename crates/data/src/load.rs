@@ -7,7 +7,7 @@ use tunesmith_config::{DataPart, ExperimentConfig, ValidationStrategy};
 use crate::columns::Purpose;
 use crate::conversation::{Conversation, mismatch};
 use crate::error::{DataError, Result};
-use crate::label_map::{FoundLabels, check_seen, find_labels, unseen_note};
+use crate::label_map::{FoundLabels, check_seen, find_labels, no_curve_note, unseen_note};
 use crate::layouts::{LaidOut, lay_out};
 use crate::split::Split;
 use crate::table::{Table, read_table};
@@ -94,7 +94,9 @@ pub fn load_splits(config: &ExperimentConfig) -> Result<Splits> {
     notes.push(format!("{} training and {} validation conversations", train.len(), validation.len()));
     if labels.is_some() {
         let values = |side: &[Conversation]| side.iter().map(|one| one.values().to_vec()).collect::<Vec<_>>();
-        notes.extend(unseen_note(config, &values(&train), &values(&validation)));
+        let validation = values(&validation);
+        notes.extend(unseen_note(config, &values(&train), &validation));
+        notes.extend(no_curve_note(config, &validation));
     }
     Ok(Splits { train, validation, notes, labels })
 }

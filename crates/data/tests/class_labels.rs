@@ -396,3 +396,20 @@ fn labels_that_differ_in_case_are_told() {
         "labels of the column label differ by upper and lower case only, and are labels each: Ham and ham",
     );
 }
+
+#[test]
+fn a_validation_without_some_label_has_no_curve() {
+    let train = ("train.csv", "text,label\na,x\nb,y\nc,z\n");
+    let validate = |rows: &'static str, metric: &'static str| {
+        load_both(train, Some(("v.csv", rows)), &[SOFTMAX, ("prediction.metric", metric)]).unwrap()
+    };
+    assert_noted(&validate("text,label\na,x\n", "AUC"), "all have them: x, y, z");
+    let two = validate("text,label\na,x\nb,y\n", "AUC");
+    assert_noted(&two, "all have them: z; more validation rows");
+    for (rows, metric) in [("text,label\na,x\n", "LogLoss"), (train.1, "AUC")] {
+        assert!(
+            validate(rows, metric).notes.iter().all(|text| !text.contains("AUC has no value")),
+            "{metric}"
+        );
+    }
+}
