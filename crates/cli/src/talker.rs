@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tunesmith_config::{Dataset, ExperimentConfig, ProblemType, TextFormat};
-use tunesmith_data::{Assembler, Conversation, training_tokenizer, unescape};
+use tunesmith_data::{Assembler, Conversation, printable_label, training_tokenizer, unescape};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::read_adapter;
 use tunesmith_formats::tokenizer::Tokenizer;
@@ -163,7 +163,7 @@ fn refuse_scores(run_dir: &Path, config: &ExperimentConfig) -> Result<(), Failur
     if !has_scores {
         return Ok(());
     }
-    let labels = config.class_labels();
+    let labels: Vec<String> = config.class_labels().iter().map(|label| printable_label(label)).collect();
     let of_labels = match labels.as_slice() {
         [] => String::new(),
         labels if labels.len() <= 5 => format!(" of {}", labels.join(", ")),

@@ -104,6 +104,21 @@ pub(crate) fn separated(text: &str, separator: &str) -> Vec<String> {
     text.split(separator).map(str::trim).filter(|part| !part.is_empty()).map(whole_text).collect()
 }
 
+/// A label for a line of a message: not too long, and without what could move a terminal's cursor or turn text around.
+pub fn printable_label(label: &str) -> String {
+    const MAX_CHARS: usize = 60;
+    let is_harmless = |c: char| {
+        !c.is_control()
+            && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut shown: String =
+        label.chars().take(MAX_CHARS).map(|c| if is_harmless(c) { c } else { '\u{fffd}' }).collect();
+    if label.chars().nth(MAX_CHARS).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 /// The number that a label is written as.
 pub(crate) fn whole_number(label: &str) -> Option<i64> {
     // `01` and `+1` are codes and not 1.
@@ -195,6 +210,13 @@ mod tests {
             let expected = expected.map(|labels| labels.into_iter().map(str::to_owned).collect::<Vec<_>>());
             assert_eq!(list_in_text(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn labels_in_messages_are_short_and_harmless() {
+        assert_eq!(printable_label("card lost é"), "card lost é");
+        assert_eq!(printable_label("a\u{1b}[2J\nb\u{202e}"), "a\u{fffd}[2J\u{fffd}b\u{fffd}");
+        assert_eq!(printable_label(&"x".repeat(61)), format!("{}…", "x".repeat(60)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use tunesmith_config::ExperimentConfig;
 
 use crate::columns::required;
 use crate::error::{DataError, Result};
-use crate::label_cells::{LabelCell, list_in_text, separated, truth_value, whole_number};
+use crate::label_cells::{LabelCell, list_in_text, printable_label, separated, truth_value, whole_number};
 use crate::label_map::sorted;
 use crate::preview_render::{count, grouped};
 use crate::table::{Cell, Table};
@@ -245,7 +245,7 @@ impl<'a> LabelColumn<'a> {
         let alike: Vec<String> = spellings
             .into_values()
             .filter(|spellings| spellings.len() > 1)
-            .map(|spellings| spellings.into_iter().collect::<Vec<_>>().join(" and "))
+            .map(|spellings| spellings.into_iter().map(printable_label).collect::<Vec<_>>().join(" and "))
             .collect();
         if !alike.is_empty() {
             notes.push(format!(
@@ -298,10 +298,12 @@ impl<'a> LabelColumn<'a> {
 
     /// The first classes with their labels and rows, where rows name them.
     fn classes(&self, names: &[String], counts: &HashMap<&str, usize>) -> String {
-        let class = |(class, name): (usize, &String)| match counts.get(name.as_str()) {
-            Some(1) => format!("{class} = {name} (1 row)"),
-            Some(n) => format!("{class} = {name} ({} rows)", grouped(*n)),
-            None => format!("{class} = {name}"),
+        let class = |(class, name): (usize, &String)| {
+            let shown = printable_label(name);
+            match counts.get(name.as_str()) {
+                Some(n) => format!("{class} = {shown} ({})", count(*n, "row")),
+                None => format!("{class} = {shown}"),
+            }
         };
         let shown: Vec<String> = names.iter().enumerate().take(2 * N_SHOWN).map(class).collect();
         let n_more = names.len().saturating_sub(shown.len());
@@ -328,7 +330,8 @@ pub(crate) fn index(label: &str, n_classes: usize) -> Option<usize> {
 
 /// The first few labels.
 pub(crate) fn shown_labels(labels: &[String]) -> String {
-    format!("{}{}", labels.iter().take(N_SHOWN).cloned().collect::<Vec<_>>().join(", "), more(labels.len()))
+    let shown: Vec<String> = labels.iter().take(N_SHOWN).map(|label| printable_label(label)).collect();
+    format!("{}{}", shown.join(", "), more(labels.len()))
 }
 
 /// What is wrong with these rows of a column, of which the first few are shown.

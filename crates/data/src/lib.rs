@@ -48,6 +48,7 @@ pub use batch::{BatchOptions, BatchPlan, IGNORED_LABEL, MicroBatch, plan_epoch, 
 pub use conversation::{Conversation, Round, Target};
 pub use error::{DataError, Place, Result};
 pub use escapes::unescape;
+pub use label_cells::printable_label;
 pub use label_map::{FoundLabels, find_labels};
 pub use labels::joined_labels;
 pub use load::{Splits, load_splits};

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;
 
 use tunesmith_config::{ExperimentConfig, Finding, LabelForm, Level, Metric, Packing, ProblemType};
-use tunesmith_data::{Conversation, SampleSet, Splits, TrainingSet, load_splits, tokenize};
+use tunesmith_data::{Conversation, SampleSet, Splits, TrainingSet, load_splits, printable_label, tokenize};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::tokenizer::Tokenizer;
 use tunesmith_models::{CausalLm, LoraInit, LoraSpec, ModelError};
@@ -159,6 +159,8 @@ fn load_labelled(config: &ExperimentConfig, starting: Option<Vec<String>>) -> Re
     let Some(outputs) = found.named_outputs().filter(|outputs| *outputs != starting) else {
         return Ok(splits);
     };
+    let shown =
+        |labels: &[String]| labels.iter().map(|label| printable_label(label)).collect::<Vec<_>>().join(", ");
     let is_same_set =
         |names: &[String]| names.len() == starting.len() && names.iter().all(|name| starting.contains(name));
     let ordered = match (found.label_form(), found.dataset.class_names.as_slice()) {
@@ -179,8 +181,8 @@ fn load_labelled(config: &ExperimentConfig, starting: Option<Vec<String>>) -> Re
     } else {
         splits.notes.push(format!(
             "the scores of the starting weights stand for {}, and are trained to stand for {}",
-            starting.join(", "),
-            outputs.join(", ")
+            shown(&starting),
+            shown(&outputs)
         ));
     }
     Ok(splits)

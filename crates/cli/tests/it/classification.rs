@@ -73,6 +73,8 @@ fn intents_in_words_come_back_as_words() {
             || sandbox.read("run/logs.log").contains("0 = card_arrival (8 rows)"),
         "{told:?}"
     );
+    assert!(told.stdout.contains("intent: rows by true class (down)"), "{told:?}");
+    assert!(told.stdout.lines().any(|line| line.trim_start().starts_with("exchange, charge  ")), "{told:?}");
     // The mapping stands in the run, both ways, and in its settings.
     let id2label = json!({"0": INTENTS[0], "1": INTENTS[1], "2": INTENTS[2]});
     let label2id = json!({INTENTS[0]: 0, INTENTS[1]: 1, INTENTS[2]: 2});
