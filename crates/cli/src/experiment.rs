@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 use tunesmith_config::{ExperimentConfig, Finding, Level, OptionalText, ValidationStrategy};
-use tunesmith_data::{Conversation, DataError, load_splits};
+use tunesmith_data::{Conversation, DataError, Splits, load_splits};
 
 use crate::failure::{Exit, Failure};
 use crate::terminal::Terminal;
@@ -60,22 +60,18 @@ pub(crate) fn apply(config: &mut ExperimentConfig, overrides: &Overrides) -> Res
 /// All conversations of one table as the experiment lays them out, in the order of the rows, whatever the experiment
 /// keeps for validation.
 pub(crate) fn conversations(config: &ExperimentConfig, table: &Path) -> Result<Vec<Conversation>, DataError> {
-    rows(config, table).map(|(conversations, _)| conversations)
+    Ok(whole_table(config, table)?.train)
 }
 
-/// As [`conversations`], with what was unusual about the table.
-pub(crate) fn rows(
-    config: &ExperimentConfig,
-    table: &Path,
-) -> Result<(Vec<Conversation>, Vec<String>), DataError> {
+/// The same, with all that is known about them.
+pub(crate) fn whole_table(config: &ExperimentConfig, table: &Path) -> Result<Splits, DataError> {
     let mut config = config.clone();
     config.dataset.train_dataframe = table.display().to_string();
     config.dataset.validation_strategy = ValidationStrategy::Automatic;
     config.dataset.validation_size = 0.0;
-    let splits = load_splits(&config)?;
-    let mut conversations = splits.train;
-    conversations.sort_by_key(|conversation| conversation.row);
-    Ok((conversations, splits.findings))
+    let mut splits = load_splits(&config)?;
+    splits.train.sort_by_key(|conversation| conversation.row);
+    Ok(splits)
 }
 
 /// Makes the paths in the settings independent of the current folder, so that a run folder can be used from anywhere.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tunesmith_config::{Dataset, ExperimentConfig, ProblemType, TextFormat};
-use tunesmith_data::{Assembler, Conversation, training_tokenizer, unescape};
+use tunesmith_data::{Assembler, Conversation, printable_label, training_tokenizer, unescape};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::read_adapter;
 use tunesmith_formats::tokenizer::Tokenizer;
@@ -128,7 +128,7 @@ pub(crate) fn weights(checkpoint: Option<&str>) -> RunWeights {
 fn load_run(run_dir: &Path, source: &Source<'_>, terminal: &Terminal) -> Result<Talker, Failure> {
     set_threads(source.n_threads)?;
     let run = open_run(run_dir, terminal)?;
-    refuse_scores(run_dir, run.config().problem_type)?;
+    refuse_scores(run_dir, run.config())?;
     let model = run.model(&weights(source.checkpoint), &open_device(source.device)?)?;
     let config = run.config();
     // Texts are cut into tokens as they were in training.
@@ -161,7 +161,8 @@ fn load_run(run_dir: &Path, source: &Source<'_>, terminal: &Terminal) -> Result<
 }
 
 /// Models that give classes or numbers say nothing.
-fn refuse_scores(run_dir: &Path, problem_type: ProblemType) -> Result<(), Failure> {
+fn refuse_scores(run_dir: &Path, config: &ExperimentConfig) -> Result<(), Failure> {
+    let problem_type = config.problem_type;
     let has_scores = matches!(
         problem_type,
         ProblemType::CausalClassificationModeling | ProblemType::CausalRegressionModeling
@@ -169,8 +170,16 @@ fn refuse_scores(run_dir: &Path, problem_type: ProblemType) -> Result<(), Failur
     if !has_scores {
         return Ok(());
     }
-    let what =
-        format!("the run {} is of {problem_type}: it answers with scores, not with text", run_dir.display());
+    let labels: Vec<String> = config.class_labels().iter().map(|label| printable_label(label)).collect();
+    let of_labels = match labels.as_slice() {
+        [] => String::new(),
+        labels if labels.len() <= 5 => format!(" of {}", labels.join(", ")),
+        labels => format!(" of {} labels", labels.len()),
+    };
+    let what = format!(
+        "the run {} is of {problem_type}: it answers with scores{of_labels}, not with text",
+        run_dir.display()
+    );
     Err(Failure::new(Exit::Usage, what)
         .hint("ask it about rows of a table with `tunesmith predict`; what it says of the validation rows is in validation_predictions.csv"))
 }

@@ -229,22 +229,67 @@ impl ExperimentConfig {
                 format!("CrossEntropyLoss takes one column of classes, not {n_columns}"),
                 "set training.loss_function to BinaryCrossEntropyLoss, which takes a column for each label",
             )),
-            (true, _) if n_classes == 1 => findings.push(error(
-                "dataset.num_classes",
-                "is 1, but CrossEntropyLoss needs at least two classes".to_owned(),
-                "set the number of classes, or training.loss_function to BinaryCrossEntropyLoss for labels of 0 and 1",
-            )),
-            (false, 1) if n_classes != 1 => findings.push(error(
-                "dataset.num_classes",
-                format!("is {n_classes}, but BinaryCrossEntropyLoss with one column tells 0 from 1 only"),
-                "set dataset.num_classes to 1, or training.loss_function to CrossEntropyLoss",
-            )),
-            (false, 2..) if n_classes != n_columns => findings.push(error(
+            (false, 2..) if n_classes > 1 && n_classes != n_columns => findings.push(error(
                 "dataset.num_classes",
                 format!("is {n_classes}, but dataset.answer_column names {n_columns} columns"),
-                &format!("set it to {n_columns}"),
+                &format!("set it to {n_columns}, or to 0 to find it"),
             )),
             _ => {}
+        }
+        self.check_class_names(findings);
+    }
+
+    /// Names of classes, and what stands between labels.
+    fn check_class_names(&self, findings: &mut Vec<Finding>) {
+        let dataset = &self.dataset;
+        let (names, columns) = (&dataset.class_names, dataset.answer_column.all());
+        let is_cross_entropy = self.training.loss_function == LossFunction::CrossEntropyLoss;
+        let takes_lists = !is_cross_entropy && columns.len() == 1;
+        let mut wrong_names = |message: String, hint: &str| {
+            findings.push(error("dataset.class_names", message, hint));
+        };
+        let repeated =
+            names.iter().enumerate().find(|(idx, name)| names.iter().take(*idx).any(|n| n == *name));
+        if let Some((_, name)) = repeated {
+            wrong_names(format!("names {name:?} twice"), "name each class once");
+        } else if names.iter().any(|name| name.trim().is_empty()) {
+            wrong_names("has an empty name".to_owned(), "give every class a name");
+        } else if columns.len() > 1 && !names.is_empty() && names != columns {
+            wrong_names(
+                "differs from dataset.answer_column, whose columns are the labels".to_owned(),
+                "leave it empty",
+            );
+        } else if is_cross_entropy && names.len() == 1 {
+            wrong_names(
+                "has one name, so there is nothing to tell apart".to_owned(),
+                "name two classes or more",
+            );
+        } else if is_cross_entropy
+            && names.len() > 1
+            && dataset.num_classes > 1
+            && names.len() != dataset.num_classes
+        {
+            findings.push(error(
+                "dataset.num_classes",
+                format!("is {}, but dataset.class_names has {} names", dataset.num_classes, names.len()),
+                &format!("set it to {}, or to 0 to find it", names.len()),
+            ));
+        }
+        if dataset.label_separator.is_empty() {
+            findings.push(error(
+                "dataset.label_separator",
+                "is empty".to_owned(),
+                "set it to auto, to none, or to what stands between the labels of a cell",
+            ));
+        } else if !takes_lists && !matches!(dataset.label_separator.as_str(), "auto" | "none") {
+            findings.push(error(
+                "dataset.label_separator",
+                format!(
+                    "{:?} goes together with one column and BinaryCrossEntropyLoss only",
+                    dataset.label_separator
+                ),
+                "set it to auto; several labels at once need training.loss_function BinaryCrossEntropyLoss",
+            ));
         }
     }
 

@@ -16,6 +16,7 @@ mod explain;
 mod field;
 mod field_value;
 mod json_schema;
+mod label_form;
 mod legacy;
 mod nearest;
 mod node;
@@ -38,6 +39,7 @@ pub use explain::explain;
 pub use field::{Dependency, Facets, FieldSpec, Grid, Kind, Limit, Slider};
 pub use field_value::{Columns, OptionalText, Value};
 pub use json_schema::json_schema;
+pub use label_form::LabelForm;
 pub use nearest::nearest;
 pub use sections::{
     Architecture, Augmentation, Dataset, Environment, ExperimentConfig, Logging, Prediction, Tokenizer,

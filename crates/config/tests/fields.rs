@@ -60,7 +60,7 @@ fn defaults_are_those_of_upstream() {
         dataset.add_eos_token_to_answer=true dataset.limit_chained_samples=false
         dataset.mask_prompt_labels=true dataset.only_last_answer=false
         dataset.rejected_answer_column=rejected_response dataset.rejected_prompt_column=None dataset.num_classes=1
-        dataset.judgement_column=label
+        dataset.class_names=[] dataset.label_separator=auto dataset.judgement_column=label
         training.kto_desirable_weight=1.0 training.kto_undesirable_weight=1.0
         training.beta=0.2 training.simpo_gamma=1.0 architecture.score_head=hidden
         tokenizer.max_length=512 tokenizer.add_prompt_answer_tokens=false tokenizer.padding_quantile=1.0
@@ -156,10 +156,41 @@ fn classes_columns_and_loss_fit_each_other() {
     assert_eq!(errors_of_classes("a,b,c", "3", binary), none);
     assert_eq!(errors_of_classes("label", "4", multi), none);
     assert_eq!(errors_of_classes("a,b", "2", multi), ["training.loss_function"]);
-    assert_eq!(errors_of_classes("label", "1", multi), ["dataset.num_classes"]);
-    assert_eq!(errors_of_classes("label", "3", binary), ["dataset.num_classes"]);
+    // Found in the data, which also say whether a column holds several labels in a cell.
+    assert_eq!(errors_of_classes("label", "1", multi), none);
+    assert_eq!(errors_of_classes("label", "0", multi), none);
+    assert_eq!(errors_of_classes("label", "3", binary), none);
+    assert_eq!(errors_of_classes("a,b", "0", binary), none);
     assert_eq!(errors_of_classes("a,b", "3", binary), ["dataset.num_classes"]);
     assert_eq!(errors_of_classes("label", "1", "MSELoss"), ["training.loss_function"]);
+}
+
+#[test]
+fn class_names_fit_columns_loss_and_number() {
+    let errors = |changes: &[(&str, &str)]| -> Vec<String> {
+        let mut config = ExperimentConfig::for_problem_type(ProblemType::CausalClassificationModeling);
+        changes.iter().for_each(|(field, value)| config.set(field, value).unwrap());
+        config.check().into_iter().filter(|f| f.level == Level::Error).map(|f| f.field).collect()
+    };
+    let softmax = ("training.loss_function", "CrossEntropyLoss");
+    let three = ("dataset.class_names", "[a, b, 'c, d']");
+    assert_eq!(errors(&[softmax, three]), Vec::<String>::new());
+    assert_eq!(errors(&[softmax, three, ("dataset.num_classes", "3")]), Vec::<String>::new());
+    assert_eq!(errors(&[softmax, three, ("dataset.num_classes", "2")]), ["dataset.num_classes"]);
+    assert_eq!(errors(&[softmax, ("dataset.class_names", "[a, b, a]")]), ["dataset.class_names"]);
+    assert_eq!(errors(&[softmax, ("dataset.class_names", "[a, ' ']")]), ["dataset.class_names"]);
+    assert_eq!(errors(&[softmax, ("dataset.class_names", "a")]), ["dataset.class_names"]);
+    assert_eq!(
+        errors(&[("dataset.answer_column", "x,y"), ("dataset.class_names", "a,b")]),
+        ["dataset.class_names"]
+    );
+    assert_eq!(
+        errors(&[("dataset.answer_column", "x,y"), ("dataset.class_names", "x,y")]),
+        Vec::<String>::new()
+    );
+    assert_eq!(errors(&[softmax, ("dataset.label_separator", "|")]), ["dataset.label_separator"]);
+    assert_eq!(errors(&[("dataset.label_separator", "|")]), Vec::<String>::new());
+    assert_eq!(errors(&[("dataset.label_separator", "")]), ["dataset.label_separator"]);
 }
 
 #[test]

@@ -72,6 +72,8 @@ pub(crate) fn configured_rounds(
     let separator = unescape(&dataset.prompt_column_separator);
     let n_empty = match purpose {
         Purpose::Questions => 0,
+        // That no label applies is an answer, too.
+        _ if config.label_form().is_some() => 0,
         Purpose::Train | Purpose::Validation => answers.iter().filter(|answer| answer.is_empty()).count(),
     };
     let rounds = answers

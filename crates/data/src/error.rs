@@ -125,10 +125,8 @@ pub enum DataError {
         column: String,
         /// Which cells, and what they should be.
         reason: String,
-        /// Whether classes are wanted, and not any numbers.
-        is_class: bool,
-        /// Whether some of the cells hold words.
-        has_words: bool,
+        /// What to do about it.
+        hint: String,
     },
 
     /// The ids and parent ids of a table do not describe conversations.
@@ -212,16 +210,7 @@ impl DataError {
             Self::Chains { .. } => {
                 Some("set dataset.parent_id_column to None if the rows do not belong together".to_owned())
             }
-            Self::Values { is_class: true, has_words: true, .. } => Some(
-                "write classes as whole numbers counted from 0, for example 0 for ham and 1 for spam"
-                    .to_owned(),
-            ),
-            Self::Values { is_class: true, .. } => Some(
-                "set dataset.num_classes to the largest class plus 1 (1 for labels of 0 and 1) and \
-                 training.loss_function to what fits"
-                    .to_owned(),
-            ),
-            Self::Values { .. } => Some("put numbers there or leave these rows out".to_owned()),
+            Self::Values { hint, .. } => Some(hint.clone()),
             Self::Tokenizer(error) => error.hint(),
             _ => None,
         }

@@ -1,14 +1,13 @@
 //! What a row is to be learned from besides an answer: classes, labels, numbers, answers to prefer less, and judgements.
 
-use tunesmith_config::{ExperimentConfig, LossFunction, ProblemType};
+use tunesmith_config::{ExperimentConfig, LabelForm, LossFunction, ProblemType};
 
 use crate::columns::required;
 use crate::conversation::Target;
-use crate::error::{DataError, Place, Result};
+use crate::error::{DataError, Result};
+use crate::label_cells::truth_value;
+use crate::label_column::{LabelColumn, shown_labels, wrong_cells};
 use crate::table::{Cell, Table};
-
-/// Most values that an error shows.
-const N_SHOWN: usize = 5;
 
 /// Targets of all rows of a table, and the answers as text.
 pub(crate) struct Targets {
@@ -37,8 +36,8 @@ impl Targets {
 /// or number, with the rows of the first few.
 pub(crate) fn targets(table: &Table, config: &ExperimentConfig) -> Result<Targets> {
     match config.problem_type {
-        ProblemType::CausalClassificationModeling => values(table, config, Some(n_classes_of_column(config))),
-        ProblemType::CausalRegressionModeling => values(table, config, None),
+        ProblemType::CausalClassificationModeling => classes(table, config),
+        ProblemType::CausalRegressionModeling => numbers_of_columns(table, config, false),
         ProblemType::DpoModeling if config.training.loss_function == LossFunction::KtoLoss => {
             judgements(table, config)
         }
@@ -58,26 +57,64 @@ pub(crate) fn targets(table: &Table, config: &ExperimentConfig) -> Result<Target
     }
 }
 
-/// How many values a column may hold: the classes, or 0 and 1 for each of several labels.
-fn n_classes_of_column(config: &ExperimentConfig) -> usize {
-    let n_columns = config.dataset.answer_column.all().len();
-    if n_columns > 1 { 2 } else { config.dataset.num_classes.max(2) }
+/// The classes of each row, as the configuration has them by now (see [`crate::label_map`]).
+fn classes(table: &Table, config: &ExperimentConfig) -> Result<Targets> {
+    let dataset = &config.dataset;
+    let names = &dataset.class_names;
+    let (values, answers): (Vec<Vec<f32>>, Vec<String>) = match config.label_form() {
+        Some(LabelForm::LabelColumns) | None => return numbers_of_columns(table, config, true),
+        Some(LabelForm::LabelLists) => {
+            let column = LabelColumn::read(table, config)?;
+            let lists = column.lists(&dataset.label_separator);
+            column.check_lists(&lists, names, "that dataset.class_names lacks")?;
+            let of_list = |list: &Vec<String>| {
+                let flags: Vec<bool> = names.iter().map(|name| list.contains(name)).collect();
+                let answer = joined_labels(names, &flags, &dataset.label_separator);
+                (flags.into_iter().map(|flag| f32::from(u8::from(flag))).collect(), answer)
+            };
+            lists.iter().map(of_list).unzip()
+        }
+        Some(LabelForm::SingleLabel | LabelForm::Binary) => {
+            let column = LabelColumn::read(table, config)?;
+            let labels = config.class_labels();
+            let classes = match names.is_empty() {
+                true => column.indices(dataset.num_classes.max(2))?,
+                false => column.places(names, true)?.classes,
+            };
+            let text = |class: &usize| labels.get(*class).cloned().unwrap_or_default();
+            classes.iter().map(|class| (vec![*class as f32], text(class))).unzip()
+        }
+    };
+    let name = dataset.answer_column.first();
+    let notes = unused_classes(name, &values, config).into_iter().collect();
+    Ok(Targets { targets: values.into_iter().map(Target::Values).collect(), answers, notes })
 }
 
-fn values(table: &Table, config: &ExperimentConfig, n_classes: Option<usize>) -> Result<Targets> {
+/// The names of the labels that apply, as a cell of a table has them: between separators, or as a list.
+pub fn joined_labels(names: &[String], flags: &[bool], separator: &str) -> String {
+    let labels = names.iter().zip(flags).filter(|(_, applies)| **applies).map(|(name, _)| name.as_str());
+    let labels: Vec<&str> = labels.collect();
+    match separator {
+        "none" | "auto" => serde_json::Value::from(labels).to_string(),
+        separator => labels.join(&crate::escapes::unescape(separator)),
+    }
+}
+
+/// One or more columns of numbers, or of 0 and 1.
+fn numbers_of_columns(table: &Table, config: &ExperimentConfig, are_labels: bool) -> Result<Targets> {
     let mut rows = vec![Vec::new(); table.n_rows()];
     let mut answers = vec![Vec::new(); table.n_rows()];
     let mut notes = Vec::new();
     for name in config.dataset.answer_column.all() {
         let column = required(table, name, "dataset.answer_column")?;
-        let numbers = numbers(table, name, column, n_classes)?;
-        if let Some(n_classes) = n_classes {
-            notes.extend(unused_classes(name, &numbers, n_classes));
+        let numbers = numbers(table, name, column, are_labels)?;
+        if are_labels {
+            notes.extend(constant_label(name, &numbers));
         }
         for (row_idx, number) in numbers.into_iter().enumerate() {
             if let (Some(row), Some(answer)) = (rows.get_mut(row_idx), answers.get_mut(row_idx)) {
                 row.push(number as f32);
-                answer.push(table.cell(row_idx, column).text());
+                answer.push(if are_labels { number.to_string() } else { table.cell(row_idx, column).text() });
             }
         }
     }
@@ -88,17 +125,22 @@ fn values(table: &Table, config: &ExperimentConfig, n_classes: Option<usize>) ->
     })
 }
 
-/// A column of numbers, or of whole ones from 0 to below `n_classes`.
-fn numbers(table: &Table, name: &str, column: usize, n_classes: Option<usize>) -> Result<Vec<f64>> {
+/// A column of numbers, or of 0 and 1.
+fn numbers(table: &Table, name: &str, column: usize, are_labels: bool) -> Result<Vec<f64>> {
     let mut numbers = Vec::with_capacity(table.n_rows());
     let mut wrong = Vec::new();
-    let is_allowed = |number: f64| match n_classes {
-        Some(n_classes) => number.fract() == 0.0 && number >= 0.0 && number < n_classes as f64,
-        None => (number as f32).is_finite(),
+    let is_allowed = |number: f64| match are_labels {
+        true => number == 0.0 || number == 1.0,
+        false => (number as f32).is_finite(),
+    };
+    let of_cell = |cell: &Cell| match (cell, are_labels) {
+        (Cell::Text(text), true) => {
+            truth_value(text.trim()).map(|value| f64::from(u8::from(value))).or_else(|| number(cell))
+        }
+        _ => number(cell),
     };
     for row_idx in 0..table.n_rows() {
-        let cell = table.cell(row_idx, column);
-        match number(cell).filter(|number| is_allowed(*number)) {
+        match of_cell(table.cell(row_idx, column)).filter(|number| is_allowed(*number)) {
             Some(number) => numbers.push(number),
             None => wrong.push(row_idx),
         }
@@ -106,47 +148,16 @@ fn numbers(table: &Table, name: &str, column: usize, n_classes: Option<usize>) -
     if wrong.is_empty() {
         return Ok(numbers);
     }
-    let expected = match n_classes {
-        Some(2) => "0 or 1".to_owned(),
-        Some(n_classes) => format!("a class from 0 to {}", n_classes - 1),
-        None => "a number".to_owned(),
+    let (expected, hint) = match are_labels {
+        true => ("0 or 1", "each of several columns says by 0 or 1 whether its label applies"),
+        false => ("a number", "put numbers there or leave these rows out"),
     };
-    let has_words = wrong.iter().any(|row_idx| number(table.cell(*row_idx, column)).is_none());
     Err(DataError::Values {
         path: table.path.clone(),
         column: name.to_owned(),
-        reason: wrong_cells(table, column, &wrong, &expected),
-        is_class: n_classes.is_some(),
-        has_words,
+        reason: wrong_cells(table, column, &wrong, expected),
+        hint: hint.to_owned(),
     })
-}
-
-/// What is wrong with these rows of a column, of which the first few are shown.
-fn wrong_cells(table: &Table, column: usize, wrong: &[usize], expected: &str) -> String {
-    let shown: Vec<String> = wrong
-        .iter()
-        .take(N_SHOWN)
-        .map(|row_idx| {
-            let cell = table.cell(*row_idx, column);
-            let text = if cell.is_missing() { "nothing".to_owned() } else { format!("{:?}", cell.text()) };
-            let file = match table.parts.is_empty() {
-                true => String::new(),
-                false => format!(" of {}", table.file_of(*row_idx).display()),
-            };
-            match table.place(*row_idx) {
-                Place::Line(line) => format!("{text} in line {line}{file}"),
-                Place::Row(row) => format!("{text} in row {row}{file}"),
-            }
-        })
-        .collect();
-    let more = wrong.len().saturating_sub(N_SHOWN);
-    format!(
-        "{} of {} cells are not {expected}: {}{}",
-        wrong.len(),
-        table.n_rows(),
-        shown.join(", "),
-        if more > 0 { format!(" and {more} more") } else { String::new() }
-    )
 }
 
 fn number(cell: &Cell) -> Option<f64> {
@@ -160,14 +171,41 @@ fn number(cell: &Cell) -> Option<f64> {
 }
 
 /// A note when no row has some of the classes.
-fn unused_classes(name: &str, numbers: &[f64], n_classes: usize) -> Option<String> {
-    let is_used = |class: usize| numbers.contains(&(class as f64));
-    let unused: Vec<String> =
-        (0..n_classes).filter(|class| !is_used(*class)).map(|class| class.to_string()).collect();
-    let classes = if unused.len() == 1 { "class" } else { "classes" };
-    (!unused.is_empty()).then(|| {
-        format!("no row of the column {name} has the {classes} {} of {n_classes}", unused.join(", "))
-    })
+fn unused_classes(name: &str, values: &[Vec<f32>], config: &ExperimentConfig) -> Option<String> {
+    let labels = config.class_labels();
+    let mut is_used = vec![false; labels.len()];
+    let mut use_class = |class: usize| is_used.get_mut(class).into_iter().for_each(|is_used| *is_used = true);
+    for row in values {
+        match config.label_form() {
+            Some(LabelForm::LabelLists) => {
+                row.iter()
+                    .enumerate()
+                    .filter(|(_, flag)| **flag > 0.0)
+                    .for_each(|(class, _)| use_class(class));
+            }
+            _ => row.iter().for_each(|class| use_class(*class as usize)),
+        }
+    }
+    let unused: Vec<String> = labels
+        .iter()
+        .zip(&is_used)
+        .filter(|(_, is_used)| !**is_used)
+        .map(|(label, _)| label.clone())
+        .collect();
+    let what = match (config.dataset.class_names.is_empty(), unused.len()) {
+        (_, 0) => return None,
+        (true, 1) => "class",
+        (true, _) => "classes",
+        (false, 1) => "label",
+        (false, _) => "labels",
+    };
+    Some(format!("no row of the column {name} has the {what} {} of {}", shown_labels(&unused), labels.len()))
+}
+
+/// A note when a label applies to no row, or to all.
+fn constant_label(name: &str, numbers: &[f64]) -> Option<String> {
+    let first = numbers.first().filter(|first| numbers.iter().all(|number| number == *first))?;
+    Some(format!("every row of the column {name} has {first}: there is nothing to tell apart"))
 }
 
 fn preferences(table: &Table, config: &ExperimentConfig) -> Result<Targets> {
@@ -218,8 +256,7 @@ fn judgements(table: &Table, config: &ExperimentConfig) -> Result<Targets> {
             path: table.path.clone(),
             column: name.clone(),
             reason,
-            is_class: false,
-            has_words: false,
+            hint: "write one of these there, or leave these rows out".to_owned(),
         });
     }
     let n_good = judged.iter().flatten().filter(|is_good| **is_good).count();

@@ -7,9 +7,10 @@ use tunesmith_config::{DataPart, ExperimentConfig, ValidationStrategy};
 use crate::columns::Purpose;
 use crate::conversation::{Conversation, mismatch};
 use crate::error::{DataError, Result};
+use crate::label_map::{FoundLabels, check_seen, find_labels, no_curve_note, unseen_note};
 use crate::layouts::{LaidOut, lay_out};
 use crate::split::Split;
-use crate::table::read_table_with;
+use crate::table::{Table, read_table_with};
 use crate::table_options::TableOptions;
 
 /// Everything the run learns from and is measured on.
@@ -23,6 +24,8 @@ pub struct Splits {
     pub notes: Vec<String>,
     /// Those of them that say what was unusual: what is not used, what was left out, what the file is like.
     pub findings: Vec<String>,
+    /// The classes, where the experiment learns any: [`FoundLabels::set_in`] makes a configuration that has them.
+    pub labels: Option<FoundLabels>,
 }
 
 /// Reads the tables and makes both sides.
@@ -34,10 +37,21 @@ pub struct Splits {
 /// Row numbers of the two sides are positions in their table; validation rows that are added to training rows of
 /// another table are numbered after them.
 pub fn load_splits(config: &ExperimentConfig) -> Result<Splits> {
+    let table = read(&config.dataset.train_dataframe, config)?;
+    let are_labels_given = !config.dataset.class_names.is_empty();
+    let (labels, label_notes) = find_labels(&table, config)?.unzip();
+    // From here on the classes are those of the training table.
+    let mut config = config.clone();
+    labels.iter().for_each(|labels: &FoundLabels| labels.set_in(&mut config));
+    let config = &config;
     let dataset = &config.dataset;
-    let train_table = open(&dataset.train_dataframe, config, Purpose::Train)?;
+    let train_table = open(&table, config, Purpose::Train)?;
+    drop(table);
     let mut notes = train_table.laid_out.notes.clone();
     let mut findings = train_table.laid_out.findings.clone();
+    let label_notes = label_notes.unwrap_or_default();
+    notes.extend(label_notes.iter().cloned());
+    findings.extend(label_notes);
     let custom_table = match dataset.validation_strategy {
         ValidationStrategy::Automatic => None,
         ValidationStrategy::Custom => {
@@ -45,7 +59,11 @@ pub fn load_splits(config: &ExperimentConfig) -> Result<Splits> {
                 field: "dataset.validation_dataframe",
                 reason: "no validation table is named, but dataset.validation_strategy is custom".to_owned(),
             })?;
-            Some(open(path, config, Purpose::Validation)?)
+            let table = read(path, config)?;
+            if !are_labels_given {
+                check_seen(&table, config)?;
+            }
+            Some(open(&table, config, Purpose::Validation)?)
         }
     };
     let train_source = &train_table.laid_out;
@@ -81,7 +99,14 @@ pub fn load_splits(config: &ExperimentConfig) -> Result<Splits> {
     mismatch(&mut train);
     mismatch(&mut validation);
     notes.push(format!("{} training and {} validation conversations", train.len(), validation.len()));
-    Ok(Splits { train, validation, notes, findings })
+    if labels.is_some() {
+        let values = |side: &[Conversation]| side.iter().map(|one| one.values().to_vec()).collect::<Vec<_>>();
+        let validation = values(&validation);
+        let unusual = [unseen_note(config, &values(&train), &validation), no_curve_note(config, &validation)];
+        notes.extend(unusual.iter().flatten().cloned());
+        findings.extend(unusual.into_iter().flatten());
+    }
+    Ok(Splits { train, validation, notes, findings, labels })
 }
 
 struct OpenTable {
@@ -90,9 +115,12 @@ struct OpenTable {
     n_rows: usize,
 }
 
-fn open(path: &str, config: &ExperimentConfig, purpose: Purpose) -> Result<OpenTable> {
-    let table = read_table_with(Path::new(path), &TableOptions::from_config(&config.dataset))?;
-    let laid_out = lay_out(&table, config, purpose)?;
+fn read(path: &str, config: &ExperimentConfig) -> Result<Table> {
+    read_table_with(Path::new(path), &TableOptions::from_config(&config.dataset))
+}
+
+fn open(table: &Table, config: &ExperimentConfig, purpose: Purpose) -> Result<OpenTable> {
+    let laid_out = lay_out(table, config, purpose)?;
     let n_rows = laid_out.n_row_numbers().max(table.n_rows());
     Ok(OpenTable { laid_out, n_rows })
 }

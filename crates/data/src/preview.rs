@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use tunesmith_config::ExperimentConfig;
+use tunesmith_config::{ExperimentConfig, LabelForm};
 use tunesmith_formats::tokenizer::Tokenizer;
 
 use crate::batch::{BatchOptions, plan_epoch};
-use crate::conversation::Conversation;
+use crate::conversation::{Conversation, Target};
 use crate::error::{DataError, Result};
 use crate::preview_render::count;
 use crate::sample::Assembler;
@@ -24,8 +24,6 @@ pub struct PreviewOptions {
     pub rows: Vec<usize>,
     /// Where tokens of earlier runs are kept.
     pub cache_dir: Option<PathBuf>,
-    /// What was unusual about the table: [`Splits::findings`](crate::Splits::findings).
-    pub findings: Vec<String>,
 }
 
 /// A few samples and a summary of all.
@@ -37,6 +35,8 @@ pub struct Preview {
     pub statistics: Statistics,
     /// How the set fills micro-batches.
     pub packing: PackingSummary,
+    /// What the reader decided and noticed, in sentences; empty until the caller has put them here.
+    pub notes: Vec<String>,
     /// What the user should know before training, in sentences.
     pub warnings: Vec<String>,
 }
@@ -48,6 +48,8 @@ pub struct PreviewSample {
     pub row: usize,
     /// Its tokens, in order.
     pub tokens: Vec<PreviewToken>,
+    /// What is predicted from its last token; `None` where tokens are learned.
+    pub target: Option<PreviewTarget>,
     /// How many of them are learned.
     pub n_trained: usize,
     /// Tokens of system texts and prompts that were cut off.
@@ -72,6 +74,17 @@ pub struct PreviewToken {
     /// The bytes it stands for; several tokens may make one character.
     #[serde(skip)]
     pub bytes: Vec<u8>,
+}
+
+/// A label, labels or numbers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PreviewTarget {
+    /// As the data say it; of several columns each with its name.
+    pub text: String,
+    /// Index of the class, where there is one.
+    pub class: Option<usize>,
+    /// What the loss compares the model's scores with: the index, 0 or 1 for each label, or numbers.
+    pub values: Vec<f32>,
 }
 
 /// Counts over all samples that are trained on. Lengths are in tokens, before cutting.
@@ -158,7 +171,10 @@ impl Preview {
         for conversation in chosen {
             match assembler.samples(conversation) {
                 Ok(all) => {
-                    samples.extend(all.into_iter().map(|(sample, notes)| shown(sample, &notes, &assembler)));
+                    samples.extend(all.into_iter().map(|(sample, notes)| PreviewSample {
+                        target: PreviewTarget::new(conversation, config),
+                        ..shown(sample, &notes, &assembler)
+                    }));
                 }
                 Err(DataError::Sample { row, reason }) => samples.push(PreviewSample::refused(row, reason)),
                 Err(error) => return Err(error),
@@ -168,7 +184,8 @@ impl Preview {
             samples,
             statistics: Statistics::of(&report, assembler.max_length()),
             packing: PackingSummary::of(&set, config),
-            warnings: options.findings.iter().cloned().chain(warnings(&set, report, &assembler)).collect(),
+            notes: Vec::new(),
+            warnings: warnings(&set, report, &assembler),
         })
     }
 
@@ -193,7 +210,15 @@ impl PreviewSample {
     /// A conversation that cannot become a sample.
     fn refused(row: usize, reason: String) -> Self {
         let warnings = vec![format!("left out: {reason}")];
-        Self { row, tokens: Vec::new(), n_trained: 0, n_prompt_cut: 0, n_answer_cut: 0, warnings }
+        Self {
+            row,
+            tokens: Vec::new(),
+            n_trained: 0,
+            n_prompt_cut: 0,
+            n_answer_cut: 0,
+            target: None,
+            warnings,
+        }
     }
 
     fn new(sample: &TokenSample, notes: &SampleNotes, assembler: &Assembler) -> Self {
@@ -206,13 +231,14 @@ impl PreviewSample {
             bytes: tokenizer.token_bytes(*id),
         });
         let max_length = assembler.max_length();
+        let teaches_nothing = sample.n_labels() == 0 && !predicts(sample);
         let checks = [
             (notes.is_too_long, format!("longer than {max_length} tokens: left out")),
             (
-                sample.n_labels() == 0 && notes.had_labels && !notes.is_too_long,
+                teaches_nothing && notes.had_labels && !notes.is_too_long,
                 format!("labels empty after cutting to {max_length} tokens: left out"),
             ),
-            (sample.n_labels() == 0 && !notes.had_labels, "nothing in it is learned: left out".to_owned()),
+            (teaches_nothing && !notes.had_labels, "nothing in it is learned: left out".to_owned()),
             (
                 notes.n_answer_cut > 0,
                 format!("an answer lost {} to the cut", count(notes.n_answer_cut, "token")),
@@ -247,12 +273,37 @@ impl PreviewSample {
         Self {
             row: sample.row,
             tokens: tokens.collect(),
+            target: None,
             n_trained: sample.trained.iter().filter(|trained| **trained).count(),
             n_prompt_cut: notes.n_prompt_cut,
             n_answer_cut: notes.n_answer_cut,
             warnings: checks.into_iter().filter_map(|(applies, text)| applies.then_some(text)).collect(),
         }
     }
+}
+
+impl PreviewTarget {
+    fn new(conversation: &Conversation, config: &ExperimentConfig) -> Option<Self> {
+        let Target::Values(values) = conversation.target() else { return None };
+        let answer = conversation.rounds.last().map_or("", |round| &round.answer);
+        let columns = config.dataset.answer_column.all();
+        let text = match columns {
+            [_] => answer.to_owned(),
+            names => {
+                let named =
+                    names.iter().zip(answer.split(',')).map(|(name, value)| format!("{name}: {value}"));
+                named.collect::<Vec<_>>().join(", ")
+            }
+        };
+        let is_class = matches!(config.label_form(), Some(LabelForm::SingleLabel | LabelForm::Binary));
+        let class = values.first().filter(|_| is_class).map(|class| *class as usize);
+        Some(Self { text, class, values: values.clone() })
+    }
+}
+
+/// Whether something besides tokens is learned from its last token.
+fn predicts(sample: &TokenSample) -> bool {
+    !sample.values.is_empty() && sample.n_contrast == 0 && !sample.ids.is_empty()
 }
 
 impl Statistics {
@@ -313,7 +364,7 @@ fn find(conversations: &[Conversation], row: usize) -> Result<&Conversation> {
 
 fn warnings(set: &SampleSet, report: TokenizeReport, assembler: &Assembler) -> Vec<String> {
     let mut out = Vec::new();
-    let has_labels = |sample: &TokenSample| sample.trained.contains(&true);
+    let has_labels = |sample: &TokenSample| sample.trained.contains(&true) || predicts(sample);
     if !set.samples.iter().any(has_labels) {
         out.push("there is nothing to train on: no sample has a token to learn".to_owned());
     }

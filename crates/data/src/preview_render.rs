@@ -37,7 +37,13 @@ impl Preview {
         for (idx, sample) in self.samples.iter().enumerate() {
             page.sample(idx, self.samples.len(), sample);
         }
-        page.summary(&self.statistics, &self.packing);
+        let learns_tokens = self.samples.iter().all(|sample| sample.target.is_none());
+        page.summary(&self.statistics, &self.packing, learns_tokens);
+        for note in &self.notes {
+            page.span(Style::Faint, "· ");
+            page.printable(Style::Plain, note);
+            page.line();
+        }
         for warning in &self.warnings {
             page.span(Style::Warning, "! ");
             page.span(Style::Plain, warning);
@@ -149,12 +155,10 @@ impl Page {
         let n_tokens = sample.tokens.len();
         let title = format!("sample {} of {n_samples}", idx + 1);
         let share = percent(sample.n_trained, n_tokens);
-        let mut facts = format!(
-            " · row {} · {}, {} learned ({share})",
-            sample.row,
-            count(n_tokens, "token"),
-            grouped(sample.n_trained)
-        );
+        let mut facts = format!(" · row {} · {}", sample.row, count(n_tokens, "token"));
+        if sample.target.is_none() {
+            let _ = write!(facts, ", {} learned ({share})", grouped(sample.n_trained));
+        }
         let n_cut = sample.n_prompt_cut + sample.n_answer_cut;
         if n_cut > 0 {
             let _ = write!(facts, " · ✂ {} cut", grouped(n_cut));
@@ -187,6 +191,13 @@ impl Page {
         }
         self.switch(Style::Plain);
         if !self.out.ends_with('\n') {
+            self.line();
+        }
+        if let Some(target) = &sample.target {
+            self.span(Style::Heading, "target: ");
+            self.printable(Style::LearnedSpecial, &target.text);
+            let class = target.class.map(|class| class.to_string()).filter(|class| *class != target.text);
+            self.span(Style::Plain, &class.map(|class| format!(" (class {class})")).unwrap_or_default());
             self.line();
         }
         for warning in &sample.warnings {
@@ -237,6 +248,19 @@ impl Page {
         if is_bracketed {
             self.span(text_style, "‹");
         }
+        self.readable(text_style, mark_style, &bytes);
+        if is_bracketed {
+            self.span(text_style, "›");
+        }
+    }
+
+    /// A text from outside on one line.
+    fn printable(&mut self, style: Style, text: &str) {
+        self.readable(style, style, text.replace('\n', "⏎").as_bytes());
+    }
+
+    /// Bytes from outside; what could move the cursor is written out in `mark_style`.
+    fn readable(&mut self, text_style: Style, mark_style: Style, bytes: &[u8]) {
         let mut mark = String::new();
         for chunk in bytes.utf8_chunks() {
             for c in chunk.valid().chars() {
@@ -270,25 +294,24 @@ impl Page {
                 self.span(mark_style, &format!("<0x{byte:02X}>"));
             }
         }
-        if is_bracketed {
-            self.span(text_style, "›");
-        }
     }
 
-    fn summary(&mut self, statistics: &Statistics, packing: &PackingSummary) {
+    fn summary(&mut self, statistics: &Statistics, packing: &PackingSummary, learns_tokens: bool) {
         let rule = "━".repeat(self.options.width.saturating_sub(15));
         self.span(Style::Faint, "━━ ");
         self.span(Style::Heading, "all samples");
         self.span(Style::Faint, &format!(" {rule}"));
         self.line();
-        let learned = percent(statistics.n_trained_tokens, statistics.n_tokens);
-        let text = format!(
-            "{} from {} · {}, {} learned ({learned})",
+        let mut text = format!(
+            "{} from {} · {}",
             count(statistics.n_samples, "sample"),
             count(statistics.n_conversations, "conversation"),
             count(statistics.n_tokens, "token"),
-            grouped(statistics.n_trained_tokens),
         );
+        if learns_tokens {
+            let share = percent(statistics.n_trained_tokens, statistics.n_tokens);
+            let _ = write!(text, ", {} learned ({share})", grouped(statistics.n_trained_tokens));
+        }
         self.span(Style::Plain, &text);
         self.line();
         self.span(Style::Plain, &packing_text(packing, statistics.max_length));
@@ -368,7 +391,7 @@ pub(crate) fn count(n: usize, noun: &str) -> String {
 }
 
 /// A count with a comma before every three digits.
-fn grouped(count: usize) -> String {
+pub(crate) fn grouped(count: usize) -> String {
     let digits = count.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (idx, digit) in digits.chars().enumerate() {

@@ -197,3 +197,29 @@ fn packing_says_how_full_rows_are() {
         "packing wrapped: 2 micro-batches an epoch, up to 2 rows of 8 tokens, 83.3 % filled; 4 to 16 tokens each"
     );
 }
+
+#[test]
+fn what_is_predicted_is_shown_with_the_sample() {
+    let valued = |answer: &str, values: Vec<f32>| {
+        let mut one = conversation(&[("", "1 2", answer)]);
+        one.rounds[0].target = Target::Values(values);
+        one
+    };
+    let shown = |changes: &[(&str, &str)], one: Conversation| {
+        let mut config = bare_config(&[("problem_type", "text_causal_classification_modeling")]);
+        changes.iter().for_each(|(field, value)| config.set(field, value).unwrap());
+        let options = PreviewOptions { n_samples: 1, ..PreviewOptions::default() };
+        let preview = Preview::build(&config, &number_tokenizer(), &[one], &options).unwrap();
+        let text = preview.render(&RenderOptions { width: 40, ..RenderOptions::default() });
+        assert!(text.contains("· row 0 · 2 tokens ━") && !text.contains("learned ("), "{text}");
+        assert!(preview.warnings.is_empty() && preview.samples[0].warnings.is_empty(), "{preview:?}");
+        text.lines().find(|line| line.starts_with("target")).unwrap().to_owned()
+    };
+    let softmax = ("training.loss_function", "CrossEntropyLoss");
+    assert_eq!(shown(&[softmax], valued("sp\u{1b}am\nx", vec![1.0])), "target: ⟦sp␛am⏎x⟧ (class 1)");
+    assert_eq!(shown(&[softmax], valued("1", vec![1.0])), "target: ⟦1⟧");
+    let lists = [("dataset.class_names", "[a, b]"), ("dataset.num_classes", "2")];
+    assert_eq!(shown(&lists, valued("[\"b\"]", vec![0.0, 1.0])), "target: ⟦[\"b\"]⟧");
+    let columns = [("dataset.answer_column", "x,y"), ("problem_type", "text_causal_regression_modeling")];
+    assert_eq!(shown(&columns, valued("0.5,-3", vec![0.5, -3.0])), "target: ⟦x: 0.5, y: -3⟧");
+}

@@ -32,40 +32,21 @@ fn values(splits: &Splits) -> Vec<Vec<f32>> {
 }
 
 #[test]
-fn classes_are_whole_numbers() {
-    let splits = classes("text,label\na,0\nb,1\n", &[]).unwrap();
-    assert_eq!(values(&splits), [[0.0], [1.0]]);
-    assert_eq!(splits.train[1].rounds[0].answer, "1");
-    // A gap elsewhere made the column one of decimal numbers; they are whole still.
-    let splits = classes("text,label\na,2.0\nb,0\n", &[("dataset.num_classes", "4")]).unwrap();
-    assert_eq!(values(&splits), [[2.0], [0.0]]);
-    let note = "no row of the column label has the classes 1, 3 of 4";
-    assert!(splits.notes.iter().any(|text| text == note), "{:?}", splits.notes);
-}
-
-#[test]
 fn several_labels_are_columns_of_zero_and_one() {
     let changes = [("dataset.answer_column", "x,y"), ("dataset.num_classes", "2")];
     let splits = classes("text,x,y\na,0,1\nb,1,1\nc,0,0\n", &changes).unwrap();
     assert_eq!(values(&splits), [[0.0, 1.0], [1.0, 1.0], [0.0, 0.0]]);
     assert_eq!(splits.train[0].rounds[0].answer, "0,1");
-    let error = classes("text,x,y\na,0,2\n", &changes).unwrap_err().to_string();
-    assert!(error.ends_with("column y: 1 of 1 cells are not 0 or 1: \"2\" in line 2"), "{error}");
-}
-
-#[test]
-fn what_is_no_class_is_shown_with_its_line() {
-    let text = "text,label\na,ham\nb,1\nc,\nd,-1\ne,0.5\nf,3\ng,spam\n";
-    let error = classes(text, &[("dataset.num_classes", "3")]).unwrap_err();
-    let message = error.to_string();
-    let expected = "column label: 6 of 7 cells are not a class from 0 to 2: \"ham\" in line 2, nothing in line 4, \
-                    \"-1\" in line 5, \"0.5\" in line 6, \"3\" in line 7 and 1 more";
-    assert!(message.ends_with(expected), "{message}");
-    assert!(error.hint().unwrap().contains("0 for ham"));
-    let error = classes("text,label\na,2\n", &[]).unwrap_err();
-    assert!(error.hint().unwrap().contains("dataset.num_classes"));
-    let error = classes("text,label\na,2\n", &[("dataset.answer_column", "labels")]).unwrap_err();
-    assert!(error.hint().unwrap().contains("\"label\""), "{error}");
+    let error = classes("text,x,y\na,0,2\n", &changes).unwrap_err();
+    assert!(error.to_string().ends_with("column y: 1 of 1 cells are not 0 or 1: \"2\" in line 2"), "{error}");
+    // Their number is found where none is given; truth values are 0 and 1.
+    let splits = classes("text,x,y\na,False,True\nb,True,True\n", &changes[..1]).unwrap();
+    assert_eq!(
+        (values(&splits), splits.labels.unwrap().num_classes),
+        (vec![vec![0.0, 1.0], vec![1.0, 1.0]], 2)
+    );
+    let note = "every row of the column y has 1: there is nothing to tell apart";
+    assert!(splits.notes.iter().any(|text| text == note), "{:?}", splits.notes);
 }
 
 #[test]

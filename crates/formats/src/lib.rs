@@ -20,6 +20,7 @@ mod gguf_types;
 pub mod hub;
 pub mod impostor;
 mod json_keys;
+pub mod label_names;
 pub mod mmap;
 pub mod model_config;
 pub mod model_source;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::atomic::write_file;
 use crate::dtype::StoreDtype;
 use crate::error::{FormatError, Result};
+use crate::label_names::add_label_names;
 use crate::model_config::ModelConfig;
 
 /// What the scores mean: `problem_type`, by which transformers chooses a loss.
@@ -60,6 +61,15 @@ impl SequenceClassifier {
         Self { labels, problem: Some(problem), pad_id }
     }
 
+    /// The same head with these names; those of another number are not taken.
+    #[must_use]
+    pub fn with_labels(mut self, labels: &[String]) -> Self {
+        if labels.len() == self.labels.len() {
+            self.labels = labels.to_vec();
+        }
+        self
+    }
+
     /// What a configuration says, if it is that of a sequence classifier.
     pub fn of(config: &ModelConfig) -> Option<Self> {
         let get = |key: &str| config.raw.get(key);
@@ -83,15 +93,10 @@ impl SequenceClassifier {
     /// [`ModelConfig::to_json`] of the model with this head in place of its own.
     pub fn to_json(&self, config: &ModelConfig, dtype: StoreDtype) -> Value {
         let mut raw = config.to_json(dtype);
-        let id_to_label: Map<String, Value> =
-            self.labels.iter().enumerate().map(|(id, label)| (id.to_string(), json!(label))).collect();
-        let label_to_id: Map<String, Value> =
-            self.labels.iter().enumerate().map(|(id, label)| (label.clone(), json!(id))).collect();
         let class = config.architecture.class_name();
         raw["architectures"] = json!([format!("{}{ENDING}", family_of(class))]);
         raw["num_labels"] = json!(self.labels.len());
-        raw["id2label"] = id_to_label.into();
-        raw["label2id"] = label_to_id.into();
+        add_label_names(&mut raw, &self.labels);
         raw["problem_type"] = json!(self.problem.map(ScoreProblem::name));
         raw["pad_token_id"] = json!(self.pad_id);
         raw
@@ -151,6 +156,18 @@ mod tests {
             assert_eq!(read.raw["architectures"], json!(["LlamaForSequenceClassification"]));
             assert_eq!(SequenceClassifier::of(&read), Some(head));
         }
+    }
+
+    #[test]
+    fn names_are_written_as_transformers_reads_them() {
+        let names: Vec<String> = ["ham", "card, lost", "it's"].map(str::to_owned).to_vec();
+        let head = SequenceClassifier::new(3, ScoreProblem::SingleLabel, None).with_labels(&names);
+        let raw = head.to_json(&config(|_| ()), StoreDtype::F32);
+        assert_eq!(raw["id2label"], json!({"0": "ham", "1": "card, lost", "2": "it's"}));
+        assert_eq!(raw["label2id"], json!({"ham": 0, "card, lost": 1, "it's": 2}));
+        assert_eq!(raw["num_labels"], 3);
+        let unnamed = SequenceClassifier::new(2, ScoreProblem::SingleLabel, None).with_labels(&names);
+        assert_eq!(unnamed.labels, ["LABEL_0", "LABEL_1"]);
     }
 
     #[test]

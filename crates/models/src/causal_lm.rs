@@ -32,6 +32,8 @@ pub struct CausalLm {
     /// The attached adapter's settings.
     adapter: Option<AdapterConfig>,
     pub(crate) score_head: Option<ScoreHead>,
+    /// What each score is called, where that is known.
+    pub(crate) score_labels: Vec<String>,
     /// Whether the weights have an output matrix over the vocabulary; a sequence classifier's have not.
     has_language_head: bool,
     end_ids: Vec<u32>,
@@ -62,6 +64,7 @@ impl CausalLm {
             adapter: None,
             has_language_head: score_head.is_none(),
             score_head,
+            score_labels: Vec::new(),
             end_ids,
             device,
             frozen: options.frozen,
@@ -86,6 +89,7 @@ impl CausalLm {
             adapter: None,
             has_language_head: score_head.is_none(),
             score_head,
+            score_labels: Vec::new(),
             end_ids,
             device,
             frozen: frozen.unwrap_or(Format::F32),

@@ -151,6 +151,16 @@ impl CausalLm {
         self.score_head
     }
 
+    /// What each score is called, in their order; empty where they have no names.
+    pub fn score_labels(&self) -> &[String] {
+        &self.score_labels
+    }
+
+    /// Gives the scores names, which are written beside the weights wherever they are stored.
+    pub fn name_scores(&mut self, labels: Vec<String>) {
+        self.score_labels = labels;
+    }
+
     /// The weight of the score head, to store it.
     ///
     /// # Errors

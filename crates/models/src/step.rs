@@ -107,7 +107,7 @@ impl<'a> LossPass<'a> {
     fn label_smoothing(self) -> f32 {
         match self {
             Self::Training(options) => options.label_smoothing,
-            Self::Evaluation | Self::WithoutAdapter => 0.0,
+            Self::Evaluation => 0.0,
         }
     }
 

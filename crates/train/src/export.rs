@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use tunesmith_data::end_ids;
-use tunesmith_formats::StoreDtype;
 use tunesmith_formats::atomic::AtomicDir;
+use tunesmith_formats::label_names::{add_label_names, write_label_names};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::{read_adapter, write_adapter};
 use tunesmith_formats::safetensors_io::write_sharded;
@@ -153,8 +153,11 @@ pub fn load_head_on_logits(model: &mut CausalLm, dir: &Path) -> Result<(), Train
     Ok(())
 }
 
-/// Writes a score head on logits into the folder `dir`, if the model has one.
+/// Writes a score head on logits into the folder `dir`, if the model has one, and the names of the scores, if they have any.
 fn write_head_on_logits(model: &CausalLm, dir: &Path) -> Result<(), TrainError> {
+    if !model.score_labels().is_empty() {
+        write_label_names(dir, model.score_labels())?;
+    }
     if model.score_head().is_some_and(|head| head.kind.is_on_logits()) {
         write_score_head(dir, &model.score_head_tensor()?)?;
     }
@@ -169,18 +172,23 @@ fn write_config(
     out: &Path,
 ) -> Result<(), TrainError> {
     match model.score_head().filter(|head| !head.kind.is_on_logits()) {
-        None => model.config().save(out, options.dtype)?,
+        None if model.score_labels().is_empty() => {
+            model.config().save(out, options.dtype)?;
+        }
+        None => {
+            let mut config = model.config().to_json(options.dtype);
+            add_label_names(&mut config, model.score_labels());
+            write_json(&out.join("config.json"), &config)?;
+        }
         Some(head) => {
             // A text may end with an end-of-text token, which must not be taken for padding then.
             let is_end = |id: &u32| *id == tokenizer.eos_id() || model.end_ids().contains(id);
             let pad_id = Some(tokenizer.pad_id()).filter(|id| !is_end(id));
-            SequenceClassifier::new(head.n_outputs, options.problem, pad_id).save(
-                model.config(),
-                out,
-                options.dtype,
-            )?
+            SequenceClassifier::new(head.n_outputs, options.problem, pad_id)
+                .with_labels(model.score_labels())
+                .save(model.config(), out, options.dtype)?;
         }
-    };
+    }
     Ok(())
 }
 

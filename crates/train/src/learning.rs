@@ -2,7 +2,7 @@
 
 use tunesmith_config::{ExperimentConfig, LossFunction, ProblemType, ScoreHead};
 use tunesmith_formats::ScoreProblem;
-use tunesmith_models::{ScoreHeadKind, ScoreHeadSpec, ScoreLoss};
+use tunesmith_models::{CausalLm, ScoreHeadKind, ScoreHeadSpec, ScoreLoss};
 
 use crate::comparison::Comparison;
 use crate::keys::{KeyUse, derive_key};
@@ -70,6 +70,11 @@ pub(crate) fn score_head(config: &ExperimentConfig, seed: u64) -> Option<ScoreHe
     let n_outputs =
         if is_classification { config.dataset.num_classes } else { config.dataset.answer_column.all().len() };
     Some(ScoreHeadSpec { kind, n_outputs, seed: derive_key(seed, KeyUse::HeadInit, &[]) })
+}
+
+/// Gives the scores of a model the names that a configuration, whose labels are found, has for them.
+pub(crate) fn name_scores(model: &mut CausalLm, config: &ExperimentConfig) {
+    model.name_scores(config.named_outputs().unwrap_or_default());
 }
 
 /// What the scores mean to other programs.

@@ -23,8 +23,10 @@ pub(crate) struct PredictionTable {
 /// What was taken for what in one column of answers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct ConfusionTable {
-    /// Name of the column.
+    /// Name of the column, or of the label where one column holds several.
     pub(crate) column: String,
+    /// What the classes are called.
+    pub(crate) labels: Vec<String>,
     /// Rows by true class and, in each, by predicted class, both from 0.
     pub(crate) counts: Vec<Vec<usize>>,
 }

@@ -36,6 +36,12 @@ pub struct RunRecord {
     pub n_parameters: u64,
     /// Those that are trained.
     pub n_trainable_parameters: u64,
+    /// The label of each class, where classes are learned; named and written as in transformers' `config.json`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub id2label: BTreeMap<usize, String>,
+    /// The class of each label.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub label2id: BTreeMap<String, usize>,
     /// Every field of the configuration by its path.
     pub config: BTreeMap<String, Value>,
 }
@@ -253,6 +259,12 @@ mod tests {
             },
             n_parameters: 10,
             n_trainable_parameters: 2,
+            id2label: BTreeMap::from([
+                (0, "ham".to_owned()),
+                (10, "eggs".to_owned()),
+                (2, "spam".to_owned()),
+            ]),
+            label2id: BTreeMap::from([("ham".to_owned(), 0)]),
             config: field_values(&ExperimentConfig::default()),
         }
     }
@@ -304,6 +316,9 @@ mod tests {
         assert_eq!(RunRecord::read(&path).unwrap(), None);
         record().write(&path).unwrap();
         assert_eq!(RunRecord::read(&path).unwrap(), Some(record()));
+        let json: Value = read_json(&path).unwrap().unwrap();
+        assert_eq!(json["id2label"].to_string(), r#"{"0":"ham","2":"spam","10":"eggs"}"#);
+        assert_eq!(json["label2id"], serde_json::json!({"ham": 0}));
     }
 
     #[test]

@@ -151,6 +151,7 @@ fn work(
     let prepared = prepare(request, seed, journal)?;
     let plan = &prepared.plan;
     let mut extension = None;
+    let config = &prepared.config.clone();
     match (&stored, &found) {
         (Some(stored), Some(found)) => {
             check_unchanged(folder, stored, &prepared.record, journal)?;
@@ -178,6 +179,7 @@ fn work(
         judge,
         grader,
         record,
+        config: _,
         device,
     } = prepared;
     if config.training.save_checkpoint != SaveCheckpoint::Disable {

@@ -18,7 +18,7 @@ use crate::export::{
     write_model_folder,
 };
 use crate::export_template::exported_tokenizer;
-use crate::learning::score_problem;
+use crate::learning::{name_scores, score_problem};
 use crate::number_formats::NumberFormats;
 use crate::record::RunRecord;
 use crate::run_folder::RunFolder;
@@ -107,7 +107,8 @@ impl SavedRun {
                 "the run trained weights besides adapters, or none; export the model".to_owned(),
             ));
         }
-        let (model, source) = self.load(weights, device)?;
+        let (mut model, source) = self.load(weights, device)?;
+        name_scores(&mut model, &self.config);
         let source = source.as_ref().unwrap_or(&self.source);
         let tokenizer = exported_tokenizer(&self.config, &self.tokenizer)?;
         match kind {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tunesmith_config::{ExperimentConfig, LossFunction, Metric, ProblemType};
+use tunesmith_config::{ExperimentConfig, LabelForm, Metric, ProblemType};
+use tunesmith_data::joined_labels;
 use tunesmith_metrics::{
     Average, ClassCounts, ClassMetric, ClassOutputs, ClassTask, Confusion, Link, MetricError,
     RegressionMetric, Values,
@@ -44,24 +45,27 @@ pub(crate) fn measure(
 /// What a table says of the scores: names of columns, and for each sample a cell for each column. Classes and labels come
 /// with their probabilities.
 pub(crate) fn described(config: &ExperimentConfig, scores: &[Vec<f32>]) -> (Vec<String>, Vec<Vec<String>>) {
-    let labels = config.dataset.answer_column.all();
-    if config.problem_type == ProblemType::CausalRegressionModeling {
+    let columns = config.dataset.answer_column.all();
+    let Some(form) = config.label_form() else {
         let numbers = |scores: &Vec<f32>| scores.iter().map(|score| rounded(*score)).collect();
-        return (names("prediction", labels), scores.iter().map(numbers).collect());
-    }
-    let is_softmax = is_softmax(config);
-    let classes: Vec<String> = (0..config.dataset.num_classes).map(|class| class.to_string()).collect();
-    let (predictions, probabilities) = match labels {
-        _ if is_softmax => (vec!["prediction".to_owned()], names("probability", &classes)),
-        labels => (names("prediction", labels), names("probability", labels)),
+        return (names("prediction", columns), scores.iter().map(numbers).collect());
     };
-    let columns = predictions.into_iter().chain(probabilities).collect();
-    (columns, scores.iter().map(|scores| class_cells(scores, is_softmax)).collect())
-}
-
-/// Whether the scores are those of classes that exclude each other.
-fn is_softmax(config: &ExperimentConfig) -> bool {
-    config.training.loss_function == LossFunction::CrossEntropyLoss
+    let labels = config.class_labels();
+    let (predictions, probabilities) = match form {
+        LabelForm::SingleLabel | LabelForm::LabelLists => {
+            (vec!["prediction".to_owned()], each("probability", &labels))
+        }
+        LabelForm::LabelColumns => (each("prediction", columns), each("probability", columns)),
+        // Of the second class; which one that is has to be said where it has a name.
+        LabelForm::Binary if config.dataset.class_names.is_empty() => {
+            (vec!["prediction".to_owned()], vec!["probability".to_owned()])
+        }
+        LabelForm::Binary => {
+            (vec!["prediction".to_owned()], each("probability", labels.get(1..).unwrap_or_default()))
+        }
+    };
+    let cells = scores.iter().map(|scores| class_cells(config, form, &labels, scores)).collect();
+    (predictions.into_iter().chain(probabilities).collect(), cells)
 }
 
 fn regression(
@@ -88,10 +92,13 @@ fn classification(
     flat: &[f64],
     targets: &[&[f32]],
 ) -> Result<(BTreeMap<String, f64>, Vec<ConfusionTable>), TrainError> {
-    let (task, link) = match (is_softmax(config), config.dataset.answer_column.all().len()) {
-        (true, _) => (ClassTask::MultiClass { n_classes: config.dataset.num_classes }, Link::Softmax),
-        (false, 0 | 1) => (ClassTask::Binary, Link::Sigmoid),
-        (false, n_labels) => (ClassTask::MultiLabel { n_labels }, Link::Sigmoid),
+    let n_labels = config.class_labels().len();
+    let (task, link) = match config.label_form() {
+        Some(LabelForm::SingleLabel) => (ClassTask::MultiClass { n_classes: n_labels }, Link::Softmax),
+        Some(LabelForm::LabelColumns | LabelForm::LabelLists) => {
+            (ClassTask::MultiLabel { n_labels }, Link::Sigmoid)
+        }
+        Some(LabelForm::Binary) | None => (ClassTask::Binary, Link::Sigmoid),
     };
     let classes: Vec<usize> = targets.iter().copied().flatten().map(|value| *value as usize).collect();
     let outputs = ClassOutputs::from_logits(task, link, flat, &classes)?;
@@ -118,7 +125,7 @@ fn classification(
 
 /// One table of all classes, or one of no and yes for each of several labels.
 fn confusion(config: &ExperimentConfig, found: &Confusion) -> Vec<ConfusionTable> {
-    let columns = config.dataset.answer_column.all().iter().cloned();
+    let labels = config.class_labels();
     if found.matrix().is_empty() {
         let of_label = |counts: &ClassCounts| {
             vec![
@@ -126,32 +133,51 @@ fn confusion(config: &ExperimentConfig, found: &Confusion) -> Vec<ConfusionTable
                 vec![counts.false_negatives, counts.true_positives],
             ]
         };
-        let tables = columns.zip(found.counts().iter().map(of_label));
-        return tables.map(|(column, counts)| ConfusionTable { column, counts }).collect();
+        let tables = labels.into_iter().zip(found.counts().iter().map(of_label));
+        let no_and_yes = || vec!["0".to_owned(), "1".to_owned()];
+        return tables
+            .map(|(column, counts)| ConfusionTable { column, labels: no_and_yes(), counts })
+            .collect();
     }
-    columns.take(1).map(|column| ConfusionTable { column, counts: found.matrix().to_vec() }).collect()
+    let column = config.dataset.answer_column.first().to_owned();
+    vec![ConfusionTable { column, labels, counts: found.matrix().to_vec() }]
 }
 
 /// What is predicted of a sample, and with which probabilities.
-fn class_cells(scores: &[f32], is_softmax: bool) -> Vec<String> {
-    if !is_softmax {
-        let probability = |score: &f32| 1.0 / (1.0 + (-f64::from(*score)).exp());
-        let predicted = scores.iter().map(|score| u8::from(probability(score) > 0.5).to_string());
-        return predicted.chain(scores.iter().map(|score| rounded(probability(score) as f32))).collect();
+fn class_cells(config: &ExperimentConfig, form: LabelForm, labels: &[String], scores: &[f32]) -> Vec<String> {
+    let label = |class: usize| labels.get(class).cloned().unwrap_or_else(|| class.to_string());
+    if form == LabelForm::SingleLabel {
+        let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let weights: Vec<f64> = scores.iter().map(|score| f64::from(score - largest).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let predicted = scores.iter().position(|score| *score == largest).unwrap_or_default();
+        let probabilities = weights.iter().map(|weight| rounded((weight / total) as f32));
+        return std::iter::once(label(predicted)).chain(probabilities).collect();
     }
-    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let weights: Vec<f64> = scores.iter().map(|score| f64::from(score - largest).exp()).collect();
-    let total: f64 = weights.iter().sum();
-    let predicted = scores.iter().position(|score| *score == largest).unwrap_or_default();
-    let probabilities = weights.iter().map(|weight| rounded((weight / total) as f32));
-    std::iter::once(predicted.to_string()).chain(probabilities).collect()
+    let probabilities: Vec<f64> =
+        scores.iter().map(|score| 1.0 / (1.0 + (-f64::from(*score)).exp())).collect();
+    let is_likely = |probability: &f64| *probability > 0.5;
+    let predicted: Vec<String> = match form {
+        LabelForm::LabelLists => {
+            let flags: Vec<bool> = probabilities.iter().map(is_likely).collect();
+            vec![joined_labels(labels, &flags, &config.dataset.label_separator)]
+        }
+        LabelForm::Binary => probabilities.iter().map(|p| label(usize::from(is_likely(p)))).collect(),
+        _ => probabilities.iter().map(|p| u8::from(is_likely(p)).to_string()).collect(),
+    };
+    predicted.into_iter().chain(probabilities.into_iter().map(|p| rounded(p as f32))).collect()
+}
+
+/// One `what_part` for each part.
+fn each(what: &str, parts: &[String]) -> Vec<String> {
+    parts.iter().map(|part| format!("{what}_{part}")).collect()
 }
 
 /// `what`, or one `what_part` for each of several parts.
 fn names(what: &str, parts: &[String]) -> Vec<String> {
     match parts {
         [_] => vec![what.to_owned()],
-        parts => parts.iter().map(|part| format!("{what}_{part}")).collect(),
+        parts => each(what, parts),
     }
 }
 
@@ -162,6 +188,8 @@ fn rounded(number: f32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tunesmith_config::LossFunction;
+
     use super::*;
 
     #[test]
@@ -201,6 +229,50 @@ mod tests {
         assert_eq!((confusion[0].column.as_str(), confusion[1].column.as_str()), ("x", "y"));
         assert_eq!(confusion[0].counts, [[0, 1], [1, 1]]);
         assert_eq!(confusion[1].counts, [[2, 0], [0, 1]]);
+    }
+
+    /// A classification with these names of classes.
+    fn named(loss: LossFunction, num_classes: usize, names: &[&str]) -> ExperimentConfig {
+        let mut config = ExperimentConfig::for_problem_type(ProblemType::CausalClassificationModeling);
+        config.training.loss_function = loss;
+        config.dataset.num_classes = num_classes;
+        config.dataset.class_names = names.iter().map(|name| (*name).to_owned()).collect();
+        config
+    }
+
+    #[test]
+    fn classes_are_predicted_by_their_names() {
+        let config = named(LossFunction::CrossEntropyLoss, 2, &["ham", "spam"]);
+        let targets: [&[f32]; 2] = [&[1.0], &[0.0]];
+        let measured = measure(&config, &[vec![0.0, 3.0], vec![0.0, 1.0]], &targets).unwrap();
+        assert_eq!(measured.columns, ["prediction", "probability_ham", "probability_spam"]);
+        assert_eq!([&measured.cells[0][0], &measured.cells[1][0]], ["spam", "spam"]);
+        assert_eq!(measured.confusion[0].labels, ["ham", "spam"]);
+        assert_eq!(measured.confusion[0].counts, [[0, 1], [0, 1]]);
+
+        let config = named(LossFunction::BinaryCrossEntropyLoss, 1, &["ham", "spam"]);
+        let measured = measure(&config, &[vec![2.0], vec![-1.0]], &targets).unwrap();
+        assert_eq!(measured.columns, ["prediction", "probability_spam"]);
+        assert_eq!([&measured.cells[0][0], &measured.cells[1][0]], ["spam", "ham"]);
+        assert_eq!(
+            (&measured.confusion[0].labels[1], measured.metrics["Accuracy"]),
+            (&"spam".to_owned(), 1.0)
+        );
+    }
+
+    #[test]
+    fn labels_of_one_column_are_predicted_as_its_cells_are_written() {
+        let mut config = named(LossFunction::BinaryCrossEntropyLoss, 3, &["a", "b", "c"]);
+        let targets: [&[f32]; 2] = [&[1.0, 0.0, 1.0], &[0.0, 0.0, 0.0]];
+        let scores = [vec![2.0, -1.0, 1.0], vec![-3.0, -1.0, -2.0]];
+        let measured = measure(&config, &scores, &targets).unwrap();
+        assert_eq!(measured.columns, ["prediction", "probability_a", "probability_b", "probability_c"]);
+        assert_eq!([&measured.cells[0][0], &measured.cells[1][0]], ["[\"a\",\"c\"]", "[]"]);
+        assert_eq!((measured.confusion.len(), measured.confusion[2].column.as_str()), (3, "c"));
+        assert_eq!(measured.confusion[2].counts, [[1, 0], [0, 1]]);
+        assert_eq!(measured.metrics["F1-micro"], 1.0);
+        config.dataset.label_separator = "|".to_owned();
+        assert_eq!(measure(&config, &scores, &targets).unwrap().cells[0][0], "a|c");
     }
 
     #[test]

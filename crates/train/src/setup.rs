@@ -3,8 +3,8 @@
 use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;
 
-use tunesmith_config::{ExperimentConfig, Finding, Level, Metric, Packing, ProblemType};
-use tunesmith_data::{Conversation, SampleSet, TrainingSet, load_splits, tokenize};
+use tunesmith_config::{ExperimentConfig, Finding, LabelForm, Level, Metric, Packing, ProblemType};
+use tunesmith_data::{Conversation, SampleSet, Splits, TrainingSet, load_splits, printable_label, tokenize};
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::tokenizer::Tokenizer;
 use tunesmith_models::{CausalLm, LoraInit, LoraSpec, ModelError};
@@ -16,12 +16,14 @@ use crate::grading::Grader;
 use crate::journal::Journal;
 use crate::judge::{Judge, judged_by};
 use crate::keys::{KeyUse, derive_key};
-use crate::learning::score_head;
+use crate::learning::{name_scores, score_head};
 use crate::number_formats::NumberFormats;
 use crate::plan::RunPlan;
 use crate::record::{Fingerprints, Machine, RunRecord, field_values, samples_fingerprint};
 use crate::run::RunRequest;
-use crate::starting_weights::{StartingWeights, attach_stored_adapter, set_parameters};
+use crate::starting_weights::{
+    StartingWeights, attach_stored_adapter, load_starting_head, score_labels, set_parameters,
+};
 use crate::trainability::{Trainability, comma_list, unmatched_texts};
 use crate::trainer::epoch_batches;
 
@@ -43,6 +45,8 @@ pub(crate) struct Prepared {
     /// Grades answers, where the judge is another model.
     pub(crate) grader: Option<Grader>,
     pub(crate) record: RunRecord,
+    /// The configuration, with the classes that were found in the data.
+    pub(crate) config: ExperimentConfig,
     pub(crate) device: ChosenDevice,
 }
 
@@ -89,10 +93,17 @@ pub(crate) fn prepare(
     check_kind(config, &base, &tokenizer)?;
 
     journal.stage("reading the data")?;
-    let mut splits = load_splits(config)?;
+    let starting_labels = match &starting {
+        Some(starting) => starting.score_labels()?,
+        None => score_labels(&base)?,
+    };
+    let mut splits = load_labelled(config, starting_labels)?;
     for note in &splits.notes {
         journal.note(NoteLevel::Info, note)?;
     }
+    let mut config = config.clone();
+    splits.labels.iter().for_each(|labels| labels.set_in(&mut config));
+    let config = &config;
     let grader = match &request.judge {
         Some(endpoint) if judge.metric == Metric::Gpt => {
             let grader = Grader::new(endpoint, config, &mut splits.validation)?;
@@ -126,15 +137,16 @@ pub(crate) fn prepare(
     };
     journal.stage("loading the model")?;
     let trainability = Trainability::of(&config.training);
-    let LoadedModel { model, source, notes } =
+    let LoadedModel { mut model, source, notes } =
         load_model(config, seed, base, starting, &device, &trainability)?;
+    name_scores(&mut model, config);
     for (level, text) in notes {
         journal.note(level, &text)?;
     }
     let train = TrainingSet::new(config, &tokenizer, splits.train, train, seed)?;
     let epochs = EpochSizes::of(config, &train, seed)?;
     check_lengths(&model, config, &epochs, &validation)?;
-    let record = record(request, seed, chosen, substitutions, fingerprints, judge, &model);
+    let record = record(request, config, seed, chosen, substitutions, fingerprints, judge, &model);
     Ok(Prepared {
         model,
         tokenizer,
@@ -148,8 +160,47 @@ pub(crate) fn prepare(
         judge,
         grader,
         record,
+        config: config.clone(),
         device: chosen,
     })
+}
+
+/// The data, with labels in the order of the scores that the starting weights have for the same labels.
+fn load_labelled(config: &ExperimentConfig, starting: Option<Vec<String>>) -> Result<Splits, TrainError> {
+    let mut splits = load_splits(config)?;
+    let (Some(labels), Some(starting)) = (&splits.labels, starting) else { return Ok(splits) };
+    let mut found = config.clone();
+    labels.set_in(&mut found);
+    let Some(outputs) = found.named_outputs().filter(|outputs| *outputs != starting) else {
+        return Ok(splits);
+    };
+    let shown =
+        |labels: &[String]| labels.iter().map(|label| printable_label(label)).collect::<Vec<_>>().join(", ");
+    let is_same_set =
+        |names: &[String]| names.len() == starting.len() && names.iter().all(|name| starting.contains(name));
+    let ordered = match (found.label_form(), found.dataset.class_names.as_slice()) {
+        // A name for each of two classes, and one score.
+        (Some(LabelForm::Binary), [first, second]) if starting == [first.clone()] => {
+            Some(vec![second.clone(), first.clone()])
+        }
+        (Some(LabelForm::SingleLabel | LabelForm::LabelLists), names) if is_same_set(names) => {
+            Some(starting.clone())
+        }
+        _ => None,
+    };
+    if let Some(names) = ordered.filter(|_| config.dataset.class_names.is_empty()) {
+        let mut ordered = config.clone();
+        ordered.dataset.class_names = names;
+        splits = load_splits(&ordered)?;
+        splits.notes.push("the labels have the order of the starting weights' scores".to_owned());
+    } else {
+        splits.notes.push(format!(
+            "the scores of the starting weights stand for {}, and are trained to stand for {}",
+            shown(&starting),
+            shown(&outputs)
+        ));
+    }
+    Ok(splits)
 }
 
 /// The seed to use: the configured one, the one drawn when the run began, or a new one in [0, 1000000).
@@ -198,7 +249,9 @@ pub(crate) fn load_model(
     let mut model = CausalLm::load_with(&source, device, &options)?;
     if let (Some(head), None) = (score_head(config, seed), model.score_head()) {
         model.attach_score_head(&head)?;
+        load_starting_head(&mut model, source.path())?;
     }
+    check_outputs(&model, config, &source)?;
     if let Some((dir, adapter_config, tensors)) = adapter {
         let told = attach_stored_adapter(&mut model, &dir, adapter_config, tensors, training, &targets)?;
         notes.extend(told.into_iter().map(|text| (NoteLevel::Warning, text)));
@@ -231,6 +284,24 @@ pub(crate) fn load_model(
     }
     set_trainability(&mut model, config, trainability, &mut notes)?;
     Ok(LoadedModel { model, source, notes })
+}
+
+/// Refuses a head with another number of scores than there are classes or numbers.
+fn check_outputs(
+    model: &CausalLm,
+    config: &ExperimentConfig,
+    source: &ModelSource,
+) -> Result<(), TrainError> {
+    match (score_head(config, 0), model.score_head()) {
+        (Some(wanted), Some(head)) if wanted.n_outputs != head.n_outputs => {
+            let reason = format!(
+                "its head gives {} scores, but the experiment has {} classes or numbers to predict",
+                head.n_outputs, wanted.n_outputs
+            );
+            Err(TrainError::StartingWeights { path: source.path().to_owned(), reason })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn set_trainability(
@@ -390,6 +461,7 @@ fn check_lengths(
 
 fn record(
     request: &RunRequest,
+    config: &ExperimentConfig,
     seed: u64,
     device: ChosenDevice,
     substitutions: Vec<String>,
@@ -398,6 +470,7 @@ fn record(
     model: &CausalLm,
 ) -> RunRecord {
     let info = describe(device);
+    let labels = config.class_labels();
     RunRecord {
         seed,
         model_path: absolute(&request.model_path),
@@ -408,13 +481,15 @@ fn record(
             n_threads: info.n_threads,
             platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
         },
-        dtypes: NumberFormats::of(&request.config, model.device()).describe(&request.config),
+        dtypes: NumberFormats::of(config, model.device()).describe(config),
         substitutions,
         metric: judge.name.to_owned(),
         fingerprints,
         n_parameters: model.parameters().n_values() as u64,
         n_trainable_parameters: model.parameters().n_trainable() as u64,
-        config: field_values(&request.config),
+        id2label: labels.iter().cloned().enumerate().collect(),
+        label2id: labels.into_iter().zip(0..).collect(),
+        config: field_values(config),
     }
 }
 

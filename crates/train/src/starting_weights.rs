@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Tensor, TensorData};
 use sha2::{Digest, Sha256};
 use tunesmith_config::{Architecture, LoraInit, Training};
+use tunesmith_formats::label_names::read_label_names;
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_formats::peft::{AdapterConfig, TargetModules, read_adapter};
 use tunesmith_formats::safetensors_io::{NamedTensor, SafetensorsFile};
+use tunesmith_formats::score_head::read_score_head;
+use tunesmith_formats::sequence_classifier::SequenceClassifier;
 use tunesmith_models::CausalLm;
 
 use crate::error::{IoContext, TrainError};
@@ -64,12 +67,23 @@ impl StartingWeights {
         Err(TrainError::StartingWeights { path: path.to_owned(), reason: reason.to_owned() })
     }
 
+    /// What the scores of their head are called, where they have one and say so.
+    pub(crate) fn score_labels(&self) -> Result<Option<Vec<String>>, TrainError> {
+        match self {
+            Self::Adapter { dir, .. } => Ok(read_label_names(dir)?),
+            Self::Model(source) => score_labels(source),
+            Self::Parameters(_) => Ok(None),
+        }
+    }
+
     /// A hash of their content.
     pub(crate) fn fingerprint(&self) -> Result<String, TrainError> {
         match self {
             Self::Adapter { dir, .. } => {
                 let mut hash = Sha256::new();
-                for name in ["adapter_config.json", "adapter_model.safetensors"] {
+                let heads = ["classification_head.safetensors", "regression_head.safetensors"];
+                let heads = heads.into_iter().filter(|name| dir.join(name).is_file());
+                for name in ["adapter_config.json", "adapter_model.safetensors"].into_iter().chain(heads) {
                     let path = dir.join(name);
                     hash.update(std::fs::read(&path).at(&path, "read")?);
                 }
@@ -88,6 +102,16 @@ impl StartingWeights {
             }
         }
     }
+}
+
+/// What the scores of a model's head are called; `None` without a head, and where the names are only numbers.
+pub(crate) fn score_labels(source: &ModelSource) -> Result<Option<Vec<String>>, TrainError> {
+    let Some(classifier) = SequenceClassifier::of(source.config()) else {
+        return Ok(read_label_names(source.path())?);
+    };
+    let is_number = |(id, label): (usize, &String)| *label == format!("LABEL_{id}");
+    let has_names = !classifier.labels.iter().enumerate().all(is_number);
+    Ok(has_names.then_some(classifier.labels))
 }
 
 /// Attaches a stored adapter to `model` for further training by `training`'s settings. Gives what the user should know.
@@ -140,6 +164,8 @@ pub(crate) fn attach_stored_adapter(
         return Err(wrong(format!("it adapts {stored}, training.lora_target_modules says {set}")));
     }
     config.lora_dropout = training.lora_dropout;
+    let head = tensors.iter().find(|tensor| tensor.name.ends_with(".score.weight"));
+    check_outputs(model, dir, head)?;
     let attached = model.load_adapter(&config, tensors)?;
     let n_linear = model.linear_modules().len();
     if wants_all && attached.modules.len() < n_linear {
@@ -148,7 +174,35 @@ pub(crate) fn attach_stored_adapter(
             "it adapts {n_adapted} modules, training.lora_target_modules says all {n_linear} linear ones"
         )));
     }
+    load_starting_head(model, dir)?;
     Ok(attached.notes)
+}
+
+/// Sets the score head of `model`, if it has one, to the head on logits that lies beside the starting weights in `dir`.
+///
+/// # Errors
+/// When it is another head than the configuration's.
+pub(crate) fn load_starting_head(model: &mut CausalLm, dir: &Path) -> Result<(), TrainError> {
+    if model.score_head().is_none() {
+        return Ok(());
+    }
+    let Some(tensor) = read_score_head(dir)? else { return Ok(()) };
+    check_outputs(model, dir, Some(&tensor))?;
+    Ok(model.load_score_head(tensor)?)
+}
+
+/// Refuses a stored head with another number of scores than the model has.
+fn check_outputs(model: &CausalLm, dir: &Path, stored: Option<&NamedTensor>) -> Result<(), TrainError> {
+    let stored = stored.and_then(|tensor| tensor.shape.first().copied());
+    match (stored, model.score_head().map(|head| head.n_outputs)) {
+        (Some(stored), Some(wanted)) if stored != wanted => {
+            let reason = format!(
+                "its head gives {stored} scores, but the experiment has {wanted} classes or numbers to predict"
+            );
+            Err(TrainError::StartingWeights { path: dir.to_owned(), reason })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Sets the parameters of `model` that `file` has and gives the number of parameters it does not have.

@@ -75,6 +75,8 @@ export type TokenSample = {
   n_trained: number;
   n_prompt_cut: number;
   n_answer_cut: number;
+  /** What is predicted from the last token, where no tokens are learned. */
+  target?: { text: string; class: number | null } | null;
   warnings: string[];
 };
 export type TokenPreview = {

@@ -22,8 +22,9 @@ pub(crate) enum DataCommand {
 /// Show exactly which tokens a model would see, and which of them it would learn
 ///
 /// A few samples token by token, with what is learned set off from what is only read, special tokens visible and sample
-/// boundaries drawn; then lengths, cuts and packing over the whole table, and warnings: answers that never end, a doubled
-/// beginning, nothing left to learn. Only the tokenizer of the model is used.
+/// boundaries drawn, or of a classification or regression what it would predict; then lengths, cuts and packing over the whole
+/// table, notes on how it was read, and warnings: answers that never end, a doubled beginning, nothing left to learn. Only the
+/// tokenizer of the model is used.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   tunesmith data preview rows.jsonl -Y cfg.yaml
@@ -57,7 +58,7 @@ pub(crate) struct PreviewArgs {
     #[arg(long)]
     boundaries: bool,
 
-    /// Print one JSON object: samples, statistics, packing, warnings
+    /// Print one JSON object: samples, statistics, packing, notes, warnings
     #[arg(long)]
     json: bool,
 }
@@ -71,14 +72,15 @@ pub(crate) fn run(command: &DataCommand, terminal: &Terminal) -> Result<(), Fail
 }
 
 fn preview(args: &PreviewArgs, terminal: &Terminal) -> Result<(), Failure> {
-    let config = experiment::load(&args.yaml, &args.overrides, terminal)?;
-    let (conversations, findings) = experiment::rows(&config, &args.file)?;
+    let mut config = experiment::load(&args.yaml, &args.overrides, terminal)?;
+    let splits = experiment::whole_table(&config, &args.file)?;
+    splits.labels.iter().for_each(|labels| labels.set_in(&mut config));
     let model = model_store::backbone(&config, terminal)?;
     let tokenizer = ModelSource::open(&model.path)?.tokenizer()?;
 
-    let options =
-        PreviewOptions { n_samples: args.samples, rows: args.rows.clone(), cache_dir: None, findings };
-    let preview = Preview::build(&config, &tokenizer, &conversations, &options)?;
+    let options = PreviewOptions { n_samples: args.samples, rows: args.rows.clone(), cache_dir: None };
+    let mut preview = Preview::build(&config, &tokenizer, &splits.train, &options)?;
+    preview.notes = splits.notes;
     if args.json {
         terminal.line(preview.to_json());
         return Ok(());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 use tunesmith_config::{ExperimentConfig, Metric};
+use tunesmith_data::printable_label;
 use tunesmith_formats::model_source::ModelSource;
 use tunesmith_ops::{ChosenDevice, choose_device, open_chosen};
 use tunesmith_trackers::Destination;
@@ -316,10 +317,12 @@ fn show_confusion(summary: &RunSummary, terminal: &Terminal) {
         let cells = |name: String, cells: &mut dyn Iterator<Item = String>| {
             std::iter::once(name).chain(cells).collect::<Vec<_>>()
         };
-        let headings = cells(String::new(), &mut (0..rows.len()).map(|class| class.to_string()));
+        let label =
+            |class: usize| table["labels"][class].as_str().map_or_else(|| class.to_string(), printable_label);
+        let headings = cells(String::new(), &mut (0..rows.len()).map(label));
         let mut shown = Table::new(&headings.iter().map(String::as_str).collect::<Vec<_>>());
         for (class, row) in rows.iter().enumerate() {
-            let row = cells(class.to_string(), &mut row.iter().map(ToString::to_string));
+            let row = cells(label(class), &mut row.iter().map(ToString::to_string));
             shown.row(&row.iter().map(String::as_str).collect::<Vec<_>>());
         }
         shown.render_figures().iter().for_each(|line| terminal.line(format_args!("  {line}")));

@@ -8,6 +8,7 @@
 )]
 
 mod chat_worker;
+mod classification;
 mod data_fetch;
 mod devices;
 mod docs;

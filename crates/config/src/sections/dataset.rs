@@ -69,7 +69,8 @@ fields! {
         prompt_column_separator: String = r"\n\n".to_owned() => facets().not_for(PRETRAINING);
         /// Column of the answer the model learns to give; for preferences, of the better answer, or with the loss
         /// KTOLoss of the answer that is judged. Classification: the
-        /// column with the class, counted from 0, or several columns of 0 and 1, one for each label. Regression: one
+        /// column with the label (a text, a whole number, true or false), one column with several labels in a cell, or several columns
+        /// of 0 and 1, one for each label. Regression: one
         /// or more columns of numbers. Continued pre-training: the column of the texts; where table files are text files,
         /// it is `text`.
         answer_column: Columns = Columns::from("output")
@@ -93,8 +94,16 @@ fields! {
         /// `false`, `0`, `bad` or `no`, in upper or lower case.
         judgement_column: String = "label".to_owned()
             => facets().suggest(&["label", "desirable", "is_good", "thumbs_up"]).not_for(NOT_DPO);
-        /// Number of classes. 1: one label of 0 or 1 (binary). With several answer columns their number.
-        num_classes: usize = 1 => facets().at_least(1.0).slider(1.0, 100.0, 1.0).not_for(NOT_CLASSIFICATION);
+        /// Number of classes; with several labels at once the number of labels. 0 and 1: found in the training table. One column of
+        /// two classes with the loss BinaryCrossEntropyLoss keeps 1. A number that the data contradict is an error.
+        num_classes: usize = 1 => facets().at_least(0.0).slider(0.0, 100.0, 1.0).not_for(NOT_CLASSIFICATION);
+        /// Names of the classes, in the order of the model's logits. Empty: the labels of the training table, in sorted order.
+        /// Given, a label that is none of them is an error; whole numbers from 0 on are the places of the names.
+        class_names: Vec<String> = Vec::new() => facets().not_for(NOT_CLASSIFICATION);
+        /// What stands between the labels of a cell, where one column holds several and the loss is BinaryCrossEntropyLoss. `auto`
+        /// finds `|`, `;` or `,` and reports it, and reads lists such as `["a", "b"]` without one; `none` takes texts whole. Escapes such as
+        /// `\t` are decoded.
+        label_separator: String = "auto".to_owned() => facets().not_for(NOT_CLASSIFICATION);
         /// Column that names the row before this one in a conversation; `None` when every row stands alone. A
         /// missing parent starts a conversation. A table without this column has no conversations.
         parent_id_column: OptionalText = OptionalText::from("parent_id")

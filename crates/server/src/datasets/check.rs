@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::column_names::check_header;
 use super::settings::DataSettings;
 use super::tables::{Problem, ProblemLevel, beginning, open_table, problem_of};
-use super::targets::{check_targets, n_classes};
+use super::targets::{check_targets, label_kind};
 use crate::error::ApiResult;
 
 /// Rows that a problem names at most.
@@ -52,10 +52,15 @@ pub(crate) struct Checked {
     pub num_classes: Option<u64>,
 }
 
-/// Conversations, and what the reader noticed.
-type Noticed = (Vec<Rounds>, Vec<String>);
-
 /// All conversations of the training table, in the order of its rows, and what the reader noticed.
+pub(crate) struct Noticed {
+    pub(crate) conversations: Vec<Rounds>,
+    pub(crate) notes: Vec<String>,
+    /// Names of the classes, where they have any.
+    pub(crate) class_names: Vec<String>,
+}
+
+/// All conversations of the training table.
 ///
 /// # Errors
 /// What keeps the rows from being conversations.
@@ -67,7 +72,8 @@ pub(crate) fn conversations(settings: &DataSettings, folder: &Path) -> ApiResult
     Ok(match load_splits(&config) {
         Ok(mut splits) => {
             splits.train.sort_by_key(|conversation| conversation.row);
-            Ok((splits.train, splits.findings))
+            let class_names = splits.labels.map(|labels| labels.class_names).unwrap_or_default();
+            Ok(Noticed { conversations: splits.train, notes: splits.findings, class_names })
         }
         Err(error) => Err(problem_of(&error, folder)),
     })
@@ -88,12 +94,17 @@ pub(crate) fn check_validation(settings: &DataSettings, folder: &Path) -> ApiRes
 /// # Errors
 /// Settings that name no table of the folder, or that their fields do not take.
 pub(crate) fn check(settings: &DataSettings, folder: &Path) -> ApiResult<Checked> {
-    let num_classes = n_classes(settings, folder);
-    // As the data set will have it.
-    let settings = &DataSettings { num_classes: settings.num_classes.or(num_classes), ..settings.clone() };
+    let kind = label_kind(settings, folder);
+    let num_classes = kind.map(|kind| kind.num_classes);
     let mut problems = check_targets(settings, folder);
+    // As the data set will have it.
+    let settings = &DataSettings {
+        num_classes: settings.num_classes.or(num_classes),
+        has_label_lists: kind.is_some_and(|kind| kind.has_lists),
+        ..settings.clone()
+    };
     problems.extend(unnamed_columns(settings, folder));
-    let (all, notes) = match conversations(settings, folder)? {
+    let Noticed { conversations: all, notes, .. } = match conversations(settings, folder)? {
         Ok(found) => found,
         Err(problem) => {
             add_unless_known(&mut problems, problem);
@@ -104,8 +115,11 @@ pub(crate) fn check(settings: &DataSettings, folder: &Path) -> ApiResult<Checked
         add_unless_known(&mut problems, problem);
     }
     let last = |rounds: &Rounds| rounds.rounds.last().cloned();
-    let empty_answers =
-        rows_where(&all, |rounds| last(rounds).is_some_and(|round| round.answer.trim().is_empty()));
+    // That no label applies is an answer, too.
+    let is_text = |rounds: &Rounds| !matches!(rounds.target(), Target::Values(_));
+    let empty_answers = rows_where(&all, |rounds| {
+        is_text(rounds) && last(rounds).is_some_and(|round| round.answer.trim().is_empty())
+    });
     let n_all = all.len();
     if empty_answers.len() == n_all {
         problems.push(Problem {
@@ -215,6 +229,12 @@ pub(crate) fn readable(rounds: &Rounds, settings: &DataSettings) -> Conversation
                 Some(ProblemType::CausalClassificationModeling) => "label",
                 _ => "target",
             };
+            if let (Some(ProblemType::CausalClassificationModeling), [name]) =
+                (settings.kind(), settings.label_columns.as_slice())
+            {
+                turns.push(turn(role, &format!("{name}: {}", round.answer)));
+                continue;
+            }
             let named = settings.label_columns.iter().zip(values);
             turns.extend(named.map(|(name, value)| turn(role, &format!("{name}: {value}"))));
         } else if has_prompts {
@@ -234,6 +254,7 @@ pub(crate) fn readable(rounds: &Rounds, settings: &DataSettings) -> Conversation
         turns.extend(rejected_prompt.as_ref().map(|prompt| turn("rejected_prompt", prompt)));
         turns.push(turn("rejected", rejected_answer));
     }
-    let is_empty = rounds.rounds.last().is_none_or(|round| round.answer.trim().is_empty());
+    let is_label = matches!(rounds.target(), Target::Values(_));
+    let is_empty = !is_label && rounds.rounds.last().is_none_or(|round| round.answer.trim().is_empty());
     Conversation { row: rounds.row as u64, turns, note: is_empty.then(|| "the answer is empty".to_owned()) }
 }

@@ -12,6 +12,10 @@ const ANSWERS: [&str; 5] = ["completion", "target", "reply", "label", "text"];
 const TEXT: &str = "text";
 /// Columns whose numbers are classes, or are to be predicted.
 const LABELS: [&str; 6] = ["label", "labels", "class", "target", "score", "sentiment"];
+/// Columns whose few different texts are labels, besides those.
+const TEXT_LABELS: [&str; 4] = ["category", "intent", "emotion", "topic"];
+/// Characters of a text that may be a label.
+const MAX_LABEL_CHARS: usize = 60;
 /// Columns of texts that are judged, besides prompts.
 const JUDGED: [&str; 5] = ["text", "sentence", "message", "review", "content"];
 /// Most different whole numbers that are taken for classes, and how many rows each should have at least.
@@ -81,7 +85,10 @@ fn kind_of_columns(table: &ImportTable, settings: &DataSettings) -> ProblemType 
     if rejected_column(table).is_some() {
         return ProblemType::DpoModeling;
     }
-    let has_text = table.columns.iter().any(|column| column.kind == ColumnKind::Text);
+    let labels = label_columns(table);
+    let is_label = |name: &str| labels.iter().any(|column| column.name == name);
+    let has_text =
+        table.columns.iter().any(|column| column.kind == ColumnKind::Text && !is_label(&column.name));
     let is_words = |name: &str| {
         table.columns.iter().any(|column| column.name == name && column.kind == ColumnKind::Text)
     };
@@ -90,7 +97,7 @@ fn kind_of_columns(table: &ImportTable, settings: &DataSettings) -> ProblemType 
     let has_answer = settings.answer_column.as_deref().is_some_and(|answer| {
         is_words(answer) && suggested.iter().any(|name| answer.eq_ignore_ascii_case(name))
     });
-    match label_columns(table).first() {
+    match labels.first() {
         Some(column) if has_text && !has_answer => match are_classes(table, column) {
             true => ProblemType::CausalClassificationModeling,
             false => ProblemType::CausalRegressionModeling,
@@ -100,7 +107,8 @@ fn kind_of_columns(table: &ImportTable, settings: &DataSettings) -> ProblemType 
     }
 }
 
-/// Columns of numbers that are named as labels are: one, or several of 0 and 1 that are named alike (`label_0`, …).
+/// Columns of numbers that are named as labels are: one, or several of 0 and 1 that are named alike (`label_0`, …); or one of few
+/// different short texts.
 fn label_columns(table: &ImportTable) -> Vec<&Column> {
     let is_number = |column: &&Column| matches!(column.kind, ColumnKind::Number | ColumnKind::Bool);
     let numbers = || table.columns.iter().filter(is_number);
@@ -109,13 +117,35 @@ fn label_columns(table: &ImportTable) -> Vec<&Column> {
     if let Some(column) = exact {
         return vec![column];
     }
+    let text = LABELS.iter().chain(&TEXT_LABELS).find_map(|name| {
+        table
+            .columns
+            .iter()
+            .find(|column| column.name.eq_ignore_ascii_case(name) && are_text_labels(table, column))
+    });
+    if let Some(column) = text {
+        return vec![column];
+    }
     let numbered: Vec<&Column> =
         numbers().filter(|column| column.name.to_lowercase().starts_with("label")).collect();
     if numbered.iter().all(|column| column.n_unique.is_some_and(|n| n <= 2)) { numbered } else { Vec::new() }
 }
 
-/// Few whole numbers from 0 on; gaps make `1.0` of `1`.
+/// Few different short texts.
+fn are_text_labels(table: &ImportTable, column: &Column) -> bool {
+    let is_short = |text: &String| text.chars().count() <= MAX_LABEL_CHARS;
+    column.kind == ColumnKind::Text
+        && column
+            .n_unique
+            .is_some_and(|n| n <= MAX_CLASSES && n.saturating_mul(ROWS_PER_CLASS) <= table.n_rows)
+        && column.examples.iter().all(is_short)
+}
+
+/// Few texts, or few whole numbers from 0 on; gaps make `1.0` of `1`.
 fn are_classes(table: &ImportTable, column: &Column) -> bool {
+    if are_text_labels(table, column) {
+        return true;
+    }
     let place = table.columns.iter().position(|other| other.name == column.name);
     let mut cells = table.rows.iter().filter_map(|row| row.get(place?)?.as_deref());
     let is_class = |cell: &str| {
@@ -328,7 +358,13 @@ mod tests {
             ),
             (&[("text", Text), ("score", Number)], ["0.5", "2", "1"], "regression", &["text"], &["score"]),
             (&[("text", Text), ("target", Number)], ["-1", "2", "1"], "regression", &["text"], &["target"]),
-            (&[("text", Text), ("label", Text)], ["ham", "spam", "ham"], "language", &["text"], &[]),
+            (
+                &[("text", Text), ("label", Text)],
+                ["ham", "spam", "ham"],
+                "classification",
+                &["text"],
+                &["label"],
+            ),
             (
                 &[("question", Text), ("answer", Text), ("score", Number)],
                 ["1", "2", "1"],
@@ -367,6 +403,10 @@ mod tests {
                 assert_eq!(guessed.rejected_answer_column.as_deref(), Some("rejected"));
             }
         }
+        // Many different texts are answers.
+        let mut answers = table("rows.csv", 10, &[("text", Text), ("label", Text)]);
+        answers.columns.iter_mut().for_each(|column| column.n_unique = Some(9));
+        assert!(guess(&[answers]).unwrap().problem_type.contains("language"));
         // Many different whole numbers are measured, not chosen.
         let mut many = table("rows.csv", 10, &[("text", Text), ("score", Number)]);
         many.columns[1].n_unique = Some(9);

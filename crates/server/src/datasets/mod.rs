@@ -307,7 +307,7 @@ fn rows_page(folder: &FilePath, name: &str, page: Page) -> ApiResult<Rows> {
 /// Some conversations as training lays them out.
 fn conversations_page(settings: &DataSettings, folder: &FilePath, page: Page) -> ApiResult<Conversations> {
     let found = conversations(settings, folder)?;
-    let (all, _) = found.map_err(|problem| ApiError::invalid(problem.message))?;
+    let all = found.map_err(|problem| ApiError::invalid(problem.message))?.conversations;
     let shown = all.iter().skip(page.offset).take(page.limit).map(|rounds| readable(rounds, settings));
     Ok(Conversations { conversations: shown.collect(), n: all.len() as u64 })
 }

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::apart::count_apart;
 use super::settings::DataSettings;
 use super::tables::{TableFile, open_table, tables_of};
-use super::targets::n_classes;
+use super::targets::label_kind;
 use crate::error::{ApiError, ApiResult};
 use crate::state::AppState;
 
@@ -107,6 +107,7 @@ impl Dataset {
         if self.settings.num_classes.is_none() {
             self.settings.num_classes = counted.num_classes;
         }
+        self.settings.has_label_lists = counted.has_label_lists;
         Ok(())
     }
 }
@@ -117,6 +118,9 @@ pub(super) struct Counted {
     tables: Vec<TableFile>,
     /// Where classes are learned and can be counted.
     num_classes: Option<u64>,
+    /// One column holds any number of labels in a cell.
+    #[serde(default)]
+    has_label_lists: bool,
 }
 
 /// Reads all tables of a folder.
@@ -129,7 +133,12 @@ pub(super) fn count(settings: &DataSettings, folder: &Path) -> ApiResult<Counted
         let n_rows = open_table(folder, &path, None).map_or(0, |table| table.n_rows() as u64);
         TableFile { path, n_rows, n_bytes }
     });
-    Ok(Counted { tables: tables.collect(), num_classes: n_classes(settings, folder) })
+    let kind = label_kind(settings, folder);
+    Ok(Counted {
+        tables: tables.collect(),
+        num_classes: kind.map(|kind| kind.num_classes),
+        has_label_lists: kind.is_some_and(|kind| kind.has_lists),
+    })
 }
 
 /// One data set.

@@ -40,14 +40,17 @@ pub struct DataSettings {
     #[serde(default)]
     #[schema(required)]
     pub answer_column: Option<String>,
-    /// Columns of classes (one with their numbers from 0, or several of 0 and 1), or of numbers to predict.
+    /// Columns of labels (one with a label or a list of them in a cell, or several of 0 and 1), or of numbers to predict.
     #[serde(default)]
     #[schema(required)]
     pub label_columns: Vec<String>,
-    /// Number of classes; 1 for one column of 0 and 1. Counted in the table where it is not given.
+    /// Number of classes; 1 for one column of two labels. Counted in the table where it is not given.
     #[serde(default)]
     #[schema(required)]
     pub num_classes: Option<u64>,
+    /// The one column of labels holds any number of them in a cell; found in the table.
+    #[serde(default)]
+    pub has_label_lists: bool,
     /// Column of the answer that is to be preferred less.
     #[serde(default)]
     #[schema(required)]
@@ -107,6 +110,7 @@ impl DataSettings {
             answer_column: None,
             label_columns: Vec::new(),
             num_classes: None,
+            has_label_lists: false,
             rejected_answer_column: None,
             rejected_prompt_column: None,
             parent_id_column: None,
@@ -162,7 +166,8 @@ impl DataSettings {
                 dataset.num_classes = n.max(1);
             }
             if kind == ProblemType::CausalClassificationModeling {
-                let is_one_of_several = self.label_columns.len() < 2 && dataset.num_classes > 1;
+                let is_one_of_several =
+                    self.label_columns.len() < 2 && dataset.num_classes > 1 && !self.has_label_lists;
                 config.training.loss_function = if is_one_of_several {
                     LossFunction::CrossEntropyLoss
                 } else {

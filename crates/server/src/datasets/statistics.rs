@@ -8,7 +8,7 @@ use tunesmith_config::ProblemType;
 use tunesmith_data::Conversation;
 use utoipa::ToSchema;
 
-use super::check::conversations;
+use super::check::{Noticed, conversations};
 use super::settings::DataSettings;
 use super::tables::{Column, describe_column, open_table};
 use crate::error::{ApiError, ApiResult};
@@ -51,6 +51,9 @@ pub(crate) struct TargetStatistics {
 pub(crate) struct LabelCount {
     /// The number of the class.
     pub label: u64,
+    /// What it is called.
+    #[serde(default)]
+    pub name: String,
     /// Rows.
     pub count: u64,
 }
@@ -117,7 +120,8 @@ pub(crate) struct Bin {
 /// The rows cannot be read any more.
 pub(crate) fn statistics(settings: &DataSettings, folder: &Path) -> ApiResult<Statistics> {
     let refused = |problem: super::tables::Problem| ApiError::invalid(problem.message);
-    let (all, _) = conversations(settings, folder)?.map_err(refused)?;
+    let Noticed { conversations: all, class_names, .. } =
+        conversations(settings, folder)?.map_err(refused)?;
     let table = open_table(folder, &settings.train_table, None).map_err(refused)?;
     let words = |text: &str| text.split_whitespace().count() as u64;
     let rounds = || all.iter().flat_map(|conversation| &conversation.rounds);
@@ -132,24 +136,38 @@ pub(crate) fn statistics(settings: &DataSettings, folder: &Path) -> ApiResult<St
         answer_words: Histogram::of(rounds().map(|round| words(&round.answer)).collect()),
         conversation_words: Histogram::of(whole.collect()),
         columns: (0..table.columns.len()).map(|column| describe_column(&table, column)).collect(),
-        targets: if settings.has_labels() { targets(settings, &all) } else { Vec::new() },
+        targets: if settings.has_labels() { targets(settings, &all, &class_names) } else { Vec::new() },
     })
 }
 
-fn targets(settings: &DataSettings, all: &[Conversation]) -> Vec<TargetStatistics> {
+fn targets(settings: &DataSettings, all: &[Conversation], class_names: &[String]) -> Vec<TargetStatistics> {
     let are_classes = settings.kind() == Some(ProblemType::CausalClassificationModeling);
     let names = settings.label_columns.iter().enumerate();
     let of_column = |(idx, column): (usize, &String)| {
         let values: Vec<f32> = all.iter().filter_map(|row| row.values().get(idx).copied()).collect();
-        let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
-        if are_classes {
-            values.iter().for_each(|value| *counts.entry(*value as u64).or_default() += 1);
-        }
-        let labels = counts.into_iter().map(|(label, count)| LabelCount { label, count }).collect();
+        let counts = match (are_classes, settings.has_label_lists) {
+            (false, _) => BTreeMap::new(),
+            (true, false) => counts(values.iter().map(|value| *value as usize)),
+            (true, true) => counts(all.iter().flat_map(|row| {
+                row.values().iter().enumerate().filter(|(_, applies)| **applies > 0.0).map(|(label, _)| label)
+            })),
+        };
+        let label = |(label, count): (usize, u64)| LabelCount {
+            label: label as u64,
+            name: class_names.get(label).cloned().unwrap_or_else(|| label.to_string()),
+            count,
+        };
         let numbers = if are_classes { None } else { NumberHistogram::of(values) };
-        TargetStatistics { column: column.clone(), labels, numbers }
+        TargetStatistics { column: column.clone(), labels: counts.into_iter().map(label).collect(), numbers }
     };
     names.map(of_column).collect()
+}
+
+/// How often each class is there.
+fn counts(classes: impl Iterator<Item = usize>) -> BTreeMap<usize, u64> {
+    let mut counts = BTreeMap::new();
+    classes.for_each(|class| *counts.entry(class).or_default() += 1);
+    counts
 }
 
 impl NumberHistogram {

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use tunesmith_config::ProblemType;
-use tunesmith_data::{Cell, Table};
+use tunesmith_config::{ExperimentConfig, LabelForm, LossFunction, ProblemType};
+use tunesmith_data::{Cell, DataError, FoundLabels, Table, find_labels};
 
 use super::settings::DataSettings;
 use super::tables::{Problem, ProblemLevel, open_table};
@@ -15,8 +15,8 @@ use super::tables::{Problem, ProblemLevel, open_table};
 const MAX_ROWS: usize = 100;
 /// Values that a message shows.
 const N_SHOWN: usize = 5;
-/// Labels above this are taken for ids.
-const MAX_CLASSES: i64 = 10_000;
+/// More labels are taken for ids.
+const MAX_CLASSES: u64 = 10_000;
 
 /// What is wrong with the columns that are to be learned, in both tables; nothing for texts.
 pub(crate) fn check_targets(settings: &DataSettings, folder: &Path) -> Vec<Problem> {
@@ -43,8 +43,17 @@ pub(crate) fn check_targets(settings: &DataSettings, folder: &Path) -> Vec<Probl
     problems
 }
 
-/// The number of classes in the training table; `None` when classes are not learned, or cannot be counted.
-pub(crate) fn n_classes(settings: &DataSettings, folder: &Path) -> Option<u64> {
+/// The labels of a classification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LabelKind {
+    /// Number of classes; 1 for two of which each row has one.
+    pub(crate) num_classes: u64,
+    /// One column holds any number of labels in a cell.
+    pub(crate) has_lists: bool,
+}
+
+/// What the labels of the training table are; `None` when classes are not learned, or cannot be counted.
+pub(crate) fn label_kind(settings: &DataSettings, folder: &Path) -> Option<LabelKind> {
     if settings.kind() != Some(ProblemType::CausalClassificationModeling) {
         return None;
     }
@@ -52,14 +61,33 @@ pub(crate) fn n_classes(settings: &DataSettings, folder: &Path) -> Option<u64> {
         [] => None,
         [name] => {
             let table = open_table(folder, &settings.train_table, None).ok()?;
-            let column = table.column_idx(name)?;
-            let labels = (0..table.n_rows()).map(|row| whole_number(table.cell(row, column)));
-            let largest = labels.collect::<Option<Vec<i64>>>()?.into_iter().max()?;
-            // Yes and no are one class that is met or not.
-            let n = if largest <= 1 { 1 } else { largest + 1 };
-            u64::try_from(n).ok().filter(|_| largest < MAX_CLASSES)
+            kind_of_column(settings, &table, name).ok().filter(|kind| kind.num_classes <= MAX_CLASSES)
         }
-        several => Some(several.len() as u64),
+        several => Some(LabelKind { num_classes: several.len() as u64, has_lists: false }),
+    }
+}
+
+/// What one column of labels is. Lists, and texts with `|` or `;` in between, are any number of labels; a comma may belong to one.
+fn kind_of_column(settings: &DataSettings, table: &Table, name: &str) -> Result<LabelKind, DataError> {
+    let find = |loss: LossFunction| {
+        let mut config = ExperimentConfig::for_problem_type(ProblemType::CausalClassificationModeling);
+        config.dataset.answer_column = name.into();
+        config.dataset.num_classes = settings.num_classes.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        config.training.loss_function = loss;
+        let (labels, _) = find_labels(table, &config)?.unzip();
+        labels.iter().for_each(|labels: &FoundLabels| labels.set_in(&mut config));
+        let has_lists = config.label_form() == Some(LabelForm::LabelLists);
+        let has_comma = has_lists && config.dataset.label_separator == ",";
+        Ok((LabelKind { num_classes: config.dataset.num_classes as u64, has_lists }, has_comma))
+    };
+    let has_lists = table.column_idx(name).is_some_and(|column| {
+        (0..table.n_rows())
+            .any(|row| matches!(table.cell(row, column), Cell::Json(value) if value.is_array()))
+    });
+    match find(LossFunction::BinaryCrossEntropyLoss) {
+        Ok((kind, false)) => Ok(kind),
+        Err(error) if has_lists => Err(error),
+        Ok((_, true)) | Err(_) => find(LossFunction::CrossEntropyLoss).map(|(kind, _)| kind),
     }
 }
 
@@ -70,7 +98,7 @@ fn missing_roles(settings: &DataSettings) -> Vec<Problem> {
     if settings.has_labels() && settings.label_columns.is_empty() {
         let (what, hint) = match settings.kind() {
             Some(ProblemType::CausalClassificationModeling) => {
-                ("labels", "choose the column with the number of the class, or several columns of 0 and 1")
+                ("labels", "choose the column with the labels, or several columns of 0 and 1")
             }
             _ => ("numbers to predict", "choose one column of numbers, or several"),
         };
@@ -138,49 +166,34 @@ fn classes(settings: &DataSettings, table: &Table) -> Vec<Problem> {
     let found = columns(table, &settings.label_columns, "label_columns", &mut problems);
     let is_multi_label = settings.label_columns.len() > 1;
     for (name, column) in found {
-        let of = |rows: Vec<usize>, what: &str, hint: &str| {
-            (!rows.is_empty()).then(|| wrong_cells(table, &name, column, &rows, what, hint))
-        };
-        let gaps = of(
-            rows_where(table, column, is_missing),
-            "have no label",
-            "fill them in, or leave these rows out",
-        );
-        let texts = rows_where(table, column, |cell| !is_missing(cell) && whole_number(cell).is_none());
-        let hint = numbering(table, column, &texts);
-        let texts = of(texts, "are no whole number", &hint);
-        let negative = of(
-            rows_where(table, column, |cell| whole_number(cell).is_some_and(|label| label < 0)),
-            "are below 0",
-            "number the classes from 0",
-        );
+        let gaps = rows_where(table, column, is_missing);
         let n_errors = problems.len();
-        problems.extend([gaps, texts, negative].into_iter().flatten());
-        if problems.len() > n_errors {
-            continue;
+        if !gaps.is_empty() {
+            let hint = "fill them in, or leave these rows out";
+            problems.push(wrong_cells(table, &name, column, &gaps, "have no label", hint));
         }
-        let above = |limit: i64| {
-            rows_where(table, column, move |cell| whole_number(cell).is_some_and(|label| label >= limit))
-        };
         if is_multi_label {
-            let hint = "with several columns each says by 0 or 1 whether its label fits";
-            problems.extend(of(above(2), "are neither 0 nor 1", hint));
+            let is_wrong = |cell: &Cell| !is_missing(cell) && !matches!(whole_number(cell), Some(0 | 1));
+            let wrong = rows_where(table, column, is_wrong);
+            if !wrong.is_empty() {
+                let hint = "with several columns each says by 0 or 1 whether its label fits";
+                problems.push(wrong_cells(table, &name, column, &wrong, "are neither 0 nor 1", hint));
+            }
             continue;
         }
-        let labels: BTreeSet<i64> =
-            (0..table.n_rows()).filter_map(|row| whole_number(table.cell(row, column))).collect();
-        let largest = labels.last().copied().unwrap_or(0);
-        if largest >= MAX_CLASSES {
-            let hint = "labels are the numbers of classes, from 0 on; this may be a column of ids";
-            problems.extend(of(above(MAX_CLASSES), "are far too large", hint));
-            continue;
+        let is_wrong = |cell: &Cell| match cell {
+            Cell::Float(number) => number.fract() != 0.0,
+            Cell::Json(value) => value.is_object(),
+            _ => false,
+        };
+        let wrong = rows_where(table, column, is_wrong);
+        if !wrong.is_empty() {
+            let hint = "a label is a text, a whole number, true or false, or a list of these";
+            problems.push(wrong_cells(table, &name, column, &wrong, "are no labels", hint));
         }
-        if let Some(n) = settings.num_classes {
-            let limit = i64::try_from(n.max(2)).unwrap_or(i64::MAX);
-            let hint = format!("set the number of classes to {}, or leave it open", largest + 1);
-            problems.extend(of(above(limit), &format!("are too large for {n} classes"), &hint));
+        if problems.len() == n_errors {
+            problems.extend(odd_labels(settings, table, &name, column));
         }
-        problems.extend(odd_labels(&name, &labels, largest));
     }
     if is_multi_label && settings.num_classes.is_some_and(|n| n != settings.label_columns.len() as u64) {
         let message = format!("there are {} columns of labels", settings.label_columns.len());
@@ -189,23 +202,36 @@ fn classes(settings: &DataSettings, table: &Table) -> Vec<Problem> {
     problems
 }
 
-/// Classes that nobody has, and a class that everybody has.
-fn odd_labels(name: &str, labels: &BTreeSet<i64>, largest: i64) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let unused: Vec<String> =
-        (0..=largest).filter(|label| !labels.contains(label)).map(|label| label.to_string()).collect();
-    if !unused.is_empty() {
-        let shown = unused.iter().take(N_SHOWN).cloned().collect::<Vec<_>>().join(", ");
-        let more = if unused.len() > N_SHOWN { ", …" } else { "" };
-        let message = format!("the labels of {name} leave numbers out: no row has {shown}{more}");
-        let hint = "classes are counted from 0 without gaps; those that are left out are never learned";
-        problems.push(warning(message, hint, Vec::new(), "label_columns"));
-    }
-    if labels.len() == 1 {
+/// Labels that training refuses, are too many, or are all alike.
+fn odd_labels(settings: &DataSettings, table: &Table, name: &str, column: usize) -> Vec<Problem> {
+    let first = table.cell(0, column).text();
+    if (0..table.n_rows()).all(|row| table.cell(row, column).text() == first) {
         let message = format!("all rows have the same label in {name}");
-        problems.push(warning(message, "there is nothing to tell apart", Vec::new(), "label_columns"));
+        return vec![warning(message, "there is nothing to tell apart", Vec::new(), "label_columns")];
     }
-    problems
+    let kind = match kind_of_column(settings, table, name) {
+        Ok(kind) => kind,
+        // A number of classes that was given is at fault where any number would do.
+        Err(_) if settings.num_classes.is_some() => {
+            let open = DataSettings { num_classes: None, ..settings.clone() };
+            let Ok(kind) = kind_of_column(&open, table, name) else { return Vec::new() };
+            let n = settings.num_classes.unwrap_or(0);
+            let message =
+                format!("{name} has {} labels, which do not fit {n} classes", kind.num_classes.max(2));
+            return vec![error(message, "leave the number of classes open", "num_classes")];
+        }
+        // Training says it better, and names the lines.
+        Err(_) => return Vec::new(),
+    };
+    if kind.num_classes > MAX_CLASSES {
+        let message = format!("{name} has {} labels", kind.num_classes);
+        return vec![error(message, "this may be a column of ids or of texts", "label_columns")];
+    }
+    if !kind.has_lists && kind.num_classes as usize == table.n_rows() && table.n_rows() > N_SHOWN {
+        let message = format!("each row has a label of its own in {name}");
+        return vec![warning(message, "there is nothing to learn from one row", Vec::new(), "label_columns")];
+    }
+    Vec::new()
 }
 
 fn numbers(settings: &DataSettings, table: &Table) -> Vec<Problem> {
@@ -294,17 +320,6 @@ fn number(cell: &Cell) -> Option<f64> {
 fn whole_number(cell: &Cell) -> Option<i64> {
     const EXACT: f64 = 9e15;
     number(cell).filter(|number| number.fract() == 0.0 && number.abs() < EXACT).map(|number| number as i64)
-}
-
-/// What can be done about labels that are words: numbers for them, if they are few.
-fn numbering(table: &Table, column: usize, rows: &[usize]) -> String {
-    let words: BTreeSet<String> = rows.iter().map(|row| table.cell(*row, column).text()).collect();
-    if words.is_empty() || words.len() > 2 * N_SHOWN {
-        return "labels are the numbers of classes: 0, 1, 2, …".to_owned();
-    }
-    let numbered: Vec<String> =
-        words.iter().enumerate().map(|(class, word)| format!("{class} for {word}")).collect();
-    format!("labels are the numbers of classes; write {}", numbered.join(", "))
 }
 
 fn wrong_cells(table: &Table, name: &str, column: usize, rows: &[usize], what: &str, hint: &str) -> Problem {

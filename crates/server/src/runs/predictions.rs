@@ -83,8 +83,11 @@ struct AboutPredictions {
 /// What was taken for what in one column of answers.
 #[derive(Debug, PartialEq, Deserialize, Serialize, ToSchema)]
 struct ConfusionCounts {
-    /// Name of the column.
+    /// Name of the column, or of the label where one column holds several.
     column: String,
+    /// What the classes are called; empty in files of versions that did not write it.
+    #[serde(default)]
+    labels: Vec<String>,
     /// Rows by true class and, in each, by predicted class, both from 0.
     counts: Vec<Vec<u64>>,
 }

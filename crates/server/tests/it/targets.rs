@@ -58,8 +58,8 @@ async fn classes_are_found_counted_and_learned() {
     assert_eq!(dataset["problem_type"], "text_causal_classification_modeling");
     assert_eq!(dataset["settings"]["num_classes"], 3);
     let statistics = studio.get("/datasets/topics/statistics").await.ok();
-    let counts = json!([{"label": 0, "count": 4}, {"label": 1, "count": 4}, {"label": 2, "count": 4}]);
-    assert_eq!(statistics["targets"][0]["labels"], counts);
+    let counts = [0, 1, 2].map(|label| json!({"label": label, "name": label.to_string(), "count": 4}));
+    assert_eq!(statistics["targets"][0]["labels"], json!(counts));
     let detail = fields_of(&studio, &dataset).await;
     let values = &detail["values"];
     assert_eq!(
@@ -84,24 +84,74 @@ async fn labels_that_are_no_classes_are_named_by_their_rows() {
     let checked = check_labels(&["0", "1", "", "1", "-2", "1.5"], Value::Null).await;
     let found = problems(&checked, "label_columns");
     let rows: Vec<&Value> = found.iter().map(|(_, rows, _)| rows).collect();
-    assert_eq!(rows, [&json!([3]), &json!([6]), &json!([5])], "{found:?}");
+    assert_eq!(rows, [&json!([3]), &json!([6])], "{found:?}");
     assert!(found.iter().all(|(level, ..)| level == "error"));
     assert_eq!((&checked["num_classes"], &checked["conversations"]), (&Value::Null, &json!([])));
 
-    let checked = check_labels(&["ham", "spam", "ham"], Value::Null).await;
-    let hint = checked["problems"][0]["hint"].as_str().unwrap();
-    assert!(hint.contains("0 for ham") && hint.contains("1 for spam"), "{hint}");
+    // Numbers with gaps between them are labels, and are told so by training.
     let checked = check_labels(&["0", "3", "0", "1"], Value::Null).await;
-    let found = problems(&checked, "label_columns");
-    assert!(found[0].0 == "warning" && found[0].2.ends_with("no row has 2"), "{found:?}");
-    assert_eq!(checked["num_classes"], 4);
+    assert_eq!((problems(&checked, "label_columns"), &checked["num_classes"]), (Vec::new(), &json!(3)));
     let checked = check_labels(&["0", "1", "2"], json!(2)).await;
-    assert_eq!(problems(&checked, "label_columns")[0].1, json!([3]));
-    let checked = check_labels(&["1000000", "5"], Value::Null).await;
-    assert_eq!(problems(&checked, "label_columns")[0].1, json!([1]));
+    assert_eq!(problems(&checked, "num_classes")[0].2, "label has 3 labels, which do not fit 2 classes");
+    let many: Vec<String> = (0..10_001).map(|n| format!("name {n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let checked = check_labels(&many, Value::Null).await;
+    assert_eq!(problems(&checked, "label_columns")[0].2, "label has 10001 labels");
     let checked = check_labels(&["0", "0"], Value::Null).await;
     assert!(problems(&checked, "label_columns")[0].2.contains("the same label"), "{checked}");
     assert_eq!(checked["num_classes"], 1);
+}
+
+#[tokio::test]
+async fn words_are_labels() {
+    let studio = Studio::new();
+    let words = ["ham", "spam", "eggs", "ham", "spam", "eggs"];
+    let import = studio.import("mail.csv", table("label", &words)).await;
+    let guess = &import["guess"];
+    assert_eq!(guess["problem_type"], "text_causal_classification_modeling");
+    assert_eq!((&guess["prompt_columns"], &guess["label_columns"]), (&json!(["text"]), &json!(["label"])));
+    let checked = check(&studio, &import, guess).await;
+    assert_eq!((problems(&checked, "label_columns"), &checked["num_classes"]), (Vec::new(), &json!(3)));
+    let turns =
+        json!([{"role": "user", "content": "text number 1"}, {"role": "label", "content": "label: spam"}]);
+    assert_eq!(checked["conversations"][1]["turns"], turns);
+    let body = json!({"import_id": import["id"], "name": "Mail", "settings": guess});
+    let dataset = studio.post("/datasets", body).await.ok();
+    let statistics = studio.get("/datasets/mail/statistics").await.ok();
+    let counts = [(0, "eggs"), (1, "ham"), (2, "spam")];
+    let counts = counts.map(|(label, name)| json!({"label": label, "name": name, "count": 2}));
+    assert_eq!(statistics["targets"][0]["labels"], json!(counts));
+    let values = &fields_of(&studio, &dataset).await["values"];
+    assert_eq!(
+        (&values["dataset.num_classes"], &values["training.loss_function"]),
+        (&json!(3), &json!("CrossEntropyLoss"))
+    );
+}
+
+#[tokio::test]
+async fn lists_are_any_number_of_labels() {
+    let studio = Studio::new();
+    let import = studio.import("tags.csv", table("tags", &["a|b", "b", "a|c", "b", "c|b", "a"])).await;
+    let mut settings = import["guess"].clone();
+    settings["problem_type"] = json!("text_causal_classification_modeling");
+    settings["label_columns"] = json!(["tags"]);
+    settings["prompt_columns"] = json!(["text"]);
+    settings["answer_column"] = Value::Null;
+    let checked = check(&studio, &import, &settings).await;
+    assert_eq!((problems(&checked, "label_columns"), &checked["num_classes"]), (Vec::new(), &json!(3)));
+    assert_eq!(checked["conversations"][0]["turns"][1]["content"], "tags: a|b");
+    let body = json!({"import_id": import["id"], "name": "Tags", "settings": settings});
+    let dataset = studio.post("/datasets", body).await.ok();
+    assert_eq!(dataset["settings"]["has_label_lists"], true);
+    let statistics = studio.get("/datasets/tags/statistics").await.ok();
+    let counts = [(0, "a", 3), (1, "b", 4), (2, "c", 2)];
+    let counts = counts.map(|(label, name, count)| json!({"label": label, "name": name, "count": count}));
+    assert_eq!(statistics["targets"][0]["labels"], json!(counts));
+    let values = &fields_of(&studio, &dataset).await["values"];
+    assert_eq!(
+        (&values["dataset.num_classes"], &values["training.loss_function"]),
+        (&json!(3), &json!("BinaryCrossEntropyLoss"))
+    );
 }
 
 #[tokio::test]
