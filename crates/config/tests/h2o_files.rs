@@ -251,7 +251,6 @@ const DECODERS: &[ProblemType] = &[
     ProblemType::CausalRegressionModeling,
     ProblemType::DpoModeling,
 ];
-const CLASSES: &[ProblemType] = &[ProblemType::CausalClassificationModeling];
 const SEQUENCES: &[ProblemType] = &[ProblemType::SequenceToSequenceModeling];
 
 /// Everything else passes without a word. Of two findings about a field the error comes first.
@@ -260,7 +259,6 @@ const SAID: &[Said] = &[
     said("architecture.intermediate_dropout", &["0.05", "0.5"], Level::Warning),
     said("architecture.pretrained", &["false"], Level::Error),
     said("dataset.answer_column", &["[]"], Level::Error),
-    said("dataset.answer_column", &["[0, 1]"], Level::Error).about("dataset.num_classes").only(CLASSES),
     said("dataset.mask_prompt_labels", &["false"], Level::Warning).only(SEQUENCES),
     said("dataset.validation_strategy", &["custom"], Level::Error).about("dataset.validation_dataframe"),
     said("environment.compile_model", &["true"], Level::Warning),

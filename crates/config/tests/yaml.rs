@@ -237,7 +237,7 @@ fn files_look_as_pyyaml_writes_them() {
     let text = config.to_yaml();
     let starts = [
         "architecture:\n    backbone_dtype: int4\n    gradient_checkpointing: true\n    intermediate_dropout: 0.0\n",
-        "\n    data_sample_choice:\n    - Train\n    - Validation\n    id_column: id\n",
+        "\n    data_sample_choice:\n    - Train\n    - Validation\n    encoding: auto\n    id_column: id\n",
         "\n    prompt_column_separator: \\n\\n\n",
         "\n    text_answer_separator: <|answer|>\n",
         "\n    gpus: []\n",

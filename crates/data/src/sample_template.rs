@@ -15,6 +15,9 @@
 //! Whether an answer's prompt goes on where the answer before ends is found out later: it decides only how many samples a
 //! conversation becomes.
 
+mod messages;
+mod shape;
+
 use std::ops::Range;
 
 use serde_json::{Map, Value as Json, json};
@@ -23,6 +26,8 @@ use tunesmith_formats::chat_template::{ChatTemplate, Rendered};
 use crate::conversation::{Conversation, Round};
 use crate::messages::THOUGHT;
 use crate::token_sample::SampleNotes;
+use messages::{set, text_of};
+use shape::Shape;
 
 /// An answer and all that stands before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,59 +51,6 @@ pub(crate) struct TemplateReader {
     has_parts: bool,
     shape: Shape,
 }
-
-/// What a template writes around an answer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Shape {
-    /// Between the generation prompt and a plain answer: an empty thought, a channel.
-    pub(crate) lead: String,
-    /// What the generation prompt has more than the text before an answer: the opening of a thought.
-    pub(crate) opening: String,
-    /// After an answer that others follow.
-    pub(crate) end: String,
-    /// After `end`, at the end of the conversation only.
-    pub(crate) conversation_end: String,
-    /// How an answer's thought is given to the template; `None` when it writes none.
-    thought: Option<ThoughtKey>,
-}
-
-/// Where a template looks for what was thought before an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ThoughtKey {
-    /// In this key of the message.
-    Key(&'static str),
-    /// In the content, between tags.
-    Content,
-}
-
-/// Changes to the messages with which a template writes what it would refuse or leave out as they are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Adjustment {
-    fills_nulls: bool,
-    folds_system: bool,
-    merges_roles: bool,
-    /// Arguments of calls as JSON text, as OpenAI writes them.
-    quotes_arguments: bool,
-}
-
-/// The gentlest first.
-const ADJUSTMENTS: [Adjustment; 8] = {
-    const AS_IS: Adjustment =
-        Adjustment { fills_nulls: false, folds_system: false, merges_roles: false, quotes_arguments: false };
-    [
-        AS_IS,
-        Adjustment { fills_nulls: true, ..AS_IS },
-        Adjustment { folds_system: true, ..AS_IS },
-        Adjustment { fills_nulls: true, folds_system: true, ..AS_IS },
-        Adjustment { quotes_arguments: true, ..AS_IS },
-        Adjustment { fills_nulls: true, quotes_arguments: true, ..AS_IS },
-        Adjustment { fills_nulls: true, merges_roles: true, ..AS_IS },
-        Adjustment { fills_nulls: true, folds_system: true, merges_roles: true, quotes_arguments: false },
-    ]
-};
-
-/// Texts that no template writes by itself.
-const PROBES: [&str; 3] = ["Zq7xprobeuser", "Zq7xprobeanswer", "Zq7xprobethought"];
 
 impl TemplateReader {
     /// Learns the template's ways from a few made-up conversations. `special` says whether a text is that of a special token.
@@ -259,132 +211,6 @@ impl TemplateReader {
         Ok(())
     }
 
-    /// The conversation as messages that the template writes whole.
-    fn messages(&self, conversation: &Conversation) -> Result<(Messages, SampleNotes), String> {
-        let mut refusal = None;
-        let mut tried = Vec::new();
-        for adjustment in ADJUSTMENTS {
-            let messages = self.adjusted(conversation, adjustment);
-            let changes = messages.changes;
-            if tried.contains(&changes) {
-                continue;
-            }
-            tried.push(changes);
-            match self.check_prompt(&messages, conversation) {
-                Ok(()) => {
-                    let notes = SampleNotes {
-                        folds_system: changes.folds_system,
-                        merges_roles: changes.merges_roles,
-                        ..SampleNotes::default()
-                    };
-                    return Ok((messages, notes));
-                }
-                Err(reason) => {
-                    refusal.get_or_insert(reason);
-                }
-            }
-        }
-        Err(refusal.unwrap_or_else(|| "there is no answer".to_owned()))
-    }
-
-    fn adjusted(&self, conversation: &Conversation, adjustment: Adjustment) -> Messages {
-        let mut list = Vec::new();
-        let mut answers = Vec::new();
-        let system = conversation.system();
-        let mut system = if system.trim().is_empty() { None } else { Some(system.to_owned()) };
-        let mut changes = Adjustment::default();
-        if !adjustment.folds_system
-            && let Some(system) = system.take()
-        {
-            list.push(json!({"role": "system", "content": system}));
-        }
-        for round in &conversation.rounds {
-            for mut message in round.messages_before() {
-                let is_user = role_of(&message) == "user";
-                if is_user && let Some(system) = system.take() {
-                    changes.folds_system = true;
-                    let text = message.get("content").and_then(Json::as_str).unwrap_or_default();
-                    let both = if text.is_empty() { system } else { format!("{system}\n\n{text}") };
-                    set(&mut message, "content", json!(both));
-                }
-                if adjustment.merges_roles && role_of(&message) == "system" {
-                    changes.merges_roles = true;
-                    set(&mut message, "role", json!("user"));
-                }
-                match list.last_mut() {
-                    Some(last) if adjustment.merges_roles && are_joined(last, &message) => {
-                        changes.merges_roles = true;
-                        let text = |message: &Json| {
-                            message.get("content").and_then(Json::as_str).unwrap_or_default().to_owned()
-                        };
-                        let both = format!("{}\n\n{}", text(last), text(&message));
-                        set(last, "content", json!(both));
-                    }
-                    _ => list.push(message),
-                }
-            }
-            let mut answer = round.answer_message();
-            if adjustment.fills_nulls && answer.get("content").is_some_and(Json::is_null) {
-                changes.fills_nulls = true;
-                set(&mut answer, "content", json!(""));
-            }
-            if adjustment.quotes_arguments {
-                changes.quotes_arguments |= quote_arguments(&mut answer);
-            }
-            self.place_thought(&mut answer);
-            answers.push(list.len());
-            list.push(answer);
-        }
-        Messages { list, answers, changes }
-    }
-
-    /// Puts the thought where the template looks for it.
-    fn place_thought(&self, answer: &mut Json) {
-        let Json::Object(message) = answer else { return };
-        let Some(thought) = message.get(THOUGHT).cloned() else { return };
-        match self.shape.thought {
-            Some(ThoughtKey::Key(key)) => {
-                message.shift_remove(THOUGHT);
-                message.insert(key.to_owned(), thought);
-            }
-            Some(ThoughtKey::Content) => {
-                message.shift_remove(THOUGHT);
-                let content = message.get("content").and_then(Json::as_str).unwrap_or_default();
-                let thought = thought.as_str().unwrap_or_default();
-                let both = format!("<think>\n{}\n</think>\n\n{content}", thought.trim());
-                message.insert("content".to_owned(), json!(both));
-            }
-            None => {}
-        }
-    }
-
-    /// Whether the template writes all that stands before the last answer.
-    fn check_prompt(&self, messages: &Messages, conversation: &Conversation) -> Result<(), String> {
-        let Some(last) = messages.answers.last() else { return Err("there is no answer".to_owned()) };
-        let before = messages.list.get(..*last).unwrap_or_default();
-        let prompt = self.render(before, true, conversation)?.text;
-        self.render(&messages.list, false, conversation)?;
-        if let Some(Json::Array(tools)) = conversation.variables.get("tools") {
-            let name =
-                |tool: &Json| tool.get("function").unwrap_or(tool).get("name")?.as_str().map(str::to_owned);
-            if let Some(lost) = tools.iter().filter_map(name).find(|name| !holds(&prompt, name)) {
-                return Err(format!(
-                    "the chat template does not write the tool {lost}; use a template that writes tools, or leave the \
-                     column of the tools out"
-                ));
-            }
-        }
-        for message in before {
-            let role = role_of(message);
-            let Some(text) = text_of(message) else { continue };
-            if role != "assistant" && !holds(&prompt, text) {
-                let start: String = text.chars().take(40).collect();
-                return Err(format!("the chat template does not write the message of the {role} {start:?}"));
-            }
-        }
-        Ok(())
-    }
-
     fn render(
         &self,
         messages: &[Json],
@@ -398,123 +224,12 @@ impl TemplateReader {
             .map_err(|error| error.to_string())
     }
 
-    /// A made-up conversation as text, if the template takes it.
-    fn probe(&self, messages: &[Json], add_generation_prompt: bool) -> Option<String> {
-        self.template.render_json(&self.in_its_form(messages), add_generation_prompt, &self.variables).ok()
-    }
-
-    fn in_its_form(&self, messages: &[Json]) -> Json {
+    pub(super) fn in_its_form(&self, messages: &[Json]) -> Json {
         match self.has_parts {
             true => messages.iter().cloned().map(as_parts).collect(),
             false => Json::Array(messages.to_vec()),
         }
     }
-
-    fn writes_texts(&self) -> bool {
-        let [user, ..] = PROBES;
-        let prompt = self.probe(&[json!({"role": "user", "content": user})], true);
-        prompt.is_some_and(|prompt| prompt.contains(user) && !prompt.contains(r#""type""#))
-    }
-
-    /// What follows answers and calls of tools, as far as the template writes them.
-    pub(crate) fn ends(&self) -> Vec<String> {
-        let [user, answer, _] = PROBES;
-        let mut ends = vec![self.shape.end.clone()];
-        let call =
-            json!({"type": "function", "id": "Zq7xprobe", "function": {"name": answer, "arguments": {}}});
-        for content in [Json::Null, json!("")] {
-            let messages = [
-                json!({"role": "user", "content": user}),
-                json!({"role": "assistant", "content": content, "tool_calls": [call]}),
-            ];
-            if let Some(text) = self.probe(&messages, false)
-                && let Some((_, rest)) = text.rsplit_once(answer)
-            {
-                ends.push(self.without_conversation_end(rest).to_owned());
-            }
-        }
-        ends
-    }
-
-    fn find_shape(&self, special: &[String]) -> Option<Shape> {
-        let [user, answer, _] = PROBES;
-        let message = |role: &str, content: &str| json!({"role": role, "content": content});
-        let turns = [message("user", user), message("assistant", answer), message("user", "Zq7xprobenext")];
-        let prompt = self.probe(turns.get(..1)?, true)?;
-        let with = self.probe(turns.get(..2)?, false)?;
-        let header = prompt.rsplit_once(user)?.1;
-        let (before, tail) = with.rsplit_once(answer)?;
-        let before = before.rsplit_once(user)?.1;
-        let n_same = common_prefix(header, before);
-        let (opening, lead) = (header.get(n_same..)?, before.get(n_same..)?);
-        let later = self.probe(&turns, true);
-        // Where earlier answers disappear, nothing tells what ends a conversation from what ends an answer.
-        let later =
-            later.as_deref().and_then(|text| text.rsplit_once(answer)).map_or(tail, |(_, later)| later);
-        let n_end = whole_tokens(tail, common_prefix(tail, later), special);
-        let (end, conversation_end) = tail.split_at(n_end);
-        // What ends nothing but the conversation is all that can end an answer.
-        let ends_turns = special.iter().any(|token| end.contains(token.as_str()))
-            || !special.iter().any(|token| conversation_end.contains(token.as_str()));
-        let (end, conversation_end) = if ends_turns { (end, conversation_end) } else { (tail, "") };
-        Some(Shape {
-            lead: lead.to_owned(),
-            opening: opening.to_owned(),
-            end: end.to_owned(),
-            conversation_end: conversation_end.to_owned(),
-            thought: None,
-        })
-    }
-
-    fn find_thought_key(&self) -> Option<ThoughtKey> {
-        let [user, answer, thought] = PROBES;
-        let is_written = |message: Json| {
-            let text = self.probe(&[json!({"role": "user", "content": user}), message], false);
-            text.is_some_and(|text| text.contains(thought))
-        };
-        for key in [THOUGHT, "thinking", "reasoning", "thought"] {
-            let mut message = json!({"role": "assistant", "content": answer});
-            set(&mut message, key, json!(thought));
-            if is_written(message) {
-                return Some(ThoughtKey::Key(key));
-            }
-        }
-        // A template that takes thoughts out of earlier answers, or opens one, was made for answers that hold them.
-        let knows_tags =
-            self.template.source().contains("</think>") || self.shape.opening.contains("<think>");
-        let content = format!("<think>\n{thought}\n</think>\n\n{answer}");
-        (knows_tags && is_written(json!({"role": "assistant", "content": content})))
-            .then_some(ThoughtKey::Content)
-    }
-}
-
-/// Messages with the places of the answers among them, and what was changed about them.
-struct Messages {
-    list: Vec<Json>,
-    answers: Vec<usize>,
-    changes: Adjustment,
-}
-
-fn role_of(message: &Json) -> &str {
-    message.get("role").and_then(Json::as_str).unwrap_or_default()
-}
-
-/// The content of a message, if it is a text.
-fn text_of(message: &Json) -> Option<&str> {
-    message.get("content")?.as_str().map(str::trim)
-}
-
-/// Writes the arguments of calls as JSON text; whether there were any.
-fn quote_arguments(answer: &mut Json) -> bool {
-    let Some(Json::Array(calls)) = answer.get_mut("tool_calls") else { return false };
-    for call in calls {
-        if let Some(arguments) = call.get_mut("function").and_then(|function| function.get_mut("arguments"))
-            && !arguments.is_string()
-        {
-            *arguments = json!(arguments.to_string());
-        }
-    }
-    true
 }
 
 /// A message whose content is a list of one part.
@@ -524,17 +239,6 @@ fn as_parts(mut message: Json) -> Json {
         set(&mut message, "content", parts);
     }
     message
-}
-
-fn set(message: &mut Json, key: &str, value: Json) {
-    if let Json::Object(message) = message {
-        message.insert(key.to_owned(), value);
-    }
-}
-
-/// Whether two messages are one of the same user.
-fn are_joined(last: &Json, next: &Json) -> bool {
-    role_of(last) == "user" && role_of(next) == "user"
 }
 
 /// Whether a text is written in a rendering, as it is or as a JSON string.
@@ -562,15 +266,6 @@ fn content_at(prompt: &str, before: &[Json]) -> Option<usize> {
 fn common_prefix(a: &str, b: &str) -> usize {
     let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b);
     same.map(|(c, _)| c.len_utf8()).sum()
-}
-
-/// Moves a cut at `n` to the beginning of the special token that it would part.
-fn whole_tokens(text: &str, n: usize, special: &[String]) -> usize {
-    let parts = |token: &String| {
-        let mut places = text.match_indices(token.as_str()).map(|(at, _)| at);
-        places.find(|at| *at < n && n < at + token.len())
-    };
-    special.iter().filter_map(parts).min().unwrap_or(n)
 }
 
 fn cannot_separate(before: &str, with: &str) -> String {

@@ -12,7 +12,8 @@ use crate::batch::FinishReason;
 use crate::error::Result;
 use crate::settings::GenerationSettings;
 
-/// Cuts a text before the first occurrence of each stop text in turn, and strips white space around what is left.
+/// Cuts a text before the first occurrence of each stop text in turn, and strips white space around what is left, but for the
+/// indentation of the first line.
 pub fn clean_text(text: &str, stop_texts: &[String]) -> String {
     let mut rest = text;
     for stop in stop_texts.iter().filter(|stop| !stop.is_empty()) {
@@ -20,7 +21,19 @@ pub fn clean_text(text: &str, stop_texts: &[String]) -> String {
             rest = &rest[..at];
         }
     }
-    rest.trim().to_owned()
+    without_margin(rest).trim_end().to_owned()
+}
+
+/// Without empty lines at the beginning, and without the single space with which vocabularies begin a word. What is more is
+/// indentation, which code needs.
+fn without_margin(text: &str) -> &str {
+    let n_blank = text.len() - text.trim_start().len();
+    let blank = text.get(..n_blank).unwrap_or_default();
+    let first_line = text.get(blank.rfind('\n').map_or(0, |at| at + 1)..).unwrap_or_default();
+    match first_line.strip_prefix(' ') {
+        Some(rest) if !rest.starts_with(char::is_whitespace) => rest,
+        _ => first_line,
+    }
 }
 
 /// The stop texts of a generation, ready to be looked for.
@@ -168,8 +181,9 @@ impl<'a> ShownText<'a> {
 
     fn show(&mut self, piece: &str, is_last: bool) -> String {
         self.text.push_str(piece);
-        if self.n_shown_bytes == 0 && !self.is_verbatim {
-            self.text = self.text.trim_start().to_owned();
+        // Until there is a word nobody knows what is indentation; blanks alone are not shown anyway.
+        if self.n_shown_bytes == 0 && !self.is_verbatim && !self.text.trim().is_empty() {
+            self.text = without_margin(&self.text).to_owned();
         }
         let found = self.stops.iter().filter(|stop| !stop.is_empty());
         if let Some(at) = found.filter_map(|stop| self.text.find(stop.as_str())).min() {
@@ -252,7 +266,11 @@ mod tests {
         let stops = stops(&["<stop>", "<stop2>", "<stop3>"]);
         assert_eq!(clean_text("This is a test <stop3> <stop> This is a test", &stops), "This is a test");
         assert_eq!(clean_text("<stop2> <stop> This is a test", &stops), "");
-        assert_eq!(clean_text("  nothing to cut \n", &stops), "nothing to cut");
+        assert_eq!(clean_text(" nothing to cut \n", &stops), "nothing to cut");
+        // What is more than a space is the indentation of code.
+        assert_eq!(clean_text("\n \n    return x\n", &stops), "    return x");
+        assert_eq!(clean_text("\treturn x", &stops), "\treturn x");
+        assert_eq!(clean_text(" \n ", &stops), "");
         assert_eq!(clean_text(" a <stop", &stops), "a <stop");
     }
 

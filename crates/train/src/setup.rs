@@ -1,4 +1,6 @@
 //! Everything a run needs before its first step: device, model, data, and the record of all three.
+//!
+//! Length: the preparations of a run in their order, each a few lines; apart they would hand the same dozen values around.
 
 use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;

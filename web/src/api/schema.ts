@@ -1157,10 +1157,12 @@ export interface components {
         };
         /** @description What was taken for what in one column of answers. */
         ConfusionCounts: {
-            /** @description Name of the column. */
+            /** @description Name of the column, or of the label where one column holds several. */
             column: string;
             /** @description Rows by true class and, in each, by predicted class, both from 0. */
             counts: number[][];
+            /** @description What the classes are called; empty in files of versions that did not write it. */
+            labels?: string[];
         };
         /** @description A conversation for people. */
         Conversation: {
@@ -1221,15 +1223,17 @@ export interface components {
         DataSettings: {
             /** @description Column of the answer; of the better one where answers are preferred, of the text where texts are learned. */
             answer_column: string | null;
+            /** @description The one column of labels holds any number of them in a cell; found in the table. */
+            has_label_lists?: boolean;
             /** @description Column of the row's own id. */
             id_column: string | null;
-            /** @description Columns of classes (one with their numbers from 0, or several of 0 and 1), or of numbers to predict. */
+            /** @description Columns of labels (one with a label or a list of them in a cell, or several of 0 and 1), or of numbers to predict. */
             label_columns: string[];
             /** @description How rows become conversations: `auto`, `columns`, `alpaca`, `sharegpt`, `messages` or `tree`. */
             layout: string;
             /**
              * Format: int64
-             * @description Number of classes; 1 for one column of 0 and 1. Counted in the table where it is not given.
+             * @description Number of classes; 1 for one column of two labels. Counted in the table where it is not given.
              */
             num_classes: number | null;
             /** @description Column that names the row before this one in a conversation. */
@@ -1701,6 +1705,8 @@ export interface components {
              * @description The number of the class.
              */
             label: number;
+            /** @description What it is called. */
+            name?: string;
         };
         ListingRequest: {
             source: components["schemas"]["Source"];

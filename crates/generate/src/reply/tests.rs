@@ -88,8 +88,8 @@ fn llama_writes_a_call_as_the_whole_answer() {
     let tools = Some(ToolFormat::Llama);
     let one = r#"{"name": "f", "parameters": {"city": "Paris"}}"#;
     let expected = call("f", r#"{"city":"Paris"}"#);
-    assert_eq!(parts(one, false, tools), [expected.clone()]);
-    assert_eq!(parts(&format!("<|python_tag|>{one}"), false, tools), [expected.clone()]);
+    assert_eq!(parts(one, false, tools), std::slice::from_ref(&expected));
+    assert_eq!(parts(&format!("<|python_tag|>{one}"), false, tools), std::slice::from_ref(&expected));
     assert_eq!(parts(&format!("{one}; {one}"), false, tools), [expected.clone(), expected]);
     assert_eq!(parts("{a set}", false, tools), [content("{a set}")]);
     assert_eq!(parts(r#"{"temperature": 3}"#, false, tools), [content(r#"{"temperature": 3}"#)]);

@@ -124,6 +124,28 @@ fn an_adapter_run_exports_adapter_and_merged_model() {
     }
 }
 
+/// A base model that ends texts with one token, and a template that ends answers with another.
+#[test]
+fn exported_models_stop_where_answers_end() {
+    let bench = Bench::new();
+    let template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{% if m.role == 'assistant' %}<|im_start|>{% endif %}\
+                    {{ '\n' }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
+    let changes = [("dataset.text_format", "chat_template"), ("tokenizer.chat_template", template)];
+    let summary = bench.run("run", &changes).unwrap();
+    let saved = SavedRun::open(&summary.run_dir, None).unwrap();
+    let out = bench.path("merged");
+    saved.export(&RunWeights::Result, ExportKind::Model, None, &open_device("cpu").unwrap(), &out).unwrap();
+    let source = ModelSource::open(&out).unwrap();
+    let (before, after) = (saved.tokenizer(), source.tokenizer().unwrap());
+    let end = before.token_id("<|im_start|>").unwrap();
+    let ends = source.generation_config().unwrap()["eos_token_id"].clone();
+    let ends: Vec<u64> = ends.as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect();
+    assert!(ends.contains(&u64::from(end)) && ends.contains(&u64::from(before.eos_id())), "{ends:?}");
+    // Programs that know one token only stop there, too.
+    assert_eq!(after.eos_id(), end);
+    assert_eq!(after.chat_template().unwrap().source(), template);
+}
+
 #[test]
 fn a_run_that_trains_base_weights_exports_a_model() {
     let bench = Bench::new();
