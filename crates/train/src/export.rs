@@ -282,7 +282,9 @@ fn write_generation_config(
 ) -> Result<(), TrainError> {
     let path = out.join("generation_config.json");
     let mut settings = source.generation_config()?;
-    let wanted: Vec<u64> = end_ids(tokenizer).into_iter().map(u64::from).collect();
+    let mut wanted: Vec<u64> = end_ids(tokenizer).into_iter().map(u64::from).collect();
+    // A tokenizer that was given the end of answers as its end of text had another one.
+    wanted.extend(source.tokenizer().ok().map(|tokenizer| u64::from(tokenizer.eos_id())));
     if let Some(settings) = settings.as_object_mut() {
         let mut eos_ids: Vec<u64> = match settings.get("eos_token_id") {
             Some(Value::Array(ids)) => ids.iter().filter_map(Value::as_u64).collect(),
