@@ -12,7 +12,7 @@ import random
 import sys
 from pathlib import Path
 
-N_TRAIN, N_VALIDATION, SEED = 120, 30, 7
+N_TRAIN, N_VALIDATION, SEED = 80, 30, 7
 
 PLACES = [
     "Oslo Bergen Paris Lyon Rome Milan Madrid Lisbon Vienna Graz Berlin Hamburg Athens Dublin Cork Prague Warsaw Tokyo Osaka".split(),

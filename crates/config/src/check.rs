@@ -165,6 +165,13 @@ impl ExperimentConfig {
                 "name the validation table, or set dataset.validation_strategy to automatic",
             ));
         }
+        if !is_custom && let Some(path) = dataset.validation_dataframe.as_deref() {
+            findings.push(warning(
+                "dataset.validation_dataframe",
+                format!("{path} is not read while dataset.validation_strategy is automatic"),
+                "set dataset.validation_strategy to custom, or dataset.validation_dataframe to None",
+            ));
+        }
         if dataset.only_last_answer && !dataset.mask_prompt_labels {
             findings.push(warning(
                 "dataset.only_last_answer",

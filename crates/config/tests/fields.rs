@@ -382,6 +382,12 @@ fn gv_2_5_what_does_not_go_together_is_found() {
             "absolute",
         ),
         (&[("validation_strategy", "custom")], Level::Error, "dataset.validation_dataframe", "custom"),
+        (
+            &[("validation_dataframe", "held-out.csv")],
+            Level::Warning,
+            "dataset.validation_dataframe",
+            "held-out.csv is not read",
+        ),
         (&[("device", "abacus")], Level::Error, "environment.device", "not a device"),
         (&[("device", "cuda:x")], Level::Error, "environment.device", "not a device"),
         (&[("gpus", "x")], Level::Error, "environment.gpus", "not numbers"),
