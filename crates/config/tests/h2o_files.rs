@@ -260,7 +260,7 @@ const SAID: &[Said] = &[
     said("architecture.pretrained", &["false"], Level::Error),
     said("dataset.answer_column", &["[]"], Level::Error),
     said("dataset.mask_prompt_labels", &["false"], Level::Warning).only(SEQUENCES),
-    said("dataset.validation_dataframe", &["column"], Level::Warning),
+    said("dataset.validation_dataframe", &["column", "1"], Level::Warning),
     said("dataset.validation_strategy", &["custom"], Level::Error).about("dataset.validation_dataframe"),
     said("environment.compile_model", &["true"], Level::Warning),
     said("environment.find_unused_parameters", &["true"], Level::Warning),
