@@ -85,6 +85,11 @@ fn long_samples_keep_their_beginning_and_both_sides() {
     assert_eq!(labels_of(&assembler("13", "prompt_left"), &talkative), "- - - - - - 7 8 10 11 12 13 14");
     let kept = assembler("12", "prompt_left").sample(&one).unwrap();
     assert_eq!((kept.ids[..4].to_vec(), kept.ids[7], kept.n_cut), (vec![20, 9, 21, 3], 22, 2));
+    // Where prompts are learned, what is left of one is, too.
+    let mut all = bare_config(&[("tokenizer.max_length", "5"), ("dataset.mask_prompt_labels", "false")]);
+    all.dataset.truncate = tunesmith_config::Truncate::PromptLeft;
+    let all = Assembler::new(&all, &number_tokenizer()).unwrap();
+    assert_eq!(labels_of(&all, &conversation(&[("", "1 2 3 4 5 6", "7")])), "3 4 5 6 7");
     // Those that do not fit are left out, and said to be.
     let (dropped, notes) = assembler("12", "drop").sample_with_notes(&one).unwrap();
     assert!(dropped.ids.is_empty() && notes.is_too_long && !dropped.teaches());

@@ -112,7 +112,13 @@ impl Assembler {
                     self.finished(conversation.row, parts, notes, self.learns_prompts())
                 }
                 true => match parts.iter().filter(|part| !part.is_answer).count() {
-                    0 | 1 => self.answered_last(&whole, 0)?,
+                    0 | 1 => {
+                        let (mut sample, last) = self.answered_last(&whole, 0)?;
+                        if self.learns_prompts() {
+                            sample.trained.fill(true);
+                        }
+                        (sample, SampleNotes { is_one_of_several: notes.is_one_of_several, ..last })
+                    }
                     _ => self.with_fewer_rounds(&whole, &parts, notes)?,
                 },
             });
