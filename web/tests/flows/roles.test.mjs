@@ -28,8 +28,8 @@ test("a table of classes is recognized, previewed and imported", onMock, async (
     assert.equal(await page.locator('[data-field="problem_type"]').inputValue(), "text_causal_classification_modeling");
     assert.equal(await page.locator('[data-label="label"]').getAttribute("aria-pressed"), "true");
     await page.getByText("label: 0", { exact: true }).waitFor();
-    await page.getByText("Labels 0 to 2, as found in the table.").waitFor();
-    // A column of words is no column of labels.
+    await page.getByText("3 labels, as found in the table.").waitFor();
+    // Of several columns each says yes or no; one of words does not.
     await page.locator('[data-label="note"]').click();
     await page.locator('[data-problem="error"]').getByText("Rows 1, 2, 3").waitFor();
     assert.ok(await page.getByRole("button", { name: "Import", exact: true }).isDisabled());
