@@ -1,9 +1,10 @@
 """How many calls of tools are the expected ones: name and arguments, compared as JSON.
 
     python3 calls_right.py RUN/validation_predictions.csv
+    python3 calls_right.py CSV_OF_TUNESMITH_PREDICT
 
-The column `answer` has the expected call, `prediction` the text that the model wrote, with its calls between <tool_call> and
-</tool_call>.
+The expected call is in the column `answer`, or ends the column `messages`; `prediction` has the text that the model wrote, with its
+calls between <tool_call> and </tool_call>.
 """
 
 import collections
@@ -25,11 +26,19 @@ def calls(text):
     return found
 
 
+def expected_call(row):
+    if "answer" in row:
+        return json.loads(row["answer"])
+    function = json.loads(row["messages"])[-1]["tool_calls"][0]["function"]
+    arguments = function["arguments"]
+    return {"name": function["name"], "arguments": json.loads(arguments) if isinstance(arguments, str) else arguments}
+
+
 def main(path):
     counts = collections.Counter()
     with open(path, newline="") as file:
         for row in csv.DictReader(file):
-            expected, found = json.loads(row["answer"]), calls(row["prediction"])
+            expected, found = expected_call(row), calls(row["prediction"])
             counts["rows"] += 1
             counts["one call that is JSON"] += len(found) == 1 and found[0] is not None
             counts["right name"] += len(found) == 1 and bool(found[0]) and found[0]["name"] == expected["name"]
