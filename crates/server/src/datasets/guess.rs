@@ -117,7 +117,10 @@ fn label_columns(table: &ImportTable) -> Vec<&Column> {
     if let Some(column) = exact {
         return vec![column];
     }
-    let text = LABELS.iter().chain(&TEXT_LABELS).find_map(|name| {
+    // Beside two other texts, a question and what is answered, a topic is no more than a remark.
+    let n_texts = table.columns.iter().filter(|column| column.kind == ColumnKind::Text).count();
+    let weaker = if n_texts == 2 { &TEXT_LABELS[..] } else { &[] };
+    let text = LABELS.iter().chain(weaker).find_map(|name| {
         table
             .columns
             .iter()
@@ -403,6 +406,16 @@ mod tests {
                 assert_eq!(guessed.rejected_answer_column.as_deref(), Some("rejected"));
             }
         }
+        // A topic is a label beside one text, and a remark beside a question and its answer.
+        let of_few = |columns: &[(&str, ColumnKind)]| {
+            let mut table = table("rows.csv", 10, columns);
+            table.columns.iter_mut().for_each(|column| column.n_unique = Some(2));
+            table
+        };
+        let topics = of_few(&[("text", Text), ("topic", Text)]);
+        assert!(guess(&[topics]).unwrap().problem_type.contains("classification"));
+        let remarks = of_few(&[("question", Text), ("what_we_say", Text), ("topic", Text)]);
+        assert!(guess(&[remarks]).unwrap().problem_type.contains("language"));
         // Many different texts are answers.
         let mut answers = table("rows.csv", 10, &[("text", Text), ("label", Text)]);
         answers.columns.iter_mut().for_each(|column| column.n_unique = Some(9));
