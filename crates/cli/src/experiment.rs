@@ -74,7 +74,8 @@ pub(crate) fn whole_table(config: &ExperimentConfig, table: &Path) -> Result<Spl
     Ok(splits)
 }
 
-/// Makes the paths in the settings independent of the current folder, so that a run folder can be used from anywhere.
+/// Makes the paths in the settings independent of the current folder, so that a run folder can be used from anywhere. A chat
+/// template in a file becomes its source: a run holds what its answers were written by.
 pub(crate) fn make_paths_absolute(config: &mut ExperimentConfig) {
     let dataset = &mut config.dataset;
     for text in
@@ -84,6 +85,15 @@ pub(crate) fn make_paths_absolute(config: &mut ExperimentConfig) {
     }
     if let Some(path) = dataset.validation_dataframe.as_deref().map(absolute) {
         dataset.validation_dataframe = OptionalText::from(path);
+    }
+    let template = &mut config.tokenizer.chat_template;
+    let is_source = template.contains("{{") || template.contains("{%");
+    // A bare word is the name of a template.
+    if !is_source
+        && template.contains(['.', '/', '\\'])
+        && let Ok(source) = std::fs::read_to_string(&*template)
+    {
+        *template = source;
     }
 }
 
@@ -129,6 +139,22 @@ fn join(texts: impl Iterator<Item = String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_template_in_a_file_becomes_its_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.jinja");
+        std::fs::write(&path, "{{ messages[0].content }}\n").unwrap();
+        let mut config = ExperimentConfig::default();
+        config.tokenizer.chat_template = path.display().to_string();
+        make_paths_absolute(&mut config);
+        assert_eq!(config.tokenizer.chat_template, "{{ messages[0].content }}\n");
+        for text in ["", "chatml", "{{ a }}", "nowhere.jinja"] {
+            config.tokenizer.chat_template = text.to_owned();
+            make_paths_absolute(&mut config);
+            assert_eq!(config.tokenizer.chat_template, text);
+        }
+    }
 
     #[test]
     fn overrides_are_applied_and_the_last_word_is_the_single_field() {

@@ -210,6 +210,17 @@ impl Assembler {
         }
     }
 
+    /// What the model is to write where the last answer calls tools: the calls in the form of the chat template, as a generated
+    /// answer has them. `None` for other answers.
+    pub fn expected_call(&self, conversation: &Conversation) -> Option<String> {
+        let details = conversation.rounds.last()?.details.as_ref()?;
+        details.answer_keys.get("tool_calls")?;
+        let (_, answer, _) = self.uncut_last_turn(conversation).ok()?;
+        let ids: Vec<u32> = answer.into_iter().flat_map(|part| part.ids).collect();
+        let text = self.tokenizer.decode(&ids, true).ok()?;
+        Some(self.spoken(text.trim(), "").to_owned())
+    }
+
     /// The tokenizer as training uses it; see [`training_tokenizer`].
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer

@@ -179,6 +179,14 @@ fn what_a_template_leaves_out_is_refused_by_name() {
     calling.rounds[0].details = Some(Box::new(details));
     let reason = refused(PHI, &calling);
     assert!(reason.contains("does not write the call of the tool look_up"), "{reason}");
+    // What is left out is told even where the template fails on the null beside the call first.
+    let mut with_tools = calling.clone();
+    with_tools
+        .variables
+        .insert("tools".to_owned(), json!([{"type": "function", "function": {"name": "look_up"}}]));
+    with_tools.rounds.push(Round { prompt: "c".into(), answer: "d".into(), ..Round::default() });
+    let reason = refused(PHI, &with_tools);
+    assert!(reason.contains("does not write the tool look_up"), "{reason}");
     let reason = refused("{{ raise_exception('no thanks') }}", &chat);
     assert!(reason.ends_with("no thanks"), "{reason}");
     let muddled =

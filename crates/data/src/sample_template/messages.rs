@@ -34,6 +34,9 @@ const ADJUSTMENTS: [Adjustment; 8] = {
     ]
 };
 
+/// How the reasons begin that name what a template leaves out.
+const LEFT_OUT: &str = "the chat template does not write";
+
 /// Messages with the places of the answers among them, and what was changed about them.
 pub(super) struct Messages {
     pub(super) list: Vec<Json>,
@@ -61,6 +64,10 @@ impl TemplateReader {
                         ..SampleNotes::default()
                     };
                     return Ok((messages, notes));
+                }
+                // What the template leaves out says more than how it failed on the messages before they were changed.
+                Err(reason) if reason.starts_with(LEFT_OUT) => {
+                    refusal = refusal.filter(|first: &String| first.starts_with(LEFT_OUT)).or(Some(reason));
                 }
                 Err(reason) => {
                     refusal.get_or_insert(reason);
