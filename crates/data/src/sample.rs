@@ -165,7 +165,7 @@ impl Assembler {
     /// # Errors
     /// As [`Assembler::samples`].
     pub fn prompt_ids(&self, conversation: &Conversation) -> Result<Vec<u32>> {
-        let (mut prompt, _, _) = self.last_turn(conversation, 0)?;
+        let (mut prompt, _, _) = self.last_turn(conversation)?;
         match self.options.room.truncate {
             Truncate::Left => prompt.keep_last(self.max_length),
             _ => prompt.cut_text(self.max_length),

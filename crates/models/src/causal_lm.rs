@@ -51,48 +51,43 @@ impl CausalLm {
     /// As [`Self::load`], with the weights kept and multiplied as `options` say; those stored in another format than
     /// float32 are not trainable.
     pub fn load_with(source: &ModelSource, device: &Device, options: &LoadOptions<'_>) -> Result<Self> {
-        let config = source.config().clone();
         let device = device.clone().inner();
-        let (family, specs) = loading::declared(&config)?;
+        let (family, specs) = loading::declared(source.config())?;
         let parameters = loading::load_parameters(source, &specs, &device, options)?;
-        let end_ids = loading::end_ids(source)?;
-        let score_head = ScoreHead::among(&parameters);
-        Ok(Self {
-            config,
-            family,
-            parameters,
-            adapter: None,
-            has_language_head: score_head.is_none(),
-            score_head,
-            score_labels: Vec::new(),
-            end_ids,
-            device,
-            frozen: options.frozen,
-        })
+        Self::assembled(source, family, parameters, device, options.frozen)
     }
 
     /// A model whose weights stay on the disk: each is read when it is used and dropped again, frozen matrices into the format
     /// `frozen` or, without one, exactly as they are stored. For a look at its outputs in the memory of its largest tensor;
     /// nothing is trainable but a score head. What it gives counts when [`Self::check_reads`] says so.
     pub fn on_disk(source: &Arc<ModelSource>, device: &Device, frozen: Option<Format>) -> Result<Self> {
-        let config = source.config().clone();
         let device = device.clone().inner();
-        let (family, specs) = loading::declared(&config)?;
+        let (family, specs) = loading::declared(source.config())?;
         let mut parameters = loading::parameters_on_disk(source, &specs, &device, frozen)?;
         parameters.set_trainable(|_| false);
-        let end_ids = loading::end_ids(source)?;
+        Self::assembled(source, family, parameters, device, frozen.unwrap_or(Format::F32))
+    }
+
+    /// A model of these parameters, without an adapter.
+    fn assembled(
+        source: &ModelSource,
+        family: Box<dyn Family>,
+        parameters: ParameterStore,
+        device: Device,
+        frozen: Format,
+    ) -> Result<Self> {
         let score_head = ScoreHead::among(&parameters);
         Ok(Self {
-            config,
+            config: source.config().clone(),
             family,
             parameters,
             adapter: None,
             has_language_head: score_head.is_none(),
             score_head,
             score_labels: Vec::new(),
-            end_ids,
+            end_ids: loading::end_ids(source)?,
             device,
-            frozen: frozen.unwrap_or(Format::F32),
+            frozen,
         })
     }
 

@@ -3,7 +3,7 @@
 
 use tunesmith_config::{Truncate, Turns};
 
-use super::turns::{Assembly, without_oldest};
+use super::turns::{Assembly, LastTurn, with_fewest_dropped};
 use super::{Assembler, Noted};
 use crate::conversation::Conversation;
 use crate::error::Result;
@@ -33,7 +33,7 @@ impl Assembler {
     /// the padding token in all models of this kind.
     pub(super) fn with_source(&self, conversation: &Conversation) -> Result<Noted> {
         let room = self.options.room;
-        let (source, mut answer, mut notes) = self.last_turn(conversation, 0)?;
+        let (source, mut answer, mut notes) = self.last_turn(conversation)?;
         notes.n_answer_cut = keep_first(&mut answer, room.n_tokens);
         notes.n_answer_cut += answer.iter().map(|part| part.n_cut).sum::<usize>();
         let mut ids = source.ids;
@@ -57,7 +57,7 @@ impl Assembler {
 
     /// All that stands before the answer, of which nothing is learned but the values at its end.
     pub(super) fn valued(&self, conversation: &Conversation, values: &[f32]) -> Result<Noted> {
-        let (mut prompt, _, mut notes) = self.last_turn(conversation, 0)?;
+        let (mut prompt, _, mut notes) = self.last_turn(conversation)?;
         if matches!(prompt.ids.as_slice(), [only] if Some(*only) == self.options.start_id) {
             // Nothing is asked.
             prompt.ids.clear();
@@ -74,16 +74,17 @@ impl Assembler {
     /// Both answers that are compared, each after all that stands before it; only the last answers are. They are cut so that
     /// both keep the same prompt.
     pub(super) fn compared(&self, conversation: &Conversation) -> Result<Noted> {
-        let Some(contrast) = conversation.contrast() else { return self.answered_last(conversation, 0) };
-        let n_answer = |conversation: &Conversation| -> Result<usize> {
-            Ok(n_tokens(&self.uncut_last_turn(conversation)?.1))
-        };
+        let Some(contrast) = conversation.contrast() else { return self.answered_last(conversation) };
+        let (better, worse) = (self.uncut_last_turn(conversation)?, self.uncut_last_turn(&contrast)?);
         let longest = match self.options.room.truncate {
             Truncate::Left => 0,
-            _ => n_answer(conversation)?.max(n_answer(&contrast)?),
+            _ => n_tokens(&better.1).max(n_tokens(&worse.1)),
         };
-        let (mut sample, mut notes) = self.answered_last(conversation, longest)?;
-        let (contrast, other) = self.answered_last(&contrast, longest)?;
+        let of = |conversation: &Conversation, turn: LastTurn| -> Result<Noted> {
+            Ok(self.answered_by(conversation, self.cut_last_turn(conversation, turn, longest)?))
+        };
+        let (mut sample, mut notes) = of(conversation, better)?;
+        let (contrast, other) = of(&contrast, worse)?;
         sample.n_contrast = contrast.ids.len();
         sample.ids.extend(contrast.ids);
         sample.trained.extend(contrast.trained);
@@ -95,7 +96,7 @@ impl Assembler {
     /// The answers that are learned, as one sample or several.
     pub(super) fn answered(&self, conversation: &Conversation) -> Result<Vec<Noted>> {
         match self.options.turns {
-            Turns::Last => return Ok(vec![self.answered_last(conversation, 0)?]),
+            Turns::Last => return Ok(vec![self.answered_last(conversation)?]),
             Turns::All if self.options.mask_prompt => return self.one_by_one(conversation),
             Turns::All | Turns::Auto => {}
         }
@@ -105,22 +106,10 @@ impl Assembler {
         for Assembly { parts, n_rounds } in assemblies {
             let notes = SampleNotes { is_one_of_several: n_assemblies > 1, ..notes };
             let room = self.options.room;
-            let whole = first_rounds(conversation, n_rounds);
-            samples.push(match room.lacks(n_tokens(&parts)) {
+            let is_cut_by_parts = matches!(room.truncate, Truncate::PromptLeft | Truncate::ResponseRight);
+            samples.push(match is_cut_by_parts && room.lacks(n_tokens(&parts)) {
                 false => self.finished(conversation.row, parts, notes, self.learns_prompts()),
-                true if room.truncate == Truncate::Left || room.truncate == Truncate::Drop => {
-                    self.finished(conversation.row, parts, notes, self.learns_prompts())
-                }
-                true => match parts.iter().filter(|part| !part.is_answer).count() {
-                    0 | 1 => {
-                        let (mut sample, last) = self.answered_last(&whole, 0)?;
-                        if self.learns_prompts() {
-                            sample.trained.fill(true);
-                        }
-                        (sample, SampleNotes { is_one_of_several: notes.is_one_of_several, ..last })
-                    }
-                    _ => self.with_fewer_rounds(&whole, &parts, notes)?,
-                },
+                true => self.with_fewer_rounds(&first_rounds(conversation, n_rounds), &parts, notes)?,
             });
         }
         Ok(samples)
@@ -130,7 +119,7 @@ impl Assembler {
     fn one_by_one(&self, conversation: &Conversation) -> Result<Vec<Noted>> {
         let learned = conversation.rounds.iter().enumerate().filter(|(_, round)| round.is_learned());
         let last_of = |n_rounds: usize| -> Result<Noted> {
-            let (sample, notes) = self.answered_last(&first_rounds(conversation, n_rounds), 0)?;
+            let (sample, notes) = self.answered_last(&first_rounds(conversation, n_rounds))?;
             Ok((TokenSample { row: conversation.row, ..sample }, notes))
         };
         let mut samples: Vec<Noted> = learned.map(|(idx, _)| last_of(idx + 1)).collect::<Result<_>>()?;
@@ -146,31 +135,28 @@ impl Assembler {
         parts: &[Part],
         notes: SampleNotes,
     ) -> Result<Noted> {
-        let room = self.options.room;
-        let n_rounds = conversation.rounds.len();
-        let later = |n_dropped: usize| -> Result<Vec<Part>> {
-            let (mut assemblies, _) = self.assemble(&without_oldest(conversation, n_dropped))?;
+        let fits = |parts: &Vec<Part>| !self.options.room.lacks(n_tokens(parts));
+        let later = |shorter: &Conversation| -> Result<Vec<Part>> {
+            let (mut assemblies, _) = self.assemble(shorter)?;
             Ok(assemblies.pop().map(|assembly| assembly.parts).unwrap_or_default())
         };
-        // The fewest rounds that have to go, if it is enough to leave the last one.
-        let (mut too_few, mut enough) = (0, n_rounds.saturating_sub(1));
-        let mut kept = later(enough)?;
-        if room.lacks(n_tokens(&kept)) {
-            return self.answered_last(conversation, 0);
-        }
-        while enough - too_few > 1 {
-            let middle = usize::midpoint(too_few, enough);
-            let parts = later(middle)?;
-            match room.lacks(n_tokens(&parts)) {
-                true => too_few = middle,
-                false => (enough, kept) = (middle, parts),
+        let has_one_answer = parts.iter().filter(|part| !part.is_answer).count() < 2;
+        let shorter = match has_one_answer {
+            true => None,
+            false => Some(with_fewest_dropped(conversation, later, fits)?).filter(|(_, kept)| fits(kept)),
+        };
+        let Some((n_rounds_cut, kept)) = shorter else {
+            let (mut sample, last) = self.answered_last(conversation)?;
+            if self.learns_prompts() {
+                sample.trained.fill(true);
             }
-        }
+            return Ok((sample, SampleNotes { is_one_of_several: notes.is_one_of_several, ..last }));
+        };
         let of = |parts: &[Part], is_answer: bool| -> usize {
             parts.iter().filter(|part| part.is_answer == is_answer).map(|part| part.ids.len()).sum()
         };
         let notes = SampleNotes {
-            n_rounds_cut: enough,
+            n_rounds_cut,
             n_prompt_cut: of(parts, false).saturating_sub(of(&kept, false)),
             n_answer_cut: of(parts, true).saturating_sub(of(&kept, true)),
             ..notes
@@ -178,9 +164,14 @@ impl Assembler {
         Ok(self.finished(conversation.row, kept, notes, self.learns_prompts()))
     }
 
-    /// The last answer and all that stands before it, which is not learned. Room is left for an answer of `longest` tokens.
-    fn answered_last(&self, conversation: &Conversation, longest: usize) -> Result<Noted> {
-        let (prompt, mut answer, mut notes) = self.last_turn(conversation, longest)?;
+    /// The last answer and all that stands before it, which is not learned.
+    fn answered_last(&self, conversation: &Conversation) -> Result<Noted> {
+        Ok(self.answered_by(conversation, self.last_turn(conversation)?))
+    }
+
+    /// The sample of a last turn whose prompt is cut.
+    fn answered_by(&self, conversation: &Conversation, turn: LastTurn) -> Noted {
+        let (prompt, mut answer, mut notes) = turn;
         if self.options.room.truncate != Truncate::Left {
             let room = self.options.room.n_tokens.saturating_sub(prompt.ids.len());
             let n_cut =
@@ -193,7 +184,7 @@ impl Assembler {
         if is_context {
             parts.iter_mut().for_each(|part| part.is_learned = false);
         }
-        Ok(self.finished(conversation.row, parts, notes, false))
+        self.finished(conversation.row, parts, notes, false)
     }
 
     /// Puts the parts together; with H2O LLM Studio's way of cutting, the whole keeps its last tokens.

@@ -16,6 +16,9 @@ pub(super) struct Assembly {
     pub(super) n_rounds: usize,
 }
 
+/// All before the last answer, that answer in pieces, and what is worth knowing.
+pub(super) type LastTurn = (Part, Vec<Part>, SampleNotes);
+
 impl Assembler {
     /// All learned answers with what stands before them, uncut.
     pub(super) fn assemble(&self, conversation: &Conversation) -> Result<(Vec<Assembly>, SampleNotes)> {
@@ -32,15 +35,19 @@ impl Assembler {
         }
     }
 
-    /// The prompt of the last answer, cut so that there is room for the answer and one of `longest` tokens, the answer in
-    /// pieces, uncut, and what is worth knowing.
-    pub(super) fn last_turn(
+    /// The last turn with its prompt cut so that there is room for the answer, which stays uncut.
+    pub(super) fn last_turn(&self, conversation: &Conversation) -> Result<LastTurn> {
+        self.cut_last_turn(conversation, self.uncut_last_turn(conversation)?, 0)
+    }
+
+    /// As [`Self::last_turn`], of what [`Self::uncut_last_turn`] gave, with room for an answer of `longest` tokens, too.
+    pub(super) fn cut_last_turn(
         &self,
         conversation: &Conversation,
+        (mut prompt, answer, mut notes): LastTurn,
         longest: usize,
-    ) -> Result<(Part, Vec<Part>, SampleNotes)> {
+    ) -> Result<LastTurn> {
         let room = self.options.room;
-        let (mut prompt, answer, mut notes) = self.uncut_last_turn(conversation)?;
         let is_prompt_alone = self.options.has_encoder || matches!(conversation.target(), Target::Values(_));
         let n_answer = if is_prompt_alone { 0 } else { n_tokens(&answer).max(longest) };
         if room.truncate == Truncate::Left {
@@ -57,21 +64,9 @@ impl Assembler {
         let (mut limit, _) = room.shares(n_whole, n_answer);
         let n_rounds = conversation.rounds.len();
         if n_whole > limit && n_rounds > 1 {
-            // The fewest of the oldest rounds that have to go; all but the last if that is not enough.
-            let (mut too_few, mut enough) = (0, n_rounds - 1);
-            let later = |n_dropped: usize| -> Result<Part> {
-                Ok(self.uncut_last_turn(&without_oldest(conversation, n_dropped))?.0)
-            };
+            let later = |shorter: &Conversation| Ok(self.uncut_last_turn(shorter)?.0);
             let fits = |part: &Part| part.ids.len() <= room.shares(part.ids.len(), n_answer).0;
-            prompt = later(enough)?;
-            if fits(&prompt) {
-                while enough - too_few > 1 {
-                    let middle = usize::midpoint(too_few, enough);
-                    let part = later(middle)?;
-                    if fits(&part) { (enough, prompt) = (middle, part) } else { too_few = middle }
-                }
-            }
-            notes.n_rounds_cut = enough;
+            (notes.n_rounds_cut, prompt) = with_fewest_dropped(conversation, later, fits)?;
             (limit, _) = room.shares(prompt.ids.len(), n_answer);
         }
         prompt.cut_text(limit);
@@ -80,10 +75,7 @@ impl Assembler {
     }
 
     /// All before the last answer as one part, and the answer in pieces.
-    pub(super) fn uncut_last_turn(
-        &self,
-        conversation: &Conversation,
-    ) -> Result<(Part, Vec<Part>, SampleNotes)> {
+    pub(super) fn uncut_last_turn(&self, conversation: &Conversation) -> Result<LastTurn> {
         match &self.template {
             Some(reader) => {
                 let last = conversation.rounds.len().saturating_sub(1);
@@ -99,14 +91,9 @@ impl Assembler {
                 let mut parts = self.marker_parts(conversation)?;
                 let mut answer = parts.pop().unwrap_or_default();
                 answer.is_learned = true;
-                let mut prompt = Part::default();
-                let n_parts = parts.len();
-                for (idx, part) in parts.into_iter().enumerate() {
-                    if idx + 1 == n_parts {
-                        prompt.n_fixed = if n_parts == 1 { part.n_fixed } else { prompt.n_fixed };
-                    } else if idx == 0 {
-                        prompt.n_fixed = part.n_fixed;
-                    }
+                let n_fixed = parts.first().map_or(0, |first| first.n_fixed);
+                let mut prompt = Part::prompt(Vec::new(), n_fixed);
+                for part in parts {
                     prompt.ids.extend(part.ids);
                     prompt.n_cut += part.n_cut;
                 }
@@ -222,10 +209,12 @@ impl Assembler {
 
     /// The tokens of a text that nothing precedes.
     fn start_ids(&self, text: &str) -> Result<Vec<u32>> {
-        Ok(match self.options.start_id {
-            Some(_) => self.tokenizer.encode_from_start(text)?,
-            None => self.tokenizer.encode(text)?,
-        })
+        let mut ids = self.tokenizer.encode(text)?;
+        // The tokenizer would ask its rules for the token again with every text.
+        if let Some(start) = self.options.start_id.filter(|start| ids.first() != Some(start)) {
+            ids.insert(0, start);
+        }
+        Ok(ids)
     }
 
     /// An answer in pieces that are learned and pieces that are not.
@@ -251,8 +240,27 @@ impl Assembler {
     }
 }
 
+/// What is made of the conversation without the fewest of its oldest rounds with which it `fits`, and how many those are; all
+/// but the last where nothing fits.
+pub(super) fn with_fewest_dropped<T>(
+    conversation: &Conversation,
+    made_of: impl Fn(&Conversation) -> Result<T>,
+    fits: impl Fn(&T) -> bool,
+) -> Result<(usize, T)> {
+    let (mut too_few, mut enough) = (0, conversation.rounds.len().saturating_sub(1));
+    let mut kept = made_of(&without_oldest(conversation, enough))?;
+    if fits(&kept) {
+        while enough - too_few > 1 {
+            let middle = usize::midpoint(too_few, enough);
+            let made = made_of(&without_oldest(conversation, middle))?;
+            if fits(&made) { (enough, kept) = (middle, made) } else { too_few = middle }
+        }
+    }
+    Ok((enough, kept))
+}
+
 /// Without the first rounds; the system text stays.
-pub(super) fn without_oldest(conversation: &Conversation, n_rounds: usize) -> Conversation {
+fn without_oldest(conversation: &Conversation, n_rounds: usize) -> Conversation {
     let mut shorter = conversation.clone();
     shorter.rounds.drain(..n_rounds.min(shorter.rounds.len()));
     if let Some(first) = shorter.rounds.first_mut() {
